@@ -1,0 +1,30 @@
+# One command per habit. Everything lives in .venv; nothing outside this folder is touched.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: run test check setup docs
+
+run: setup  ## draw test_input.json with the local test of the RunPod SDK
+	@$(BIN)/python handler.py
+
+test: setup  ## every test that needs no GPU and no root
+	$(BIN)/python -m pytest
+
+check: setup  ## lint, format, types, and whether the generated documentation is current
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python docs/reference.py --check
+
+docs: setup  ## write the generated parts of the documentation again
+	$(BIN)/python docs/reference.py
+
+setup: $(READY)
+
+$(READY): requirements.txt requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,31 @@
+"""RunPod serverless worker: the model is loaded once, here, in the main process; then one call answers one job.
+
+The SDK sends its heartbeat from a child process, which multiprocessing may start by importing this file again under
+the name __mp_main__ (start methods spawn and forkserver). The child must not load the model: hence the first guard.
+"""
+
+if __name__ != "__mp_main__":
+    from worker.settings import quiet_sdk
+
+    quiet_sdk()
+
+    import runpod
+
+    from worker.health import insist_on_model
+    from worker.job import Worker
+
+    WORKER = Worker()
+
+    def handler(job: dict) -> dict:
+        """Answer one job: {"id": ..., "input": {...}} -> pictures, or {"error": ..., "code": ...}."""
+        return WORKER.run(job)
+
+
+def main() -> None:
+    """Serve jobs until the platform stops this worker, or run test_input.json once where there is no platform."""
+    insist_on_model(WORKER.failure, WORKER.on_platform)
+    runpod.serverless.start({"handler": handler, "concurrency_modifier": WORKER.gate.concurrency_modifier})
+
+
+if __name__ == "__main__":
+    main()

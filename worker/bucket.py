@@ -1,0 +1,86 @@
+"""Pictures -> objects in an S3-compatible bucket, as presigned URLs."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from worker.errors import DeliveryFailed
+from worker.output import File
+from worker.settings import Bucket
+
+URL_LIFETIME_S = 7 * 24 * 3600  # the longest that S3's signatures allow
+
+
+def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
+    """Store the files under the job's id.
+
+    Returns:
+        one presigned URL for each file, valid for seven days.
+
+    Raises:
+        DeliveryFailed: one could not be stored; those that were are removed again.
+    """
+    # Imported here because most workers never need it, and it would add to every start.
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = _client(bucket)
+    folder = re.sub(r"[^A-Za-z0-9_-]", "_", job_id)[:128]
+    keys = [f"{folder}/{index}.{file.extension}" for index, file in enumerate(files)]
+    stored: list[str] = []
+    try:
+        for key, file in zip(keys, files, strict=True):
+            stored.append(key)
+            client.put_object(Bucket=bucket.name, Key=key, Body=file.data, ContentType=file.mime_type)
+        return [
+            client.generate_presigned_url(
+                "get_object", Params={"Bucket": bucket.name, "Key": key}, ExpiresIn=URL_LIFETIME_S
+            )
+            for key in keys
+        ]
+    except (BotoCoreError, Boto3Error, ClientError, ValueError) as error:
+        _remove(client, bucket, stored)
+        raise DeliveryFailed(f"the bucket {bucket.name} did not take the pictures: {_reason(error)}") from None
+
+
+def _client(bucket: Bucket) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        signature_version="s3v4",
+        retries={"mode": "standard", "max_attempts": 3},
+        connect_timeout=10,
+        read_timeout=60,
+        # Newer boto3 sends checksums by default, which R2 and Google Cloud Storage refuse.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    try:
+        return boto3.client(
+            "s3",
+            endpoint_url=bucket.endpoint_url,
+            aws_access_key_id=bucket.access_key_id.get_secret_value(),
+            aws_secret_access_key=bucket.secret_access_key.get_secret_value(),
+            region_name="auto",
+            config=config,
+        )
+    except ValueError as error:
+        raise DeliveryFailed(f"the bucket {bucket.name} has an endpoint URL that cannot be used") from error
+
+
+def _remove(client: Any, bucket: Bucket, keys: Sequence[str]) -> None:
+    """Best effort: the failure that led here may stop this too."""
+    import contextlib
+
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    for key in keys:
+        with contextlib.suppress(BotoCoreError, ClientError):
+            client.delete_object(Bucket=bucket.name, Key=key)
+
+
+def _reason(error: Exception) -> str:
+    """The kind of failure; the full text can hold URLs and keys."""
+    code = getattr(error, "response", {}).get("Error", {}).get("Code")
+    return str(code or type(error).__name__)

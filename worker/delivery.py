@@ -1,0 +1,119 @@
+"""Encoded pictures -> where the caller finds them: in the answer, in a bucket, or in a folder for the local test.
+
+All pictures are delivered, or none: what was stored before a failure is removed again.
+"""
+
+import base64
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worker.bucket import upload
+from worker.errors import DeliveryFailed, ResultTooLarge
+from worker.output import File
+from worker.request import Request
+
+log = logging.getLogger("worker")
+
+OUTPUTS = Path("outputs")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Where a job's pictures go.
+
+    Attributes:
+        job_id: names files and objects.
+        local: True for the local test, which writes files and answers with their paths.
+        max_result_bytes: of the answer as JSON.
+        recode: makes the pictures again in a smaller format; None when the caller has chosen one.
+    """
+
+    job_id: str
+    local: bool
+    request: Request
+    max_result_bytes: int
+    recode: Callable[[], Sequence[File]] | None
+
+
+def deliver(files: Sequence[File], answer: Mapping[str, Any], to: Delivery) -> dict[str, Any]:
+    """The answer, with "images" (and "image_url", the first) saying where the pictures are.
+
+    Args:
+        files: one for each picture, in order.
+        answer: the rest of the answer; its "warnings" are added to.
+
+    Raises:
+        ResultTooLarge: the pictures do not fit into the answer and may not go elsewhere.
+        DeliveryFailed: the bucket or the folder did not take them.
+    """
+    if to.local:
+        return _with_images(answer, _write(files))
+    if to.request.bucket is not None and to.request.delivery != "base64":
+        try:
+            return _with_images(answer, upload(files, to.request.bucket, to.job_id))
+        except DeliveryFailed as error:
+            if to.request.delivery == "s3":
+                raise
+            log.warning("%s; answering with base64 instead", error)
+            answer = _warned(answer, f"{error}; the pictures are in the answer instead")
+    return _inline(files, answer, to)
+
+
+def _inline(files: Sequence[File], answer: Mapping[str, Any], to: Delivery) -> dict[str, Any]:
+    """The pictures as data URIs, made to fit: without the repeated first one, then in a smaller format."""
+    limit = to.max_result_bytes
+    size = 0
+    for attempt in (lambda: files, to.recode):
+        if attempt is None:
+            continue
+        recoded = attempt()
+        if recoded[0].extension != files[0].extension:
+            answer = _warned(answer, f"sent as {recoded[0].extension}: {files[0].extension} would pass the size limit")
+        result = _with_images(answer, [_data_uri(file) for file in recoded])
+        if _json_bytes(result) <= limit:
+            return result
+        result = _warned(result, "image_url is left out: with it the answer would pass its limit")
+        del result["image_url"]
+        size = _json_bytes(result)
+        if size <= limit:
+            return result
+    raise ResultTooLarge(
+        f"the answer would be {size} bytes of JSON, at most {limit} are allowed; ask for fewer or smaller pictures, "
+        "for output_format jpeg or webp, or set a bucket (BUCKET_* or s3Config)"
+    )
+
+
+def _with_images(answer: Mapping[str, Any], images: Sequence[str]) -> dict[str, Any]:
+    return {"images": list(images), "image_url": images[0], **answer}
+
+
+def _warned(answer: Mapping[str, Any], warning: str) -> dict[str, Any]:
+    return {**answer, "warnings": [*answer["warnings"], warning]}
+
+
+def _data_uri(file: File) -> str:
+    return f"data:{file.mime_type};base64,{base64.b64encode(file.data).decode()}"
+
+
+def _json_bytes(answer: Mapping[str, Any]) -> int:
+    """Size of the body that the SDK posts, which is UTF-8 and not escaped to ASCII."""
+    return len(json.dumps({"output": answer}, ensure_ascii=False).encode())
+
+
+def _write(files: Sequence[File]) -> list[str]:
+    stem = time.strftime("%Y%m%d-%H%M%S")
+    paths = [OUTPUTS / f"{stem}-{index}.{file.extension}" for index, file in enumerate(files)]
+    try:
+        OUTPUTS.mkdir(exist_ok=True)
+        for path, file in zip(paths, files, strict=True):
+            path.write_bytes(file.data)
+    except OSError as error:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise DeliveryFailed(f"the folder {OUTPUTS} cannot be written: {error.strerror}") from error
+    return [str(path) for path in paths]

@@ -1,0 +1,83 @@
+"""The closed family of failures, and what the caller is told of each.
+
+Every failure this worker expects is one of these classes. The code is stable, for programs; the message is one
+sentence or more for people: what came, and what is allowed. Nothing here knows where a failure was noticed.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+
+class WorkerError(Exception):
+    """A failure with a stable code.
+
+    Attributes:
+        code: names the kind of failure; clients may compare it.
+        refresh_worker: True when the process itself is broken and must not take another job.
+    """
+
+    code: ClassVar[str] = "INTERNAL_ERROR"
+    refresh_worker: ClassVar[bool] = False
+
+    def answer(self) -> dict[str, Any]:
+        """The handler's return value for this failure, in the keys that the RunPod SDK understands."""
+        answer: dict[str, Any] = {"error": f"{self.code}: {self}", "code": self.code}
+        if self.refresh_worker:
+            answer["refresh_worker"] = True
+        return answer
+
+
+class SettingsError(WorkerError):
+    """An environment variable has a value that the worker cannot use."""
+
+    code = "BAD_SETTING"
+
+
+class ModelError(WorkerError):
+    """The model cannot be found, read, or used to draw from a prompt."""
+
+    code = "MODEL_ERROR"
+
+
+class InvalidInput(WorkerError):
+    """The request is wrong; every problem is listed, each naming its field."""
+
+    code = "INVALID_INPUT"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+
+
+class ResultTooLarge(WorkerError):
+    """The pictures do not fit into the platform's answer and may not go anywhere else."""
+
+    code = "RESULT_TOO_LARGE"
+
+
+class DeliveryFailed(WorkerError):
+    """The pictures were made but could not be stored where the job wanted them."""
+
+    code = "DELIVERY_FAILED"
+
+
+class JobTimeout(WorkerError):
+    """The job ran longer than JOB_TIMEOUT_S."""
+
+    code = "JOB_TIMEOUT"
+
+
+class OutOfMemory(WorkerError):
+    """The accelerator's memory is too small for this request; a smaller one can succeed."""
+
+    code = "OUT_OF_MEMORY"
+
+
+class InternalError(WorkerError):
+    """Something unexpected went wrong with this job, and the worker has proved that it still computes."""
+
+
+class WorkerBroken(WorkerError):
+    """The process can no longer compute; it answers this job and leaves."""
+
+    code = "WORKER_BROKEN"
+    refresh_worker = True

@@ -1,0 +1,93 @@
+"""Whose fault was it, can this process still compute, and the gate through which a broken one leaves.
+
+The request's fault never restarts the worker; the worker's fault ends the process, after the result has left.
+"""
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+from runpod.serverless import register_fitness_check
+from runpod.serverless.modules.worker_state import JobsProgress
+
+from worker.engine.probe import can_compute, is_device_fault, is_out_of_memory
+from worker.errors import InternalError, OutOfMemory, WorkerBroken, WorkerError
+
+log = logging.getLogger("worker")
+
+
+def classify(error: Exception) -> WorkerError:
+    """What an exception during a job means for its caller and for this process."""
+    if isinstance(error, WorkerError):
+        return error
+    if is_out_of_memory(error):
+        return OutOfMemory("the accelerator ran out of memory; ask for fewer pixels")
+    log.error("unexpected failure", exc_info=error)
+    if is_device_fault(error) or not can_compute():
+        return WorkerBroken("the accelerator has failed; this worker is replaced, please send the job again")
+    return InternalError(f"unexpected {type(error).__name__} while making the picture")
+
+
+class Gate:
+    """Decides, before each job is taken, whether this process may take it.
+
+    The SDK asks its `concurrency_modifier` before every take, and not while a job is in progress: so a broken process
+    ends there, with the result delivered and no job lost.
+    """
+
+    def __init__(self) -> None:
+        self._broken = False
+        self._installed = False
+
+    def condemn(self) -> None:
+        """Let this process take no further job."""
+        self._broken = True
+
+    def concurrency_modifier(self, concurrency: int) -> int:
+        """Leave `concurrency` as it is, or end the process.
+
+        Raises:
+            SystemExit: the process is broken and its last result has been sent.
+        """
+        if not self._installed:
+            self._installed = True
+            _leave_at_once_when_idle()
+        if self._broken and JobsProgress().get_job_count() == 0:
+            log.error("leaving: this process is broken")
+            raise SystemExit(1)
+        return concurrency
+
+
+def _leave_at_once_when_idle() -> None:
+    """End an idle worker on SIGTERM before it can take a job that it will not do.
+
+    The SDK only notes the signal and still takes one more job, which is then lost. Installed once the SDK's own
+    handler and heartbeat exist: a handler from before `start()` is inherited by the heartbeat and hangs the exit.
+    """
+    graceful = signal.getsignal(signal.SIGTERM)
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if callable(graceful):
+            graceful(signum, frame)
+        if JobsProgress().get_job_count() == 0:
+            raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, handle)
+
+
+def insist_on_model(failure: WorkerError | None, on_platform: bool) -> None:
+    """Report why there is no model where it is heard: to the platform through a fitness check, or on the terminal.
+
+    Raises:
+        SystemExit: there is no model, and this is a local run.
+    """
+
+    def model_is_loaded() -> None:
+        if failure is not None:
+            raise failure
+
+    if failure is not None and not on_platform:
+        print(f"{failure.code}: {failure}", file=sys.stderr)
+        raise SystemExit(1)
+    register_fitness_check(model_is_loaded)

@@ -1,0 +1,116 @@
+"""One job from the platform to its answer, and the one place that catches."""
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from worker.delivery import Delivery, deliver
+from worker.engine.generate import Drawn, generate
+from worker.engine.loading import load
+from worker.errors import WorkerError
+from worker.health import Gate, classify
+from worker.output import File, encode, parameters
+from worker.progress import Progress
+from worker.request import Request, parse
+from worker.settings import on_platform, read_settings
+
+log = logging.getLogger("worker")
+
+LOCAL_TEST = "local_test"
+
+
+class Worker:
+    """A loaded model that answers jobs, one at a time; or the reason why there is none.
+
+    Attributes:
+        failure: why the model could not be loaded, or None.
+        gate: lets no further job in once this process is broken.
+    """
+
+    def __init__(self) -> None:
+        """Read the settings and load the model; a failure is kept, for `health` to report where it can be heard."""
+        log_to_stderr()
+        self.gate = Gate()
+        self.failure: WorkerError | None = None
+        self.on_platform = on_platform()
+        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+        try:
+            self._settings = read_settings()
+            self._engine = load(self._settings)
+        except Exception as error:
+            self.failure = classify(error)
+
+    def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to one job. Never raises: an exception would send the caller a traceback."""
+        progress = Progress(job, silent=not self.on_platform)
+        try:
+            return self._answer(job, progress)
+        except Exception as error:
+            failure = classify(error)
+            if failure.refresh_worker:
+                self.gate.condemn()
+            log.warning("job %s failed: %s", job.get("id"), failure.code)
+            return failure.answer()
+        finally:
+            progress.finish()
+
+    def _answer(self, job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        if self.failure:
+            raise self.failure
+        request = parse(job, self._engine.model, self._settings.bucket)
+        drawn, files, timings = self._draw(request, progress)
+        answer = {
+            "seed": request.pictures[0].seed,
+            "seeds": [picture.seed for picture in request.pictures],
+            "width": request.width,
+            "height": request.height,
+            "model": self._engine.model.name,
+            "scheduler": request.scheduler.class_name,
+            "steps": request.num_inference_steps,
+            "nsfw": [one.nsfw for one in drawn],
+            "timings": timings,
+            "warnings": list(request.warnings),
+        }
+        answer = deliver(files, answer, self._delivery(job, request, drawn))
+        log.info("job %s: %d pictures, %s", job.get("id"), len(drawn), timings)
+        return answer
+
+    def _draw(self, request: Request, progress: Progress) -> tuple[list[Drawn], list[File], dict[str, float]]:
+        """The pictures and their files; each is encoded while the next is drawn."""
+        limit = self._settings.job_timeout_s
+        deadline = time.monotonic() + limit if limit else None
+        started = time.perf_counter()
+        drawn, encodings = [], []
+        for one in generate(self._engine, request, progress.step, deadline):
+            drawn.append(one)
+            encodings.append(self._encoder.submit(self._encode, one, request, request.output_format))
+        generated = time.perf_counter()
+        files = [encoding.result() for encoding in encodings]
+        encoded = time.perf_counter()
+        timings = {"generate_s": round(generated - started, 3), "encode_s": round(encoded - generated, 3)}
+        return drawn, files, timings
+
+    def _encode(self, one: Drawn, request: Request, extension: str) -> File:
+        text = parameters(one.picture, request, self._engine.model)
+        return encode(one.image, text, extension, request.quality)
+
+    def _delivery(self, job: Mapping[str, Any], request: Request, drawn: list[Drawn]) -> Delivery:
+        return Delivery(
+            job_id=str(job.get("id")),
+            local=job.get("id") == LOCAL_TEST,
+            request=request,
+            max_result_bytes=self._settings.max_result_bytes,
+            recode=None if request.format_fixed else lambda: [self._encode(one, request, "webp") for one in drawn],
+        )
+
+
+def log_to_stderr() -> None:
+    """Send the worker's own log lines to standard error, one line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)-7s| %(message)s"))
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False

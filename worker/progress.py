@@ -1,0 +1,52 @@
+"""Progress through the SDK: in order, at most every half second, and never after the result.
+
+The SDK sends each update from a thread of its own, so two in flight can overtake each other and one can arrive after
+the result, which ends the job. Only one is ever in flight here, and it is awaited before the result leaves.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import runpod
+
+INTERVAL_S = 0.5
+LAST_WORD_S = 10.0
+
+
+class Progress:
+    """Reports one job's denoising steps to whoever polls its status."""
+
+    def __init__(self, job: Mapping[str, Any], silent: bool) -> None:
+        """A reporter for this job; a silent one, for local runs, reports to nobody."""
+        self._job = dict(job)
+        self._silent = silent
+        self._started = time.monotonic()
+        self._sent = float("-inf")
+        self._sending: list[threading.Thread] = []
+
+    def step(self, done: int, total: int) -> None:
+        """Tell how many of how many steps are done, unless the last word is too recent or still on its way."""
+        now = time.monotonic()
+        if self._silent or now - self._sent < INTERVAL_S or any(thread.is_alive() for thread in self._sending):
+            return
+        self._sent = now
+        self._send(
+            {
+                "step": done,
+                "total": total,
+                "percent": round(100 * done / total, 1),
+                "seconds_left": round((now - self._started) / done * (total - done), 1),
+            }
+        )
+
+    def finish(self) -> None:
+        """Wait until nothing is in flight; to be called before the result is returned."""
+        for thread in self._sending:
+            thread.join(LAST_WORD_S)
+
+    def _send(self, update: Mapping[str, Any]) -> None:
+        before = set(threading.enumerate())
+        runpod.serverless.progress_update(self._job, update)
+        self._sending = [thread for thread in threading.enumerate() if thread not in before]

@@ -1,0 +1,106 @@
+"""The environment -> Settings. The only module that reads environment variables.
+
+Empty values count as unset, because RunPod's Hub passes every option that a user left blank as an empty string.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.errors import SettingsError
+
+EMBEDDED_MODEL = Path(__file__).parent.parent / "models" / "shapes"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An S3-compatible bucket and who may write to it; the keys print as stars."""
+
+    endpoint_url: str
+    name: str
+    access_key_id: SecretStr
+    secret_access_key: SecretStr
+
+
+class Settings(BaseSettings):
+    """What the endpoint's owner decides, one field for each environment variable of the same name."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+
+    model_name: str | None = Field(None, description="folder, `.safetensors` file or hub id of the model")
+    model_revision: str | None = Field(None, description="branch, tag or commit of a hub id")
+    model_variant: str | None = Field(None, description="weight files to prefer, for example `fp16`")
+    hf_token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("HF_TOKEN", "HF_AUTH_TOKEN"),
+        description="token for gated or private hub models; the older name `HF_AUTH_TOKEN` works too",
+    )
+    default_scheduler: str | None = Field(None, description="scheduler for jobs that name none")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="number format of the weights")
+    safety_checker: Literal["on", "off"] = Field("on", description="run the safety checker where the model has one")
+    max_pixels: int | None = Field(None, ge=64 * 64, description="width times height a job may ask for")
+    max_steps: int | None = Field(None, ge=1, description="steps a job may ask for")
+    max_images: int | None = Field(None, ge=1, description="pictures a job may ask for")
+    job_timeout_s: float | None = Field(None, gt=0, description="seconds after which a job is stopped with an error")
+    max_result_bytes: int = Field(
+        10_000_000, ge=1_000, description="largest answer in bytes of JSON; RunPod's limit is 10 MB for /run"
+    )
+    bucket_endpoint_url: str | None = Field(None, pattern="^https?://", description="S3 endpoint")
+    bucket_access_key_id: SecretStr | None = Field(None, description="S3 access key")
+    bucket_secret_access_key: SecretStr | None = Field(None, description="S3 secret key")
+    bucket_name: str | None = Field(None, description="S3 bucket")
+
+    @property
+    def bucket(self) -> Bucket | None:
+        """The bucket that pictures go to, or None when none is set."""
+        if not (self.bucket_endpoint_url and self.bucket_name):
+            return None
+        if not (self.bucket_access_key_id and self.bucket_secret_access_key):
+            return None
+        return Bucket(
+            self.bucket_endpoint_url, self.bucket_name, self.bucket_access_key_id, self.bucket_secret_access_key
+        )
+
+
+def read_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsError: a variable's value cannot be used; one line names each, what came and what is allowed.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(problem) for problem in error.errors())) from None
+    bucket = [name for name in Settings.model_fields if name.startswith("bucket_")]
+    missing = [name.upper() for name in bucket if getattr(settings, name) is None]
+    if 0 < len(missing) < len(bucket):
+        raise SettingsError(f"S3 delivery needs all of its settings or none; missing: {', '.join(missing)}")
+    return settings
+
+
+def on_platform() -> bool:
+    """Whether this process will take its jobs from RunPod's queue, rather than run a local test or serve an API."""
+    local = any(argument.startswith(("--test_input", "--rp_serve_api")) for argument in sys.argv)
+    return "RUNPOD_WEBHOOK_GET_JOB" in os.environ and not local
+
+
+def quiet_sdk() -> None:
+    """Lower the SDK's log level, DEBUG by default, at which it prints whole results and presigned URLs.
+
+    To be called before `runpod` is imported, which reads the level once. An explicit RUNPOD_LOG_LEVEL stays.
+    """
+    os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO" if on_platform() else "WARN")
+
+
+def _explain(problem: ErrorDetails) -> str:
+    name = str(problem["loc"][0]).upper()
+    secret = any(word in name for word in ("TOKEN", "KEY"))
+    came = "a secret" if secret else repr(str(problem["input"])[:80])
+    return f"{name}: got {came}; {problem['msg']}"
