@@ -75,6 +75,9 @@ class Worker:
             "warnings": list(request.warnings),
         }
         answer = deliver(files, answer, self._delivery(job, request, drawn))
+        if job.get("id") == LOCAL_TEST:
+            for path, seed in zip(answer["images"], answer["seeds"], strict=True):
+                log.info("%s, seed %d", path, seed)
         log.info("job %s: %d pictures, %s", job.get("id"), len(drawn), timings)
         return answer
 

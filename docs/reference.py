@@ -1,0 +1,100 @@
+"""Writes the parts of the documentation that the code already says: tables in the README, the request's JSON schema.
+
+    python docs/reference.py           write them
+    python docs/reference.py --check   exit 1 if any of them has drifted from the code
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pydantic import AliasChoices  # noqa: E402
+
+from worker.families import FAMILIES  # noqa: E402
+from worker.fields import Fields  # noqa: E402
+from worker.schedulers import SCHEDULERS  # noqa: E402
+from worker.settings import Settings  # noqa: E402
+
+README = ROOT / "README.md"
+SCHEMA = ROOT / "docs" / "request.schema.json"
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *body = rows
+    lines = [head, tuple("---" for _ in head), *body]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def code(text: object) -> str:
+    """Inline code, or nothing for nothing."""
+    return f"`{text}`" if text != "" else ""
+
+
+def field_rows() -> Iterator[tuple[str, ...]]:
+    """The request fields that this worker supports."""
+    yield "field", "also written", "default", "meaning"
+    for name, field in Fields.model_fields.items():
+        if field.description == "not supported yet":
+            continue
+        alias = field.validation_alias
+        others = [str(choice) for choice in alias.choices[1:]] if isinstance(alias, AliasChoices) else []
+        optional = "" if field.default is None else code(json.dumps(field.default, default=str))
+        default = "required" if field.is_required() else optional
+        yield code(name), ", ".join(map(code, others)), default, field.description or ""
+
+
+def setting_rows() -> Iterator[tuple[str, ...]]:
+    """The environment variables."""
+    yield "variable", "default", "meaning"
+    for name, field in Settings.model_fields.items():
+        yield code(name.upper()), "" if field.default is None else code(field.default), field.description or ""
+
+
+def scheduler_rows() -> Iterator[tuple[str, ...]]:
+    """The scheduler names."""
+    yield "name", "also", "diffusers class"
+    for row in SCHEDULERS:
+        yield code(row.name), ", ".join(map(code, row.aliases)), code(row.class_name)
+
+
+def family_rows() -> Iterator[tuple[str, ...]]:
+    """The model families."""
+    yield "family", "pipeline", "steps", "guidance", "scheduler", "largest picture"
+    for row in FAMILIES:
+        scheduler = code(row.scheduler) if row.scheduler else "the model's own"
+        pixels = f"{row.max_pixels:,} pixels"
+        yield row.title, code(row.pipeline), str(row.steps), f"{row.guidance_scale:g}", scheduler, pixels
+
+
+TABLES = {"fields": field_rows, "settings": setting_rows, "schedulers": scheduler_rows, "families": family_rows}
+
+
+def documents() -> dict[Path, str]:
+    """Every generated file -> what it should hold."""
+    readme = README.read_text()
+    for name, rows in TABLES.items():
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        readme, found = block.subn(lambda match, rows=rows: match[1] + table(*rows()) + "\n" + match[2], readme)
+        if not found:
+            raise SystemExit(f"README.md has no place for the table of {name}")
+    return {README: readme, SCHEMA: json.dumps(Fields.model_json_schema(by_alias=False), indent=2) + "\n"}
+
+
+def main() -> None:
+    """Write or check."""
+    drifted = [path for path, text in documents().items() if not path.exists() or path.read_text() != text]
+    if "--check" in sys.argv:
+        names = ", ".join(str(path.relative_to(ROOT)) for path in drifted)
+        raise SystemExit(f"not current: {names}; run `make docs`" if drifted else 0)
+    for path in drifted:
+        path.write_text(documents()[path])
+
+
+if __name__ == "__main__":
+    main()

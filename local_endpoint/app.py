@@ -1,0 +1,129 @@
+"""The emulated endpoint as one object: queue, record and HTTP server, served from a thread of this process.
+
+It stands where RunPod stands, between a caller and real worker processes. It does not scale workers, does not
+start them (worker_process.py does), and keeps everything in memory.
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+
+from local_endpoint import caller_api, webhook, worker_api
+from local_endpoint.config import EndpointConfig
+from local_endpoint.events import EventLog
+from local_endpoint.faults import Fault, FaultInjector
+from local_endpoint.jobs import Job
+from local_endpoint.queue import JobQueue
+
+SWEEP_S = 0.1
+PLAYGROUND = Path(__file__).with_name("playground.html")
+
+
+class LocalEndpoint:
+    """An endpoint on your desk. Use it as a context manager, or call `start` and `stop`.
+
+    `events` is the record of everything that happened; `faults` is a list to put faults in and take them out of.
+    """
+
+    def __init__(self, config: EndpointConfig | None = None) -> None:
+        self.config = config or EndpointConfig()
+        self.events = EventLog()
+        self.queue = JobQueue(self.config, self.events)
+        self.faults: list[Fault] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._webhooks: set[asyncio.Task[None]] = set()
+        self._ready = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Scheme, host and port."""
+        return f"http://{self.config.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """What stands for https://api.runpod.ai/v2/ENDPOINT."""
+        return f"{self.base_url}/v2/{self.config.endpoint_id}"
+
+    def start(self) -> Self:
+        """Listens and serves. Raises OSError when the port is taken."""
+        listener = socket.create_server((self.config.host, self.config.port))
+        self.port: int = listener.getsockname()[1]
+        settings = uvicorn.Config(
+            self._app(),
+            log_level="warning",
+            access_log=False,
+            lifespan="on",
+            timeout_keep_alive=self.config.keep_alive_s,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(settings)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="local endpoint", daemon=True)
+        self._thread.start()
+        if not self._ready.wait(30):
+            raise RuntimeError("the local endpoint did not start within 30 s")
+        return self
+
+    def stop(self) -> None:
+        """Stops serving; open long polls are broken off after a second."""
+        if self._thread:
+            self._server.should_exit = True
+            self._thread.join()
+
+    def worker_gone(self, worker_id: str, reason: str) -> None:
+        """Says, from any thread, that a worker's process has ended; its jobs go back into the queue."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to care
+            if self._loop:
+                self._loop.call_soon_threadsafe(self.queue.worker_gone, worker_id, reason)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _app(self) -> FastAPI:
+        app = FastAPI(
+            title="RunPod Serverless on your desk",
+            description="The caller's side of an emulated RunPod Serverless endpoint.",
+            version="2",
+            lifespan=self._lifespan,
+        )
+        app.state.queue = self.queue
+        app.include_router(caller_api.router)
+        app.include_router(worker_api.router)
+        app.add_api_route("/", lambda: FileResponse(PLAYGROUND), include_in_schema=False)
+        app.add_middleware(FaultInjector, faults=self.faults, events=self.events)
+        return app
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        self._loop = asyncio.get_running_loop()
+        self.queue.on_end = self._call_webhook
+        sweeper = asyncio.create_task(self._sweep())
+        self._ready.set()
+        yield
+        for task in (sweeper, *self._webhooks):
+            task.cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            self.queue.sweep()
+            await asyncio.sleep(SWEEP_S)
+
+    def _call_webhook(self, job: Job) -> None:
+        if job.webhook:
+            task = asyncio.create_task(webhook.deliver(job, self.config, self.events))
+            self._webhooks.add(task)
+            task.add_done_callback(self._webhooks.discard)

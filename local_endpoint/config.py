@@ -1,0 +1,26 @@
+"""The numbers an emulated endpoint runs by. The defaults are the platform's own where it publishes them; tests
+shorten the waits and change nothing else."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EndpointConfig:
+    """One endpoint: where it listens, who may call, how long it waits and how much it accepts."""
+
+    endpoint_id: str = "local"
+    api_key: str = "local"
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: any free port
+    hold_s: float = 90.0  # how long job-take and job-stop stay open when there is nothing to say
+    # The SDK reuses a connection up to 15 s after its last use. While a synchronous handler runs it cannot see that
+    # the server has closed it, and a result posted on a closed connection is lost; so this must be longer.
+    keep_alive_s: int = 75
+    worker_lost_s: float = 30.0  # silence after which a worker's jobs go back into the queue
+    result_limit_bytes: int = 10_000_000  # /run
+    sync_result_limit_bytes: int = 20_000_000  # /runsync
+    execution_timeout_ms: int = 600_000
+    ttl_ms: int = 86_400_000
+    keep_result_s: float = 1800.0  # /run
+    keep_sync_result_s: float = 60.0  # /runsync
+    webhook_retry_s: float = 10.0

@@ -1,0 +1,189 @@
+"""The endpoint's queue: which job is where, and every change of it. It knows neither HTTP nor processes.
+
+A job is in the queue, with exactly one worker, or over. Everything happens on one thread, the server's loop, so
+there are no locks. What the real platform does with a result that comes late or from the wrong worker is not
+published; here it is recorded and has no effect.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from local_endpoint.config import EndpointConfig
+from local_endpoint.events import EventLog, Kind
+from local_endpoint.jobs import Job, State, Worker
+
+_KIND_OF_END: dict[State, Kind] = {
+    State.COMPLETED: "completed",
+    State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
+    State.TIMED_OUT: "timed_out",
+}
+
+
+class JobQueue:
+    """Jobs, the order they wait in, and the workers seen so far."""
+
+    def __init__(self, config: EndpointConfig, events: EventLog) -> None:
+        self.config = config
+        self.events = events
+        self.jobs: dict[str, Job] = {}
+        self.workers: dict[str, Worker] = {}
+        self.on_end: Callable[[Job], None] = lambda job: None
+        self._waiting: deque[Job] = deque()
+
+    # -- the caller's side ------------------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        """Puts a new job at the end of the queue."""
+        self.jobs[job.id] = job
+        self._waiting.append(job)
+        self.events.record("queued", job.id)
+
+    def cancel(self, job: Job) -> None:
+        """Ends a job that waits or runs; a running one is also stopped. One that is over stays as it is."""
+        if not job.final:
+            self._end(job, State.CANCELLED)
+
+    def retry(self, job: Job) -> bool:
+        """Queues a failed or timed out job again, under its old id. False: it is neither."""
+        if job.state not in (State.FAILED, State.TIMED_OUT):
+            return False
+        job.created, job.finished, job.error, job.output = time.monotonic(), None, None, None
+        self._back(job, at_front=False)
+        self.events.record("queued", job.id)
+        return True
+
+    def purge(self) -> int:
+        """Cancels everything that waits, and says how many jobs that were."""
+        waiting = list(self._waiting)
+        for job in waiting:
+            self.cancel(job)
+        return len(waiting)
+
+    # -- the worker's side ------------------------------------------------------------------------------------
+
+    def seen(self, worker_id: str) -> Worker:
+        """Notes a sign of life."""
+        worker = self.workers.setdefault(worker_id, Worker(worker_id, 0.0))
+        worker.last_seen = time.monotonic()
+        return worker
+
+    def take(self, worker_id: str, count: int = 1) -> list[Job]:
+        """Hands up to `count` waiting jobs, oldest first, to a worker."""
+        jobs = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+        for job in jobs:
+            job.state, job.worker_id, job.started = State.IN_PROGRESS, worker_id, time.monotonic()
+            self.events.record("taken", job.id, worker_id)
+        return jobs
+
+    def give_back(self, jobs: Iterable[Job], reason: str) -> None:
+        """Takes jobs from their worker and puts them first in the queue."""
+        for job in reversed(list(jobs)):
+            worker_id = job.worker_id
+            self._back(job, at_front=True)
+            self.events.record("requeued", job.id, worker_id, reason=reason)
+
+    def progress(self, worker_id: str, job_id: str, output: Any) -> None:
+        """Shows an intermediate output to the caller, unless the job is no longer this worker's."""
+        if job := self._held(worker_id, job_id):
+            job.output = output
+        self.events.record("progress" if job else "late_progress", job_id, worker_id, output=output)
+
+    def result(self, worker_id: str, job_id: str, body: dict[str, Any], size: int) -> None:
+        """Ends a job with what its worker sent: FAILED with an `error`, else COMPLETED."""
+        facts = {key: value for key, value in body.items() if key != "output"}
+        job = self._held(worker_id, job_id)
+        self.events.record("result" if job else "late_result", job_id, worker_id, bytes=size, **facts)
+        if job:
+            # An empty output is not sent at all; a generator's chunks stay in the stream.
+            job.output, job.error = body.get("output"), body.get("error")
+            self._end(job, State.FAILED if job.error else State.COMPLETED)
+
+    def chunk(self, worker_id: str, job_id: str, output: Any) -> None:
+        """Adds one chunk of a generator's output to the job's stream."""
+        if job := self._held(worker_id, job_id):
+            job.stream.append(output)
+        self.events.record("stream", job_id, worker_id, output=output)
+
+    def pending_stops(self, worker_id: str) -> list[str]:
+        """Jobs this worker must stop; each is told once."""
+        worker = self.seen(worker_id)
+        stops, worker.stops = worker.stops, []
+        for job_id in stops:
+            self.events.record("stop_sent", job_id, worker_id)
+        return stops
+
+    def worker_gone(self, worker_id: str, reason: str) -> None:
+        """Forgets a worker; the jobs it held go back into the queue."""
+        if self.workers.pop(worker_id, None):
+            self.events.record("worker_gone", worker_id=worker_id, reason=reason)
+            self.give_back(self._jobs_of(worker_id), reason)
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Ends overdue jobs, gives up silent workers that hold jobs, forgets old results."""
+        now = time.monotonic()
+        for job in list(self.jobs.values()):
+            if reason := job.overdue(now):
+                job.error = reason
+                self._end(job, State.TIMED_OUT)
+            keep_s = self.config.keep_sync_result_s if job.sync else self.config.keep_result_s
+            if job.finished is not None and now - job.finished > keep_s:
+                del self.jobs[job.id]
+        for worker in list(self.workers.values()):
+            silent_s = now - worker.last_seen
+            if silent_s > self.config.worker_lost_s and self._jobs_of(worker.id):
+                self.worker_gone(worker.id, f"no sign of life for {silent_s:.1f} s")
+
+    def job_counts(self) -> dict[str, int]:
+        """How many jobs there are, in the words of /health."""
+        states = Counter(job.state for job in self.jobs.values())
+        return {
+            "completed": states[State.COMPLETED],
+            "failed": states[State.FAILED] + states[State.TIMED_OUT],
+            "inProgress": states[State.IN_PROGRESS],
+            "inQueue": states[State.IN_QUEUE],
+            "retried": sum(job.retries for job in self.jobs.values()),
+        }
+
+    def worker_counts(self) -> dict[str, int]:
+        """How many workers there are, in the words of /health; the last three words never apply here."""
+        healthy = [worker for worker in self.workers.values() if not worker.unhealthy]
+        running = sum(1 for worker in healthy if self._jobs_of(worker.id))
+        return {
+            "idle": len(healthy) - running,
+            "running": running,
+            "ready": len(healthy),
+            "unhealthy": len(self.workers) - len(healthy),
+            "initializing": 0,
+            "throttled": 0,
+        }
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _jobs_of(self, worker_id: str) -> list[Job]:
+        return [job for job in self.jobs.values() if job.worker_id == worker_id and job.state is State.IN_PROGRESS]
+
+    def _held(self, worker_id: str, job_id: str) -> Job | None:
+        job = self.jobs.get(job_id)
+        return job if job and job.worker_id == worker_id and job.state is State.IN_PROGRESS else None
+
+    def _back(self, job: Job, at_front: bool) -> None:
+        job.state, job.worker_id, job.started = State.IN_QUEUE, None, None
+        job.retries += 1
+        if at_front:
+            self._waiting.appendleft(job)
+        else:
+            self._waiting.append(job)
+
+    def _end(self, job: Job, state: State) -> None:
+        if job.state is State.IN_QUEUE:
+            self._waiting.remove(job)
+        elif state in (State.CANCELLED, State.TIMED_OUT) and job.worker_id in self.workers:
+            self.workers[job.worker_id].stops.append(job.id)
+        job.state, job.finished = state, time.monotonic()
+        self.events.record(_KIND_OF_END[state], job.id, job.worker_id, **({"error": job.error} if job.error else {}))
+        self.on_end(job)

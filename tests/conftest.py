@@ -1,0 +1,29 @@
+"""For the whole suite: in continuous integration, a test that is skipped for a missing part is a failure."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
+
+
+@pytest.fixture(scope="session")
+def tiny_sd1(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny Stable Diffusion 1 with random weights, as MODEL_NAME takes it."""
+    import tiny_models  # only the tests that need it wait for torch
+
+    return str(tiny_models.save(tiny_models.sd1(), tmp_path_factory.mktemp("tiny_sd1")))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --no-skips."""
+    parser.addoption("--no-skips", action="store_true", help="fail the run if any test is skipped")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Turn skips into a failed run where they are not allowed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter.stats.get("skipped") and exitstatus == 0:
+        reporter.write_line("skipped tests are not allowed here", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

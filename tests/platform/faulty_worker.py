@@ -1,0 +1,37 @@
+"""handler.py, whose model fails as a broken accelerator makes it fail, when the prompt says so.
+
+The fault is injected where the real one appears, in the UNet's forward pass; everything else is the real worker.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+if __name__ != "__mp_main__":
+    import handler
+
+    pipeline = handler.WORKER._engine.pipeline
+    encode_prompt = pipeline.encode_prompt
+    faults: list[Exception] = []
+
+    def remember_fault(prompt: str, *args: object, **kwargs: object) -> object:
+        if prompt == "illegal memory access":
+            faults.append(torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700))
+        if prompt == "out of memory":
+            faults.append(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"))
+        if prompt == "a bug":
+            faults.append(KeyError("secret detail"))
+        return encode_prompt(prompt, *args, **kwargs)
+
+    def fail(*_: object) -> None:
+        if faults:
+            raise faults.pop()
+
+    pipeline.encode_prompt = remember_fault
+    pipeline.unet.register_forward_pre_hook(fail)
+
+if __name__ == "__main__":
+    handler.main()

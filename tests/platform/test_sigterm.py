@@ -1,0 +1,41 @@
+"""A worker that is told to stop finishes what it has, takes nothing that it will not do, and exits 0."""
+
+import signal
+from typing import Any
+
+
+def test_a_busy_worker_delivers_first(platform: Any, start_worker: Any, tiny_sd1: str) -> None:
+    worker = start_worker(env={"MODEL_NAME": tiny_sd1})
+    running = platform.submit({"prompt": "a star", "steps": 300})
+    platform.events.wait("progress", job_id=running)
+
+    worker.send(signal.SIGTERM)
+    waiting = platform.submit({"prompt": "a star", "steps": 2})
+
+    assert platform.wait(running)["status"] == "COMPLETED"
+    assert worker.wait() == 0
+    assert worker.orphans == []
+    assert platform.events.story(waiting) == ["queued"]
+
+
+def test_an_idle_worker_leaves_at_once_and_takes_nothing(platform: Any, start_worker: Any, tiny_sd1: str) -> None:
+    worker = start_worker(env={"MODEL_NAME": tiny_sd1})
+    platform.ask({"prompt": "a star", "steps": 2})
+
+    worker.send(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    offered = platform.submit({"prompt": "a star", "steps": 2})
+
+    assert worker.orphans == []
+    assert platform.events.story(offered) == ["queued"]
+
+
+def test_a_job_offered_right_after_the_signal_is_not_lost(platform: Any, start_worker: Any, tiny_sd1: str) -> None:
+    worker = start_worker(env={"MODEL_NAME": tiny_sd1})
+    worker.send(signal.SIGTERM)
+    offered = platform.submit({"prompt": "a star", "steps": 2})
+    worker.wait()
+
+    start_worker(env={"MODEL_NAME": tiny_sd1})
+
+    assert platform.wait(offered)["status"] == "COMPLETED"
