@@ -1,7 +1,7 @@
 """Writes the parts of the documentation that the code already says: tables in the README, the request's JSON schema.
 
-    python docs/reference.py           write them
-    python docs/reference.py --check   exit 1 if any of them has drifted from the code
+python docs/reference.py           write them
+python docs/reference.py --check   exit 1 if any of them has drifted from the code
 """
 
 import json
@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -36,9 +37,21 @@ def code(text: object) -> str:
     return f"`{text}`" if text != "" else ""
 
 
+def allowed(schema: dict[str, Any]) -> str:
+    """What a field takes, from its JSON schema."""
+    if "anyOf" in schema:
+        return " or ".join(filter(None, (allowed(choice) for choice in schema["anyOf"])))
+    if "enum" in schema:
+        return ", ".join(code(choice) for choice in schema["enum"])
+    bounds = [str(schema[bound]) for bound in ("minimum", "maximum") if bound in schema]
+    kind = {"null": "", "array": "list"}.get(schema.get("type", "object"), schema.get("type", "object"))
+    return f"{kind} {' to '.join(bounds)}{' or more' if len(bounds) == 1 else ''}".strip()
+
+
 def field_rows() -> Iterator[tuple[str, ...]]:
     """The request fields that this worker supports."""
-    yield "field", "also written", "default", "meaning"
+    yield "field", "also written", "takes", "default", "meaning"
+    properties = Fields.model_json_schema(by_alias=False)["properties"]
     for name, field in Fields.model_fields.items():
         if field.description == "not supported yet":
             continue
@@ -46,7 +59,8 @@ def field_rows() -> Iterator[tuple[str, ...]]:
         others = [str(choice) for choice in alias.choices[1:]] if isinstance(alias, AliasChoices) else []
         optional = "" if field.default is None else code(json.dumps(field.default, default=str))
         default = "required" if field.is_required() else optional
-        yield code(name), ", ".join(map(code, others)), default, field.description or ""
+        takes = allowed(properties[name])
+        yield code(name), ", ".join(map(code, others)), takes, default, field.description or ""
 
 
 def setting_rows() -> Iterator[tuple[str, ...]]:

@@ -53,39 +53,40 @@ def deliver(files: Sequence[File], answer: Mapping[str, Any], to: Delivery) -> d
     """
     if to.local:
         return _with_images(answer, _write(files))
-    if to.request.bucket is not None and to.request.delivery != "base64":
+    bucket, wanted = to.request.bucket, to.request.delivery
+    if bucket is not None and wanted != "base64":
         try:
-            return _with_images(answer, upload(files, to.request.bucket, to.job_id))
+            return _with_images(answer, upload(files, bucket, to.job_id))
         except DeliveryFailed as error:
-            if to.request.delivery == "s3":
+            if wanted == "s3":
                 raise
             log.warning("%s; answering with base64 instead", error)
             answer = _warned(answer, f"{error}; the pictures are in the answer instead")
-    return _inline(files, answer, to)
-
-
-def _inline(files: Sequence[File], answer: Mapping[str, Any], to: Delivery) -> dict[str, Any]:
-    """The pictures as data URIs, made to fit: without the repeated first one, then in a smaller format."""
-    limit = to.max_result_bytes
-    size = 0
-    for attempt in (lambda: files, to.recode):
-        if attempt is None:
-            continue
-        recoded = attempt()
-        if recoded[0].extension != files[0].extension:
-            answer = _warned(answer, f"sent as {recoded[0].extension}: {files[0].extension} would pass the size limit")
-        result = _with_images(answer, [_data_uri(file) for file in recoded])
-        if _json_bytes(result) <= limit:
-            return result
-        result = _warned(result, "image_url is left out: with it the answer would pass its limit")
-        del result["image_url"]
-        size = _json_bytes(result)
-        if size <= limit:
+    if result := _inline(files, answer, to.max_result_bytes):
+        return result
+    if bucket is not None and wanted == "base64":
+        answer = _warned(answer, "delivery: base64 would pass the answer's size limit; the pictures are in the bucket")
+        return _with_images(answer, upload(files, bucket, to.job_id))
+    if to.recode is not None:
+        smaller = to.recode()
+        answer = _warned(answer, f"sent as {smaller[0].extension}: {files[0].extension} would pass the size limit")
+        if result := _inline(smaller, answer, to.max_result_bytes):
             return result
     raise ResultTooLarge(
-        f"the answer would be {size} bytes of JSON, at most {limit} are allowed; ask for fewer or smaller pictures, "
-        "for output_format jpeg or webp, or set a bucket (BUCKET_* or s3Config)"
+        f"the pictures are {sum(len(file.data) for file in files)} bytes as {files[0].extension}; the answer may be "
+        f"{to.max_result_bytes} bytes of JSON; ask for fewer or smaller pictures, for output_format jpeg or webp, or "
+        "set a bucket (BUCKET_* or s3Config)"
     )
+
+
+def _inline(files: Sequence[File], answer: Mapping[str, Any], limit: int) -> dict[str, Any] | None:
+    """The pictures as data URIs, at need without the repeated first one; None when they do not fit."""
+    result = _with_images(answer, [_data_uri(file) for file in files])
+    if _json_bytes(result) <= limit:
+        return result
+    result = _warned(result, "image_url is left out: with it the answer would pass its size limit")
+    del result["image_url"]
+    return result if _json_bytes(result) <= limit else None
 
 
 def _with_images(answer: Mapping[str, Any], images: Sequence[str]) -> dict[str, Any]:

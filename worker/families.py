@@ -37,7 +37,6 @@ class Family:
     scheduler: str | None = None
     noise: Noise = "diffusion"
     size_step: int = 8
-    min_side: int = 64
     max_steps: int = 500
     max_images: int = 16
 

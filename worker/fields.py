@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -37,6 +38,12 @@ def _prompts(value: object) -> object:
 
 
 Text = Annotated[str, Field(max_length=10_000)]
+Prompts = Annotated[
+    list[Text],
+    Field(min_length=1),
+    BeforeValidator(_prompts),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
 Unsupported = Annotated[Any, AfterValidator(_refuse)]
 
 
@@ -67,18 +74,23 @@ class Fields(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    prompt: Annotated[list[Text], Field(min_length=1), BeforeValidator(_prompts)] = Field(
-        description="what to draw; a list draws several prompts in one job"
-    )
+    prompt: Prompts = Field(description="what to draw; a list draws several prompts in one job")
     negative_prompt: Text | None = Field(None, description="what not to draw")
     num_images: int = Field(
         1,
         ge=1,
+        validate_default=True,
         validation_alias=_also("num_images", "num_images_per_prompt", "num_outputs", "batch_size"),
         description="pictures for each prompt",
     )
-    width: int | None = Field(None, ge=1, le=65_536, description="in pixels; the model's native size if left out")
-    height: int | None = Field(None, ge=1, le=65_536, description="in pixels; the model's native size if left out")
+    width: int | None = Field(None, ge=64, le=8192, description="in pixels; the model's native size if left out")
+    height: int | None = Field(
+        None,
+        ge=64,
+        le=8192,
+        validate_default=True,
+        description="in pixels; the model's native size if left out",
+    )
     scheduler: Text | None = Field(
         None,
         validation_alias=_also("scheduler", "sampler_name"),
@@ -149,17 +161,13 @@ class Fields(BaseModel):
             raise _problem(f"a job may ask for {limit} pictures at most, here for {prompts} prompts")
         return value
 
-    @field_validator("width", "height")
+    @field_validator("height")
     @classmethod
-    def _side(cls, value: int | None, info: ValidationInfo[Model]) -> int | None:
+    def _area(cls, value: int | None, info: ValidationInfo[Model]) -> int | None:
         model = info.context
-        native = model.width if info.field_name == "width" else model.height
-        side = native if value is None else value
-        if side < model.family.min_side:
-            raise _problem(f"should be at least {model.family.min_side}")
-        across = (info.data.get("width") or model.width) if info.field_name == "height" else model.family.min_side
-        if side * across > model.max_pixels:
-            raise _problem(f"width times height may be at most {model.max_pixels} pixels, {side}x{across} is more")
+        width, height = info.data.get("width") or model.width, value or model.height
+        if width * height > model.max_pixels:
+            raise _problem(f"width times height may be at most {model.max_pixels} pixels, {width}x{height} is more")
         return value
 
     @field_validator("scheduler")

@@ -62,7 +62,7 @@ class Worker:
             raise self.failure
         request = parse(job, self._engine.model, self._settings.bucket)
         drawn, files, timings = self._draw(request, progress)
-        answer = {
+        answer: dict[str, Any] = {
             "seed": request.pictures[0].seed,
             "seeds": [picture.seed for picture in request.pictures],
             "width": request.width,

@@ -480,13 +480,6 @@ def test_a_desk_worker_that_cannot_start_ends_the_desk(free_port: int) -> None:
     assert "before it asked for a job" in desk.stderr
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
 def _open_poll(platform: LocalEndpoint) -> socket.socket:
     poll = socket.create_connection((platform.config.host, platform.port))
     path = "/v2/local/job-take/vanished?gpu=TEST&job_in_progress=0"

@@ -139,7 +139,7 @@ def load_single_file(path: Path, dtype: torch.dtype) -> DiffusionPipeline:
             **{name: _tokenizer(padding) for name, padding in architecture.padding.items()},
         )
     except (SingleFileComponentError, ValueError, LookupError, RuntimeError) as error:
-        raise ModelError(f"{path} is no complete {architecture.title} checkpoint: {_first_line(error)}") from error
+        raise ModelError(f"{path} is no complete {architecture.title} checkpoint: {_lack(error)}") from error
     _check_complete(pipeline, path, architecture)
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **_noise(checkpoint))
     return pipeline
@@ -276,6 +276,14 @@ def _check_complete(pipeline: Any, path: Path, architecture: Architecture) -> No
             if missing:
                 lacks = f"{len(missing)} weights of {component}, {missing[0]} for one"
                 raise ModelError(f"{path} is no complete {architecture.title} checkpoint: it lacks {lacks}")
+
+
+def _lack(error: Exception) -> str:
+    if isinstance(error, NotImplementedError):  # torch's "Cannot copy out of meta tensor": nothing has filled it
+        return "weights are missing"
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return _first_line(error).split(". ")[0]
 
 
 def _first_line(error: Exception) -> str:

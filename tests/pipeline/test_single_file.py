@@ -1,0 +1,456 @@
+"""A single .safetensors file in the original layout loads without a network, and a wrong one says what it is.
+
+The files have the real names and shapes of every tensor, at full size, but are sparse: each tensor is zero except for
+its first number, its mark, which no other tensor has. So 7 GB take a few MB of disk, and every weight can be followed
+to its place.
+"""
+
+import json
+import logging
+import math
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import diffusers
+import numpy
+import pytest
+import torch
+import transformers
+
+from worker.engine.single_file import CONFIGS, inspect_checkpoint, load_single_file
+from worker.errors import ModelError
+
+Shapes = dict[str, tuple[int, ...]]
+LAST_NORM_BIAS = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+VAE_LAST_BIAS = "first_stage_model.decoder.conv_out.bias"
+
+
+# The original code's layout: CompVis/stable-diffusion, Stability-AI/stablediffusion and generative-models.
+
+
+def layer(name: str, out: int, *inputs: int) -> Shapes:
+    """Weight and bias of a convolution, a linear layer or (without inputs) a norm."""
+    return {f"{name}.weight": (out, *inputs), f"{name}.bias": (out,)}
+
+
+def under(prefix: str, *parts: Shapes) -> Shapes:
+    return {prefix + name: shape for part in parts for name, shape in part.items()}
+
+
+def residual(channels: int, out: int, embedding: int) -> Shapes:
+    shapes = layer("in_layers.0", channels) | layer("in_layers.2", out, channels, 3, 3)
+    shapes |= layer("emb_layers.1", out, embedding) | layer("out_layers.0", out) | layer("out_layers.3", out, out, 3, 3)
+    return shapes | (layer("skip_connection", out, channels, 1, 1) if channels != out else {})
+
+
+def transformer(c: int, depth: int, context: int, linear: bool) -> Shapes:
+    kernel = () if linear else (1, 1)
+    shapes = layer("norm", c) | layer("proj_in", c, c, *kernel) | layer("proj_out", c, c, *kernel)
+    block = layer("ff.net.0.proj", 8 * c, c) | layer("ff.net.2", c, 4 * c)
+    for attention, width in (("attn1", c), ("attn2", context)):
+        block |= {f"{attention}.to_q.weight": (c, c), f"{attention}.to_k.weight": (c, width)}
+        block |= {f"{attention}.to_v.weight": (c, width)} | layer(f"{attention}.to_out.0", c, c)
+    block |= layer("norm1", c) | layer("norm2", c) | layer("norm3", c)
+    return shapes | under("", *(under(f"transformer_blocks.{i}.", block) for i in range(depth)))
+
+
+def unet(widths: list[int], depths: list[int], context: int, linear: bool, classes: int = 0, inputs: int = 4) -> Shapes:
+    ch, embedding = widths[0], 4 * widths[0]
+    shapes = layer("time_embed.0", embedding, ch) | layer("time_embed.2", embedding, embedding)
+    if classes:
+        shapes |= layer("label_emb.0.0", embedding, classes) | layer("label_emb.0.2", embedding, embedding)
+    shapes |= layer("input_blocks.0.0", ch, inputs, 3, 3)
+    index, skips = 1, [ch]
+    for level, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        for _ in range(2):
+            shapes |= under(f"input_blocks.{index}.0.", residual(ch, width, embedding))
+            if depth:
+                shapes |= under(f"input_blocks.{index}.1.", transformer(width, depth, context, linear))
+            ch, index = width, index + 1
+            skips.append(ch)
+        if level < len(widths) - 1:
+            shapes |= layer(f"input_blocks.{index}.0.op", ch, ch, 3, 3)
+            index += 1
+            skips.append(ch)
+    deepest = depths[-1] or 1
+    shapes |= under("middle_block.0.", residual(ch, ch, embedding))
+    shapes |= under("middle_block.1.", transformer(ch, deepest, context, linear))
+    shapes |= under("middle_block.2.", residual(ch, ch, embedding))
+    index = 0
+    for level, (width, depth) in reversed(list(enumerate(zip(widths, depths, strict=True)))):
+        for i in range(3):
+            shapes |= under(f"output_blocks.{index}.0.", residual(ch + skips.pop(), width, embedding))
+            if depth:
+                shapes |= under(f"output_blocks.{index}.1.", transformer(width, depth, context, linear))
+            if level and i == 2:
+                shapes |= layer(f"output_blocks.{index}.{2 if depth else 1}.conv", width, width, 3, 3)
+            ch, index = width, index + 1
+    return under("model.diffusion_model.", shapes, layer("out.0", ch), layer("out.2", 4, ch, 3, 3))
+
+
+def vae() -> Shapes:
+    def block(channels: int, out: int) -> Shapes:
+        shapes = layer("norm1", channels) | layer("conv1", out, channels, 3, 3)
+        shapes |= layer("norm2", out) | layer("conv2", out, out, 3, 3)
+        return shapes | (layer("nin_shortcut", out, channels, 1, 1) if channels != out else {})
+
+    attention = layer("norm", 512) | under("", *(layer(name, 512, 512, 1, 1) for name in ("q", "k", "v", "proj_out")))
+    mid = under("mid.block_1.", block(512, 512)) | under("mid.attn_1.", attention)
+    mid |= under("mid.block_2.", block(512, 512))
+    widths = [128, 256, 512, 512]
+    encoder, ch = layer("conv_in", 128, 3, 3, 3) | layer("norm_out", 512) | layer("conv_out", 8, 512, 3, 3), 128
+    for level, width in enumerate(widths):
+        encoder |= under(f"down.{level}.block.0.", block(ch, width)) | under(
+            f"down.{level}.block.1.", block(width, width)
+        )
+        encoder |= layer(f"down.{level}.downsample.conv", width, width, 3, 3) if level < 3 else {}
+        ch = width
+    decoder, ch = layer("conv_in", 512, 4, 3, 3) | layer("norm_out", 128) | layer("conv_out", 3, 128, 3, 3), 512
+    for level, width in reversed(list(enumerate(widths))):
+        for i in range(3):
+            decoder |= under(f"up.{level}.block.{i}.", block(width if i else ch, width))
+        decoder |= layer(f"up.{level}.upsample.conv", width, width, 3, 3) if level else {}
+        ch = width
+    shapes = under("encoder.", encoder, mid) | under("decoder.", decoder, mid)
+    return under("first_stage_model.", shapes, layer("quant_conv", 8, 8, 1, 1), layer("post_quant_conv", 4, 4, 1, 1))
+
+
+def clip() -> Shapes:
+    """OpenAI's ViT-L/14 text encoder, as transformers names it."""
+    shapes: Shapes = {
+        "embeddings.token_embedding.weight": (49408, 768),
+        "embeddings.position_embedding.weight": (77, 768),
+    }
+    for i in range(12):
+        block = layer("layer_norm1", 768) | layer("layer_norm2", 768)
+        block |= layer("mlp.fc1", 3072, 768) | layer("mlp.fc2", 768, 3072)
+        block |= under("self_attn.", *(layer(f"{name}_proj", 768, 768) for name in ("q", "k", "v", "out")))
+        shapes |= under(f"encoder.layers.{i}.", block)
+    return under("transformer.text_model.", shapes, layer("final_layer_norm", 768))
+
+
+def open_clip(d: int, layers: int) -> Shapes:
+    """OpenCLIP's text encoder: ViT-H/14 is (1024, 24), ViT-bigG/14 is (1280, 32)."""
+    shapes: Shapes = {"positional_embedding": (77, d), "text_projection": (d, d), "token_embedding.weight": (49408, d)}
+    shapes |= layer("ln_final", d) | {"logit_scale": ()}
+    for i in range(layers):
+        block: Shapes = {"attn.in_proj_weight": (3 * d, d), "attn.in_proj_bias": (3 * d,)}
+        block |= layer("attn.out_proj", d, d) | layer("mlp.c_fc", 4 * d, d) | layer("mlp.c_proj", d, 4 * d)
+        shapes |= under(f"transformer.resblocks.{i}.", block, layer("ln_1", d), layer("ln_2", d))
+    return under("model.", shapes)
+
+
+def sd1(inputs: int = 4) -> Shapes:
+    text = under("cond_stage_model.", clip(), {"transformer.text_model.embeddings.position_ids": (1, 77)})
+    shapes = unet([320, 640, 1280, 1280], [1, 1, 1, 0], 768, linear=False, inputs=inputs)
+    return shapes | vae() | text | {"alphas_cumprod": (1000,)}
+
+
+def sd2(inputs: int = 4, classes: int = 0) -> Shapes:
+    shapes = unet([320, 640, 1280, 1280], [1, 1, 1, 0], 1024, linear=True, inputs=inputs, classes=classes)
+    return shapes | vae() | under("cond_stage_model.", open_clip(1024, 24))
+
+
+def sdxl(inputs: int = 4) -> Shapes:
+    shapes = unet([320, 640, 1280], [0, 2, 10], 2048, linear=True, classes=2816, inputs=inputs)
+    text = under("conditioner.embedders.0.", clip()) | under("conditioner.embedders.1.", open_clip(1280, 32))
+    return shapes | vae() | text
+
+
+LAYOUTS: dict[str, Callable[[], Shapes]] = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl}
+
+
+# Sparse files with marks.
+
+
+def marks(shapes: Shapes) -> dict[str, list[tuple[int, int]]]:
+    """Tensor -> (offset in elements, bits of the fp16 number there); a joined q, k, v weight has one mark for each."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    next_mark = 1
+    for name, shape in shapes.items():
+        parts = 3 if "in_proj" in name else 1
+        found[name] = [(i * math.prod(shape) // parts, next_mark + i) for i in range(parts)]
+        next_mark += parts
+    return found
+
+
+def write(path: Path, shapes: Shapes, metadata: Mapping[str, str] | None = None, **values: list[float]) -> Path:
+    """A file of fp16 tensors: zeros, in a tensor that `values` names its first numbers, and over these the marks."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    ends = numpy.cumsum([2 * math.prod(shape) for shape in shapes.values()]).tolist()
+    starts = dict(zip(shapes, [0, *ends], strict=False))
+    for (name, shape), end in zip(shapes.items(), ends, strict=True):
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [starts[name], end]}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        body = file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(body + ends[-1])
+        for name, numbers in values.items():
+            file.seek(body + starts[name])
+            file.write(numpy.array(numbers, numpy.float16).tobytes())
+        for name, places in marks(shapes).items():
+            for offset, bits in places if math.prod(shapes[name]) else ():
+                file.seek(body + starts[name] + 2 * offset)
+                file.write(bits.to_bytes(2, "little"))
+    return path
+
+
+def loaded_marks(pipeline: diffusers.DiffusionPipeline) -> dict[str, int]:
+    """component.weight -> the mark that arrived there."""
+    found = {}
+    for component, module in pipeline.components.items():
+        if isinstance(module, torch.nn.Module):
+            for name, weight in module.named_parameters():
+                bits = weight.detach().flatten()[:1].view(torch.int16).item()
+                found[f"{component}.{name.removeprefix('text_model.')}"] = bits
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whoever looks up a name or connects makes the test fail, also where the error is swallowed."""
+    attempts: list[object] = []
+
+    def refuse(*arguments: object, **_: object) -> None:
+        attempts.append(arguments)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    yield
+    assert attempts == []
+
+
+# The promises.
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "parameters"),
+    [
+        ("sd1", "model.diffusion_model.", 859_520_964),
+        ("sd1", "first_stage_model.", 83_653_863),
+        ("sd1", "cond_stage_model.transformer.", 123_060_480 + 77),  # with position_ids
+        ("sd2", "model.diffusion_model.", 865_910_724),
+        ("sd2", "cond_stage_model.model.", 354_032_641),
+        ("sdxl", "model.diffusion_model.", 2_567_463_684),
+        ("sdxl", "conditioner.embedders.1.model.", 694_659_841),
+    ],
+)
+def test_the_layouts_here_have_the_published_sizes(kind: str, part: str, parameters: int) -> None:
+    assert sum(math.prod(shape) for name, shape in LAYOUTS[kind]().items() if name.startswith(part)) == parameters
+
+
+# Pairs that conversion can get wrong: the VAE decoder counts its blocks backwards, attention is renamed, and OpenCLIP
+# joins q, k and v in one tensor.
+EVERY_VAE = {
+    "vae.decoder.up_blocks.0.resnets.2.conv1.weight": ("first_stage_model.decoder.up.3.block.2.conv1.weight", 0),
+    "vae.decoder.mid_block.attentions.0.to_k.weight": ("first_stage_model.decoder.mid.attn_1.k.weight", 0),
+}
+UNET = "model.diffusion_model."
+PLACES = {
+    "sd1": {
+        "unet.conv_in.weight": (f"{UNET}input_blocks.0.0.weight", 0),
+        "unet.down_blocks.2.attentions.1.transformer_blocks.0.attn2.to_k.weight": (
+            f"{UNET}input_blocks.8.1.transformer_blocks.0.attn2.to_k.weight",
+            0,
+        ),
+        "unet.up_blocks.0.upsamplers.0.conv.weight": (f"{UNET}output_blocks.2.1.conv.weight", 0),
+        "unet.up_blocks.3.resnets.2.conv_shortcut.weight": (f"{UNET}output_blocks.11.0.skip_connection.weight", 0),
+        "text_encoder.encoder.layers.11.mlp.fc2.weight": (
+            "cond_stage_model.transformer.text_model.encoder.layers.11.mlp.fc2.weight",
+            0,
+        ),
+    },
+    "sd2": {
+        "text_encoder.encoder.layers.22.self_attn.v_proj.weight": (
+            "cond_stage_model.model.transformer.resblocks.22.attn.in_proj_weight",
+            2,
+        ),
+        "text_encoder.final_layer_norm.weight": ("cond_stage_model.model.ln_final.weight", 0),
+    },
+    "sdxl": {
+        "unet.add_embedding.linear_2.weight": (f"{UNET}label_emb.0.2.weight", 0),
+        "unet.mid_block.attentions.0.transformer_blocks.9.ff.net.2.bias": (
+            f"{UNET}middle_block.1.transformer_blocks.9.ff.net.2.bias",
+            0,
+        ),
+        "text_encoder.embeddings.position_embedding.weight": (
+            "conditioner.embedders.0.transformer.text_model.embeddings.position_embedding.weight",
+            0,
+        ),
+        "text_encoder_2.text_projection.weight": ("conditioner.embedders.1.model.text_projection", 0),
+        "text_encoder_2.encoder.layers.31.self_attn.k_proj.bias": (
+            "conditioner.embedders.1.model.transformer.resblocks.31.attn.in_proj_bias",
+            1,
+        ),
+    },
+}
+# What these pipelines have no use for: the schedule, OpenCLIP's scale, and in SD2 the text encoder's last layer.
+UNUSED = ("alphas_cumprod", "cond_stage_model.transformer.text_model.embeddings.position_ids")
+UNUSED += ("cond_stage_model.model.transformer.resblocks.23.", "cond_stage_model.model.text_projection")
+UNUSED += ("cond_stage_model.model.logit_scale", "conditioner.embedders.1.model.logit_scale")
+
+
+@pytest.mark.parametrize(
+    ("kind", "pipeline_class", "scheduler"),
+    [
+        ("sd1", diffusers.StableDiffusionPipeline, diffusers.PNDMScheduler),
+        ("sd2", diffusers.StableDiffusionPipeline, diffusers.PNDMScheduler),
+        ("sdxl", diffusers.StableDiffusionXLPipeline, diffusers.EulerDiscreteScheduler),
+    ],
+)
+def test_every_weight_arrives_in_its_place(tmp_path: Path, kind: str, pipeline_class: type, scheduler: type) -> None:
+    shapes = LAYOUTS[kind]()
+    pipeline = load_single_file(write(tmp_path / f"{kind}.safetensors", shapes), torch.float16)
+    assert type(pipeline) is pipeline_class
+    assert type(pipeline.scheduler) is scheduler
+    assert pipeline.scheduler.config.prediction_type == "epsilon"
+    assert getattr(pipeline, "safety_checker", None) is None
+    assert {module.dtype for module in pipeline.components.values() if isinstance(module, torch.nn.Module)} == {
+        torch.float16
+    }
+    written, arrived = marks(shapes), loaded_marks(pipeline)
+    for place, (name, part) in (EVERY_VAE | PLACES[kind]).items():
+        assert arrived[place] == written[name][part][1], place
+    used = [bits for name, places in written.items() if not name.startswith(UNUSED) for _, bits in places]
+    assert sorted(arrived.values()) == sorted(used)
+
+
+def test_a_file_that_predicts_v_gets_such_a_scheduler(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "worker")
+    spread = {LAST_NORM_BIAS: [0.1, -0.1] * 160}
+    pipeline = load_single_file(write(tmp_path / "768.safetensors", sd2(), **spread), torch.float16)
+    assert type(pipeline.scheduler) is diffusers.DDIMScheduler
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    assert pipeline.unet.config.sample_size * pipeline.vae_scale_factor == 768
+    assert "768.safetensors: Stable Diffusion 2.x; v_prediction: the last norm's bias" in caplog.text
+
+
+def test_a_picture_is_drawn_in_the_colour_of_the_last_bias(tmp_path: Path) -> None:
+    """All else is zero. 8 by 8 pixels, because half precision is slow on a CPU."""
+    path = write(tmp_path / "model.safetensors", sd1(), **{VAE_LAST_BIAS: [0.0, -0.25, 0.5]})
+    pipeline = load_single_file(path, torch.float16)
+    pipeline.set_progress_bar_config(disable=True)
+    image = pipeline("a cat", width=8, height=8, num_inference_steps=1, guidance_scale=1.0).images[0]
+    assert image.getpixel((0, 0)) == (128, 96, 191)
+
+
+@pytest.mark.parametrize(
+    ("kind", "marked", "metadata", "yaml", "bias", "prediction"),
+    [
+        ("sd1", [], {}, None, 0.0, "epsilon"),
+        ("sd1", [], {}, 'model:\n  params:\n    parameterization: "v"\n', 0.0, "v_prediction"),
+        ("sd1", [], {"modelspec.prediction_type": "v"}, None, 0.0, "v_prediction"),
+        ("sd2", [], {}, None, 0.08, "epsilon"),
+        ("sd2", [], {}, None, 0.1, "v_prediction"),
+        ("sd2", [], {"modelspec.prediction_type": "epsilon"}, None, 0.1, "epsilon"),
+        ("sd2", [], {}, "target: ldm.models.diffusion.ddpm.LatentDiffusion", 0.1, "epsilon"),
+        ("sd2", [], {}, "# parameterization: v\nnotes: none", 0.0, "epsilon"),
+        ("sdxl", [], {}, None, 0.0, "epsilon"),
+        ("sdxl", ["v_pred"], {"modelspec.prediction_type": "epsilon"}, None, 0.0, "v_prediction"),
+        ("sdxl", ["v_pred"], {}, "parameterization: eps", 0.0, "epsilon"),
+    ],
+)
+def test_the_prediction_type_is_what_the_first_to_speak_says(
+    tmp_path: Path,
+    kind: str,
+    marked: list[str],
+    metadata: dict[str, str],
+    yaml: str | None,
+    bias: float,
+    prediction: str,
+) -> None:
+    shapes = LAYOUTS[kind]() | dict.fromkeys(marked, (0,))
+    values = {LAST_NORM_BIAS: [bias, -bias] * 160} if kind == "sd2" else {}
+    path = write(tmp_path / "model.safetensors", shapes, metadata, **values)
+    if yaml is not None:
+        path.with_suffix(".yaml").write_text(yaml)
+    checkpoint = inspect_checkpoint(path)
+    assert (checkpoint.architecture.config, checkpoint.prediction_type) == (kind, prediction)
+    assert checkpoint.reason
+
+
+def test_a_model_trained_to_zero_signal_starts_there(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.safetensors", sdxl() | {"v_pred": (0,), "ztsnr": (0,)})
+    scheduler = load_single_file(path, torch.float16).scheduler
+    scheduler.set_timesteps(4)
+    assert scheduler.config.prediction_type == "v_prediction"
+    assert scheduler.timesteps[0] == 999
+    assert scheduler.sigmas[0] > 4000  # 14.6 otherwise
+
+
+def test_the_tokenizer_is_clips() -> None:
+    folder = CONFIGS / "tokenizer"
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
+    assert len(tokenizer) == 49408
+    assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
+    assert tokenizer("a cat", padding="max_length").input_ids[3:] == [49407] * 74
+    padded = transformers.CLIPTokenizer.from_pretrained(folder, pad_token="!")
+    assert padded("a cat", padding="max_length").input_ids[3:] == [49407] + [0] * 73
+
+
+def without(part: str) -> Shapes:
+    return {name: shape for name, shape in sd1().items() if not name.startswith(part)}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        (sd1(inputs=9), "for inpainting, built on Stable Diffusion 1.x"),
+        (sd2(inputs=5), "with 5 input channels, built on Stable Diffusion 2.x"),
+        (sdxl(inputs=9), "for inpainting, built on Stable Diffusion XL"),
+        (sd2(classes=2048), "unCLIP"),
+        (sdxl() | {"edm_mean": (4,)}, "Playground v2.5"),
+        (without("first_stage_model."), "without a VAE"),
+        (without("cond_stage_model."), "without a text encoder"),
+        ({"lora_unet_double_blocks_0_img_attn_proj.lora_down.weight": (16, 3072)}, "a LoRA"),
+        ({"double_blocks.0.img_attn.norm.key_norm.scale": (128,)}, "FLUX"),
+        ({"model.diffusion_model.joint_blocks.0.x_block.mlp.fc1.weight": (6144, 1536)}, "Stable Diffusion 3"),
+        ({"something.weight": (1,)}, "an architecture this worker does not know"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_another_architecture_is_named(tmp_path: Path, shapes: Shapes, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        load_single_file(write(tmp_path / "model.safetensors", shapes), torch.float16)
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ("model.diffusion_model.input_blocks.4.0.in_layers.2.weight", "weights are missing"),
+        ("first_stage_model.encoder.mid.attn_1.q.weight", "weights are missing"),
+        ("cond_stage_model.transformer.text_model.encoder.layers.3.mlp.fc1.weight", "lacks 1 weights of text_encoder"),
+    ],
+)
+def test_one_weight_too_few_is_noticed(tmp_path: Path, lost: str, words: str) -> None:
+    with pytest.raises(ModelError, match=f"no complete Stable Diffusion 1.x checkpoint: .*{words}"):
+        load_single_file(write(tmp_path / "model.safetensors", without(lost)), torch.float16)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
+        (b"PK\x03\x04" + bytes(100), "is a zip or .ckpt file"),
+        (bytes(range(100)), "is no safetensors file, or is damaged or incomplete"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_says_what_it_is(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=words):
+        load_single_file(path, torch.float16)
+
+
+def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.safetensors", sd1())
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+    with pytest.raises(ModelError, match="damaged or incomplete"):
+        load_single_file(path, torch.float16)
+    with pytest.raises(ModelError, match="cannot be read: No such file"):
+        load_single_file(tmp_path / "absent.safetensors", torch.float16)
