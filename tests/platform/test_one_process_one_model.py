@@ -1,4 +1,4 @@
-"""The process shape under every start method: one load, before the first job is asked for, one heartbeat, no other child."""
+"""The process shape under every start method: one load, before the first job is asked for, and one child that pings."""
 
 from pathlib import Path
 from typing import Any
