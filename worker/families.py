@@ -25,6 +25,9 @@ class Family:
         scheduler: default scheduler; None for the model's own.
         max_pixels: width times height beyond which pictures fall apart or memory does.
         noise: the kind of schedulers that fit.
+        guidance: the pipeline's argument for the guidance scale; None where guidance is built into the weights.
+        negative_prompt: whether one has an effect.
+        size_step: width and height are multiples of it, in pixels.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Family:
     traits: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     scheduler: str | None = None
     noise: Noise = "diffusion"
+    guidance: str | None = "guidance_scale"
+    negative_prompt: bool = True
     size_step: int = 8
     max_steps: int = 500
     max_images: int = 16
@@ -78,6 +83,43 @@ FAMILIES: tuple[Family, ...] = (
         guidance_scale=7.5,
         max_pixels=2048 * 2048,
     ),
+    Family(
+        name="sd3",
+        title="Stable Diffusion 3 and 3.5",
+        pipeline="StableDiffusion3Pipeline",
+        steps=28,
+        guidance_scale=7.0,
+        max_pixels=1536 * 1536,
+        noise="flow",
+        size_step=16,
+        max_steps=200,
+    ),
+    Family(
+        name="flux-schnell",
+        title="FLUX.1 schnell",
+        pipeline="FluxPipeline",
+        traits=MappingProxyType({"transformer.guidance_embeds": False}),
+        steps=4,
+        guidance_scale=0.0,
+        max_pixels=2048 * 1536,
+        noise="flow",
+        guidance=None,
+        negative_prompt=False,
+        size_step=16,
+        max_steps=200,
+    ),
+    Family(
+        name="flux-dev",
+        title="FLUX.1 dev",
+        pipeline="FluxPipeline",
+        steps=28,
+        guidance_scale=3.5,
+        max_pixels=2048 * 1536,
+        noise="flow",
+        negative_prompt=False,
+        size_step=16,
+        max_steps=200,
+    ),
 )
 
 
@@ -92,6 +134,38 @@ def recognise(pipeline: str, trait: Callable[[str], object]) -> Family | None:
         if family.pipeline == pipeline and all(trait(key) == value for key, value in family.traits.items()):
             return family
     return None
+
+
+def general(pipeline: str, arguments: Mapping[str, object], vae_scale: int) -> Family:
+    """A row for a pipeline that the table does not name, from what the pipeline says of itself.
+
+    Such a pipeline is sampled with its own scheduler only: nothing says which others fit.
+
+    Args:
+        pipeline: name of the pipeline's class.
+        arguments: the parameters of its call and their defaults.
+        vae_scale: pixels per latent, each way.
+    """
+    # Where there are two, guidance_scale is distilled into the weights and true_cfg_scale needs a second pass.
+    guidance = next((name for name in ("guidance_scale", "true_cfg_scale") if _is_number(arguments.get(name))), None)
+    steps = arguments.get("num_inference_steps")
+    return Family(
+        name="general",
+        title=pipeline.removesuffix("Pipeline"),
+        pipeline=pipeline,
+        steps=steps if isinstance(steps, int) else 50,
+        guidance_scale=float(str(arguments[guidance])) if guidance else 0.0,
+        max_pixels=2048 * 2048,
+        noise="own",
+        guidance=guidance,
+        negative_prompt="negative_prompt" in arguments and "true_cfg_scale" not in {*arguments} - {guidance},
+        size_step=max(16, 2 * vae_scale),  # transformers take patches of two latents; convolutions need no more
+        max_steps=200,
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)

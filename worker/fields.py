@@ -153,6 +153,13 @@ class Fields(BaseModel):
     # What follows depends on the loaded model, handed in as the validation context. A validator sees the fields
     # above its own, so each check stands at the last field it needs, and all problems come in one answer.
 
+    @field_validator("negative_prompt")
+    @classmethod
+    def _negative(cls, value: str | None, info: ValidationInfo[Model]) -> str | None:
+        if value and not info.context.family.negative_prompt:
+            raise _problem(f"{info.context.family.title} takes no negative prompt; leave it out")
+        return value
+
     @field_validator("num_images")
     @classmethod
     def _count(cls, value: int, info: ValidationInfo[Model]) -> int:
@@ -174,10 +181,10 @@ class Fields(BaseModel):
     @classmethod
     def _scheduler(cls, value: str | None, info: ValidationInfo[Model]) -> str | None:
         model = info.context
-        noise, prediction = model.family.noise, model.prediction_type
+        limits = model.scheduler, model.family.noise, model.prediction_type
         row = schedulers.find(value) if value is not None else model.scheduler
-        if row is None or not schedulers.usable(row, noise, prediction):
-            raise _problem(f"{model.family.title} takes one of {', '.join(schedulers.names(noise, prediction))}")
+        if row is None or not schedulers.usable(row, *limits):
+            raise _problem(f"{model.family.title} takes one of {', '.join(schedulers.names(*limits))}")
         return value
 
     @field_validator("num_inference_steps")

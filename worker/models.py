@@ -1,11 +1,29 @@
 """MODEL_NAME -> where the model's files are, with the reason for the choice. Knows folders and names, not tensors."""
 
+import logging
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from worker.errors import ModelError
 from worker.settings import EMBEDDED_MODEL, Settings
+from worker.weights import check_file, check_folder
+
+log = logging.getLogger("worker")
+
+VOLUME = Path("/runpod-volume")
+
+# Folders in the hub's cache layout, fastest start first.
+CACHES: Mapping[str, Path] = MappingProxyType(
+    {
+        "RunPod's model cache": VOLUME / "huggingface-cache" / "hub",
+        "the image": Path("/opt/models/hub"),
+        "the network volume": VOLUME / "huggingface" / "hub",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -13,36 +31,87 @@ class Source:
     """Where a model is.
 
     Attributes:
-        kind: a folder in diffusers layout, a single checkpoint file, or a repository on the hub.
-        location: path or hub id.
+        kind: a folder in diffusers layout, a single checkpoint file, a repository on the hub, or one file there.
+        location: path, hub id, or hub id and file name.
         name: as answers and pictures name it.
         reason: why this source was chosen, for the log.
     """
 
-    kind: Literal["folder", "file", "hub"]
+    kind: Literal["folder", "file", "hub", "hub file"]
     location: str
     name: str
     reason: str
 
 
-def find_model(settings: Settings) -> Source:
-    """The model that these settings name.
+def find_model(name: str | None, settings: Settings, caches: Mapping[str, Path] = CACHES) -> Source:
+    """The model of this name: an existing path, else a hub id, looked for in the caches before the hub itself.
 
     Raises:
-        ModelError: the name is neither a model folder, a `.safetensors` file nor a hub id.
+        ModelError: it is neither, or its files are not whole.
     """
-    name = settings.model_name
     if name is None:
         return Source("folder", str(EMBEDDED_MODEL), EMBEDDED_MODEL.name, "MODEL_NAME is not set: the embedded model")
     path = Path(name).expanduser()
+    if path.exists():
+        return _local(path, name)
+    if name.startswith(("/", ".", "~")) or not name.count("/"):
+        raise ModelError(f"{name} is neither a folder, a .safetensors file nor a hub id like org/name")
+    owner, repository, *file = name.split("/", 2)
+    return _cached(f"{owner}/{repository}", file, settings, caches) or _hub(name, file)
+
+
+def _local(path: Path, name: str) -> Source:
     if path.is_dir():
         if not (path / "model_index.json").is_file():
-            raise ModelError(f"MODEL_NAME: the folder {name} holds no model_index.json, so it is no diffusers model")
-        return Source("folder", str(path), path.resolve().name, "MODEL_NAME is an existing folder")
-    if path.is_file():
-        if path.suffix != ".safetensors":
-            raise ModelError(f"MODEL_NAME: {name} is no .safetensors file; other formats can run code and are refused")
-        return Source("file", str(path), path.stem, "MODEL_NAME is an existing file")
-    if name.startswith(("/", ".", "~")) or name.count("/") != 1:
-        raise ModelError(f"MODEL_NAME: {name} is neither a folder, a .safetensors file nor a hub id like org/name")
-    return Source("hub", name, name, "MODEL_NAME names no local file: the hub")
+            raise ModelError(f"the folder {name} holds no model_index.json, so it is no model in diffusers layout")
+        check_folder(path)
+        return Source("folder", str(path), path.resolve().name, "it is an existing folder")
+    _insist_on_safetensors(path.name)
+    check_file(path)
+    return Source("file", str(path), path.stem, "it is an existing file")
+
+
+def _insist_on_safetensors(name: str) -> None:
+    if not name.endswith(".safetensors"):
+        raise ModelError(f"{name} is no .safetensors file; other formats can run code and are refused")
+
+
+def _cached(repository: str, file: list[str], settings: Settings, caches: Mapping[str, Path]) -> Source | None:
+    for where, cache in caches.items():
+        snapshot = _snapshot(cache, repository, settings.model_revision)
+        if snapshot is None:
+            continue
+        try:
+            found = snapshot / file[0] if file else snapshot
+            check_file(found) if file else check_folder(found)
+        except ModelError as error:
+            log.warning("not loading the copy in %s: %s", where, error)
+            continue
+        return Source("file" if file else "folder", str(found), "/".join([repository, *file]), f"found in {where}")
+    return None
+
+
+def _snapshot(cache: Path, repository: str, revision: str | None) -> Path | None:
+    """The folder of a revision in the hub's cache layout; names there may differ in case."""
+    wanted = f"models--{repository.replace('/', '--')}".casefold()
+    try:
+        folder = next((entry for entry in cache.iterdir() if entry.name.casefold() == wanted), None)
+    except OSError:
+        return None
+    if folder is None:
+        return None
+    ref = folder / "refs" / (revision or "main")
+    commit = ref.read_text().strip() if ref.is_file() else revision
+    snapshot = folder / "snapshots" / (commit or "")
+    return snapshot if commit and snapshot.is_dir() else None
+
+
+def _hub(name: str, file: list[str]) -> Source:
+    if file:
+        _insist_on_safetensors(name)
+    return Source("hub file" if file else "hub", name, name, "no local copy was found: the hub")
+
+
+def download_folder() -> Path | None:
+    """Where downloads go so that the next worker finds them: the network volume, if there is one."""
+    return CACHES["the network volume"] if VOLUME.is_dir() and os.access(VOLUME, os.W_OK) else None

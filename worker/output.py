@@ -39,7 +39,7 @@ def parameters(picture: Picture, request: Request, model: Model) -> str:
     settings = {
         "Steps": request.num_inference_steps,
         "Sampler": request.scheduler.name,
-        "CFG scale": f"{request.guidance_scale:g}",
+        **({"CFG scale": f"{request.guidance_scale:g}"} if model.family.guidance else {}),
         "Seed": picture.seed,
         "Size": f"{request.width}x{request.height}",
         "Model": model.name.replace(",", " "),

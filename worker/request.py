@@ -109,7 +109,7 @@ def _resolve(fields: Fields, model: Model, bucket: Bucket | None, warnings: list
         quality=fields.quality,
         delivery=fields.delivery,
         bucket=bucket,
-        warnings=(*warnings, *_ignored(fields), *([scheduler.caveat] if scheduler.caveat else [])),
+        warnings=(*warnings, *_ignored(fields, model), *([scheduler.caveat] if scheduler.caveat else [])),
     )
 
 
@@ -144,8 +144,10 @@ _WITHOUT_EFFECT = {
 }
 
 
-def _ignored(fields: Fields) -> list[str]:
+def _ignored(fields: Fields, model: Model) -> list[str]:
     notes = [f"{name}: {why}" for name, why in _WITHOUT_EFFECT.items() if name in fields.model_fields_set]
+    if fields.guidance_scale is not None and model.family.guidance is None:
+        notes.append(f"guidance_scale: has no effect; {model.family.title} has its guidance built in")
     if fields.nsfw:
         notes.append("nsfw: has no effect; the endpoint's owner decides about the safety checker")
     return notes

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
-Noise = Literal["diffusion", "flow"]
+Noise = Literal["diffusion", "flow", "own"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Scheduler:
         class_name: the class in diffusers; also accepted as a name, with or without "Scheduler".
         aliases: other names, in any case; spaces, hyphens and underscores do not count.
         options: config entries that differ from the model's own.
-        noise: what the scheduler integrates: a diffusion process (betas), or a flow (straight paths).
+        noise: what the scheduler integrates: a diffusion process (betas), a flow (straight paths), or what only the
+            model's own scheduler knows.
         min_steps: the fewest steps that give a picture.
         any_prediction: False when only models that predict the noise (epsilon) can use it.
         caveat: told to the caller as a warning.
@@ -71,6 +72,8 @@ SCHEDULERS: tuple[Scheduler, ...] = (
         any_prediction=False,
         caveat="IPNDM has a noise schedule of its own and ignores the model's; pictures may look wrong",
     ),
+    Scheduler("Flow Euler", "FlowMatchEulerDiscreteScheduler", ("FlowMatchEuler",), noise="flow"),
+    Scheduler("Flow Euler Karras", "FlowMatchEulerDiscreteScheduler", options=_KARRAS, noise="flow"),
 )
 
 
@@ -106,11 +109,13 @@ def of_class(class_name: str, noise: Noise) -> Scheduler:
     return Scheduler(class_name.removesuffix("Scheduler"), class_name, noise=noise)
 
 
-def usable(row: Scheduler, noise: Noise, prediction_type: str) -> bool:
-    """Whether a model with this kind of noise and prediction can be sampled with this scheduler."""
+def usable(row: Scheduler, own: Scheduler, noise: Noise, prediction_type: str) -> bool:
+    """Whether a model with this scheduler of its own, noise and prediction can be sampled with this row."""
+    if row.class_name == own.class_name and not row.options:
+        return True
     return row.noise == noise and (row.any_prediction or prediction_type == "epsilon")
 
 
-def names(noise: Noise, prediction_type: str) -> list[str]:
+def names(own: Scheduler, noise: Noise, prediction_type: str) -> list[str]:
     """The names that such a model accepts, in the table's order."""
-    return [row.name for row in SCHEDULERS if usable(row, noise, prediction_type)]
+    return [row.name for row in SCHEDULERS if usable(row, own, noise, prediction_type)]

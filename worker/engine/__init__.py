@@ -1,6 +1,14 @@
 """The only code that knows torch and diffusers: it turns the tables' names into objects that compute."""
 
+import logging
+
 import transformers
+from huggingface_hub.utils import logging as hub_logging
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 # Without torchvision transformers warns at every import of an image processor, and then does the same with Pillow.
 transformers.utils.logging.set_verbosity_error()
+
+# Retries and progress bars are noise in a worker's log; what finally failed is said once, by the caller.
+hub_logging.set_verbosity(logging.CRITICAL)
+disable_progress_bars()

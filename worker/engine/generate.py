@@ -50,24 +50,33 @@ def generate(engine: Engine, request: Request, on_step: OnStep, deadline: float 
     pipeline = engine.pipeline
     pipeline.scheduler = build_scheduler(engine, request.scheduler)
     for index, picture in enumerate(request.pictures):
-        after_step = functools.partial(_after_step, index, len(request.pictures), on_step, deadline)
-        result = pipeline(
-            prompt=picture.prompt,
-            negative_prompt=request.negative_prompt,
-            width=request.width,
-            height=request.height,
-            num_inference_steps=request.num_inference_steps,
-            guidance_scale=request.guidance_scale,
-            generator=torch.Generator("cpu").manual_seed(picture.seed),
-            callback_on_step_end=after_step,
-        )
+        after_step = functools.partial(_after_step, index, request, on_step, deadline)
+        arguments = _arguments(engine, request, picture) | {"callback_on_step_end": after_step}
+        result = pipeline(**{name: value for name, value in arguments.items() if name in engine.accepts})
         flags = getattr(result, "nsfw_content_detected", None) or [False]
         yield Drawn(picture, result.images[0], bool(flags[0]))
 
 
+def _arguments(engine: Engine, request: Request, picture: Picture) -> dict[str, Any]:
+    """What any pipeline is told; those that take less have had such fields refused."""
+    arguments: dict[str, Any] = {
+        "prompt": picture.prompt,
+        "width": request.width,
+        "height": request.height,
+        "num_inference_steps": request.num_inference_steps,
+        "generator": torch.Generator("cpu").manual_seed(picture.seed),
+    }
+    family = engine.model.family
+    if family.negative_prompt:
+        arguments["negative_prompt"] = request.negative_prompt
+    if family.guidance:
+        arguments[family.guidance] = request.guidance_scale
+    return arguments
+
+
 def _after_step(
     index: int,
-    pictures: int,
+    request: Request,
     on_step: OnStep,
     deadline: float | None,
     pipeline: Any,
@@ -77,8 +86,8 @@ def _after_step(
 ) -> Mapping[str, Any]:
     if deadline is not None and time.monotonic() > deadline:
         raise JobTimeout(f"stopped at step {step + 1} of picture {index + 1}: the job's time is over (JOB_TIMEOUT_S)")
-    steps = pipeline.num_timesteps
-    on_step(index * steps + step + 1, pictures * steps)
+    steps = getattr(pipeline, "num_timesteps", request.num_inference_steps)  # some schedulers step twice
+    on_step(index * steps + step + 1, len(request.pictures) * steps)
     return tensors
 
 

@@ -3,6 +3,7 @@
 Every automatic choice is logged once, with its reason. Nothing here knows jobs.
 """
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -15,15 +16,27 @@ import diffusers
 import torch
 import transformers
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
-from worker import schedulers
+from worker.engine.describe import call_arguments, describe
 from worker.engine.single_file import load_single_file
-from worker.errors import ModelError, SettingsError
-from worker.families import Family, Model, recognise
-from worker.models import Source, find_model
+from worker.errors import ModelError
+from worker.families import Model
+from worker.models import Source, download_folder, find_model
 from worker.settings import Settings
+from worker.weights import check_file
 
 log = logging.getLogger("worker")
+
+INDEX = DiffusionPipeline.config_name  # model_index.json
 
 
 @dataclass(frozen=True)
@@ -33,13 +46,15 @@ class Engine:
     Attributes:
         pipeline: the diffusers pipeline, on `device`.
         model: what it can do, for the request parser.
+        accepts: the arguments of the pipeline's call.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
         schedulers: those built so far.
     """
 
-    pipeline: DiffusionPipeline
+    pipeline: Any
     model: Model
     device: torch.device
+    accepts: frozenset[str]
     scheduler_config: Mapping[str, Any]
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -55,18 +70,17 @@ def load(settings: Settings) -> Engine:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
-    source = find_model(settings)
+    source = find_model(settings.model_name, settings)
     log.info("model %s: %s", source.name, source.reason)
     device, device_reason = choose_device()
-    dtype, dtype_reason = choose_dtype(settings, device)
-    log.info("device %s: %s; %s: %s", device, device_reason, dtype, dtype_reason)
-    pipeline = _read(source, settings, dtype)
+    log.info("device %s: %s", device, device_reason)
+    pipeline = _read(source, settings, device)
     pipeline.set_progress_bar_config(disable=True)
-    scheduler_config = MappingProxyType(dict(pipeline.scheduler.config))
-    model = _describe(pipeline, source, settings)
+    model = describe(pipeline, source.name, settings)
     pipeline.to(device)
     log.info("loaded %s (%s) in %.1f s", model.name, model.family.title, time.perf_counter() - started)
-    return Engine(pipeline, model, device, scheduler_config)
+    scheduler_config = MappingProxyType(dict(pipeline.scheduler.config))
+    return Engine(pipeline, model, device, frozenset(call_arguments(pipeline)), scheduler_config)
 
 
 def choose_device() -> tuple[torch.device, str]:
@@ -76,75 +90,76 @@ def choose_device() -> tuple[torch.device, str]:
     return torch.device("cpu"), "no CUDA device was found"
 
 
-def choose_dtype(settings: Settings, device: torch.device) -> tuple[torch.dtype, str]:
-    """The number format of the weights, and why."""
+def choose_dtype(settings: Settings, device: torch.device, transformer: bool) -> tuple[torch.dtype, str]:
+    """The number format of the weights, and why.
+
+    Args:
+        transformer: whether a diffusion transformer denoises, rather than a UNet.
+    """
     if settings.dtype != "auto":
         return getattr(torch, settings.dtype), "DTYPE says so"
     if device.type == "cpu":
         return torch.float32, "CPUs compute half precision slowly"
-    return torch.float16, "these families are published and fastest in half precision"
+    if transformer and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16, "transformers overflow in float16"
+    return torch.float16, "UNets are published in half precision, and fastest in it"
 
 
-def _read(source: Source, settings: Settings, dtype: torch.dtype) -> DiffusionPipeline:
-    try:
-        if source.kind == "file":
-            return load_single_file(Path(source.location), dtype)
-        return AutoPipelineForText2Image.from_pretrained(
-            source.location, dtype=dtype, use_safetensors=True, **_from_pretrained_options(source, settings)
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(f"{source.location} cannot be loaded: {reason}") from error
-
-
-def _from_pretrained_options(source: Source, settings: Settings) -> dict[str, Any]:
-    options: dict[str, Any] = {"variant": settings.model_variant}
-    if settings.safety_checker == "off":
+def _read(source: Source, settings: Settings, device: torch.device) -> Any:
+    hub = _hub_options(source, settings)
+    if source.kind in ("file", "hub file"):
+        path = Path(source.location) if source.kind == "file" else _download(*_split(source.location), hub)
+        check_file(path)
+        return load_single_file(path, _chosen_dtype(settings, device, transformer=False))
+    folder = Path(source.location)
+    index = folder / INDEX if source.kind == "folder" else _download(source.location, INDEX, hub)
+    components = json.loads(index.read_text("utf-8"))
+    options = {**hub, "variant": settings.model_variant, "use_safetensors": True}
+    options["dtype"] = _chosen_dtype(settings, device, "transformer" in components)
+    if settings.safety_checker == "off" and "safety_checker" in components:
         options |= {"safety_checker": None, "requires_safety_checker": False}
-    if source.kind == "hub":
-        token = settings.hf_token
-        options |= {"revision": settings.model_revision, "token": token.get_secret_value() if token else None}
-    return options
+    try:
+        return AutoPipelineForText2Image.from_pretrained(source.location, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{source.location} cannot be loaded: {_first_line(error)}") from error
 
 
-def _describe(pipeline: DiffusionPipeline, source: Source, settings: Settings) -> Model:
-    def trait(key: str) -> object:
-        component, entry = key.split(".")
-        return getattr(pipeline, component).config.get(entry)
-
-    kind = type(pipeline).__name__
-    family = recognise(kind, trait)
-    if family is None:
-        raise ModelError(f"{source.name} is a {kind}, which this worker does not know how to run")
-    if trait("unet.in_channels") != trait("vae.latent_channels"):
-        raise ModelError(f"{source.name} cannot draw from a prompt alone; it is made for inpainting or editing")
-    side = trait("unet.sample_size")
-    if not isinstance(side, int):
-        raise ModelError(f"{source.name}: unet.sample_size is {side}; an integer was expected")
-    side *= pipeline.vae_scale_factor
-    prediction = str(pipeline.scheduler.config.get("prediction_type", "epsilon"))
-    return Model(
-        name=source.name,
-        family=family,
-        width=side,
-        height=side,
-        prediction_type=prediction,
-        scheduler=_default_scheduler(pipeline, family, prediction, settings),
-        safety_checker=getattr(pipeline, "safety_checker", None) is not None,
-        max_pixels=settings.max_pixels or family.max_pixels,
-        max_steps=settings.max_steps or family.max_steps,
-        max_images=settings.max_images or family.max_images,
-    )
+def _split(location: str) -> tuple[str, str]:
+    owner, repository, file = location.split("/", 2)
+    return f"{owner}/{repository}", file
 
 
-def _default_scheduler(
-    pipeline: DiffusionPipeline, family: Family, prediction: str, settings: Settings
-) -> schedulers.Scheduler:
-    name = settings.default_scheduler or family.scheduler
-    if name is None:
-        return schedulers.of_class(type(pipeline.scheduler).__name__, family.noise)
-    row = schedulers.find(name)
-    if row is None or not schedulers.usable(row, family.noise, prediction):
-        allowed = ", ".join(schedulers.names(family.noise, prediction))
-        raise SettingsError(f"DEFAULT_SCHEDULER: got {name!r}; {family.title} takes one of {allowed}")
-    return row
+def _download(repository: str, file: str, hub: Mapping[str, Any]) -> Path:
+    """One file from the hub; what stands in the way is said in one sentence."""
+    try:
+        return Path(hf_hub_download(repository, file, **hub))
+    except GatedRepoError as error:
+        reason = "is gated: accept its terms on its page, and set HF_TOKEN to a token of that account"
+        raise ModelError(f"{repository} {reason}") from error
+    except RepositoryNotFoundError as error:
+        reason = "is not on the hub, or is private: check MODEL_NAME, and set HF_TOKEN if it is private"
+        raise ModelError(f"{repository} {reason}") from error
+    except LocalEntryNotFoundError as error:
+        raise ModelError(f"{repository} is not on this machine, and the hub cannot be reached") from error
+    except (RevisionNotFoundError, EntryNotFoundError) as error:
+        raise ModelError(f"{repository} has no {file} at revision {hub['revision'] or 'main'}") from error
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        raise ModelError(f"{repository} cannot be fetched from the hub: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _chosen_dtype(settings: Settings, device: torch.device, transformer: bool) -> torch.dtype:
+    dtype, reason = choose_dtype(settings, device, transformer)
+    log.info("%s: %s", dtype, reason)
+    return dtype
+
+
+def _hub_options(source: Source, settings: Settings) -> dict[str, Any]:
+    """What the hub is asked with; nothing for local files, so that the token goes nowhere else."""
+    if source.kind in ("file", "folder"):
+        return {}
+    token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    return {"revision": settings.model_revision, "token": token, "cache_dir": download_folder()}

@@ -1,0 +1,91 @@
+"""A loaded pipeline -> the `Model` that requests are checked against. Reads configs and signatures, runs nothing."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from worker import schedulers
+from worker.errors import ModelError, SettingsError
+from worker.families import Family, Model, general, recognise
+from worker.settings import Settings
+
+
+def describe(pipeline: Any, name: str, settings: Settings) -> Model:
+    """What this pipeline can do, within the owner's limits.
+
+    Raises:
+        ModelError: it cannot draw from a prompt alone.
+        SettingsError: a setting does not fit it.
+    """
+    _insist_on_prompt_alone(pipeline, name)
+    arguments = call_arguments(pipeline)
+    kind = type(pipeline).__name__
+    family = recognise(kind, lambda key: trait(pipeline, key))
+    if family is None:
+        family = general(kind, arguments, _vae_scale(pipeline))
+    height, width = _native_size(pipeline, arguments)
+    prediction = str(pipeline.scheduler.config.get("prediction_type", "epsilon"))
+    return Model(
+        name=name,
+        family=family,
+        width=width,
+        height=height,
+        prediction_type=prediction,
+        scheduler=_default_scheduler(pipeline, family, prediction, settings),
+        safety_checker=getattr(pipeline, "safety_checker", None) is not None,
+        max_pixels=settings.max_pixels or family.max_pixels,
+        max_steps=settings.max_steps or family.max_steps,
+        max_images=settings.max_images or family.max_images,
+    )
+
+
+def trait(pipeline: Any, key: str) -> Any:
+    """The pipeline's "component.entry" config entry, or None."""
+    component, entry = key.split(".")
+    return getattr(getattr(pipeline, component, None), "config", {}).get(entry)
+
+
+def call_arguments(pipeline: Any) -> Mapping[str, object]:
+    """The parameters of the pipeline's call and their defaults."""
+    return {name: parameter.default for name, parameter in inspect.signature(pipeline.__call__).parameters.items()}
+
+
+def _insist_on_prompt_alone(pipeline: Any, name: str) -> None:
+    latents = trait(pipeline, "vae.latent_channels")
+    inputs = trait(pipeline, "unet.in_channels") or trait(pipeline, "transformer.in_channels")
+    # A transformer may take patches of two by two latents as one input.
+    extra = latents and inputs and inputs not in (latents, 4 * latents)
+    controlled = "control_image" in call_arguments(pipeline) or getattr(pipeline, "controlnet", None) is not None
+    if extra or controlled or "prompt" not in call_arguments(pipeline):
+        raise ModelError(f"{name} ({type(pipeline).__name__}) cannot draw from a prompt alone; it needs a picture too")
+
+
+def _vae_scale(pipeline: Any) -> int:
+    return int(getattr(pipeline, "vae_scale_factor", 8))
+
+
+def _native_size(pipeline: Any, arguments: Mapping[str, object]) -> tuple[int, int]:
+    """Height and width in pixels: what the call defaults to, or what the denoiser was trained on."""
+    height, width = arguments.get("height"), arguments.get("width")
+    if isinstance(height, int) and isinstance(width, int):
+        return height, width
+    sizes = (getattr(pipeline, "default_sample_size", None), *_sample_sizes(pipeline))
+    size = next((size for size in sizes if size), 128)
+    rows, columns = (size, size) if isinstance(size, int) else size
+    return rows * _vae_scale(pipeline), columns * _vae_scale(pipeline)
+
+
+def _sample_sizes(pipeline: Any) -> tuple[Any, Any]:
+    return trait(pipeline, "unet.sample_size"), trait(pipeline, "transformer.sample_size")
+
+
+def _default_scheduler(pipeline: Any, family: Family, prediction: str, settings: Settings) -> schedulers.Scheduler:
+    own = schedulers.of_class(type(pipeline.scheduler).__name__, family.noise)
+    name = settings.default_scheduler or family.scheduler
+    if name is None:
+        return own
+    row = schedulers.find(name)
+    if row is None or not schedulers.usable(row, own, family.noise, prediction):
+        allowed = ", ".join(schedulers.names(own, family.noise, prediction))
+        raise SettingsError(f"DEFAULT_SCHEDULER: got {name!r}; {family.title} takes one of {allowed}")
+    return row

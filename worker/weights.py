@@ -1,0 +1,81 @@
+"""Are these files what they should be? Every weight file is checked before anything reads it, and named if it is bad.
+
+Only safetensors count as weights: other formats can run code when they are read. Nothing here knows torch.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from worker.errors import ModelError
+
+
+def check_folder(folder: Path) -> None:
+    """Check a model in diffusers layout: every component that has weights has them whole.
+
+    Raises:
+        ModelError: names the first file that is missing, incomplete or of another kind.
+    """
+    index = _read_json(folder / "model_index.json")
+    for component, entry in index.items():
+        if isinstance(entry, list) and entry[0] is not None and (folder / component / "config.json").is_file():
+            _check_component(folder / component)
+
+
+def check_file(path: Path) -> None:
+    """Check one safetensors file: its header is readable and the file as long as the header says.
+
+    Raises:
+        ModelError: says what the file is instead.
+    """
+    try:
+        with safe_open(path, framework="np"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} {what_it_is(path, error)}") from error
+
+
+def what_it_is(path: Path, error: Exception) -> str:
+    """What a file that is no readable safetensors file seems to be, to be said after its name."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as unreadable:
+        return f"cannot be read: {unreadable.strerror}"
+    if not start:
+        return "is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the file it points to; download the file itself"
+    if start.lstrip().startswith(b"<"):
+        return "is a web page, not a model; the download went wrong"
+    if start.startswith(b"PK"):
+        return "is a zip or .ckpt file under another name; convert it to safetensors"
+    return f"is no safetensors file, or is damaged or incomplete: {str(error).strip().splitlines()[0]}"
+
+
+def _check_component(folder: Path) -> None:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        others = [file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".ckpt", ".msgpack"}]
+        instead = f"; {others[0]} can run code when it is read and is refused" if others else ""
+        raise ModelError(f"{folder} holds no .safetensors weights{instead}")
+    for index in folder.glob("*.safetensors.index*.json"):
+        shards = set(_read_json(index)["weight_map"].values())
+        missing = sorted(shard for shard in shards if not (folder / shard).exists())
+        # An index without any of its files belongs to a variant that was not downloaded.
+        if missing and len(missing) < len(shards):
+            raise ModelError(f"{folder} is half downloaded: {missing[0]} is missing")
+    for file in files:
+        check_file(file)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} should hold a JSON object")
+    return content
