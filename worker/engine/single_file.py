@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import CLIPTokenizer
 
 from worker.errors import ModelError
+from worker.weights import what_it_is
 
 log = logging.getLogger("worker")
 
@@ -135,7 +136,7 @@ def load_single_file(path: Path, dtype: torch.dtype) -> DiffusionPipeline:
             str(path),
             config=str(checkpoint.config),
             local_files_only=True,
-            torch_dtype=dtype,
+            dtype=dtype,
             **{name: _tokenizer(padding) for name, padding in architecture.padding.items()},
         )
     except (SingleFileComponentError, ValueError, LookupError, RuntimeError) as error:
@@ -156,27 +157,10 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} {_what_it_is(path, error)}") from error
+        raise ModelError(f"{path} {what_it_is(path, error)}") from error
     architecture = _recognise(path, shapes)
     prediction_type, reason = _prediction_type(path, architecture, shapes, metadata)
     return Checkpoint(architecture, prediction_type, reason, zero_snr="ztsnr" in shapes)
-
-
-def _what_it_is(path: Path, error: Exception) -> str:
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError as unreadable:
-        return f"cannot be read: {unreadable.strerror}"
-    if not start:
-        return "is empty"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the file it points to; download the file itself"
-    if start.lstrip().startswith(b"<"):
-        return "is a web page, not a model; the download went wrong"
-    if start.startswith(b"PK"):
-        return "is a zip or .ckpt file under another name; convert it to safetensors"
-    return f"is no safetensors file, or is damaged or incomplete: {_first_line(error)}"
 
 
 def _recognise(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
