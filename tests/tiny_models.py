@@ -5,9 +5,11 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    DiffusionPipeline,
     EulerDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -133,7 +135,30 @@ def sdxl() -> StableDiffusionXLPipeline:
     )
 
 
-def save(pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline, folder: Path) -> Path:
+def sdxl_refiner() -> StableDiffusionXLImg2ImgPipeline:
+    """SDXL's refiner: the second text encoder only, and an aesthetic score instead of the target size."""
+    torch.manual_seed(1)
+    tokens = tokenizer()
+    return StableDiffusionXLImg2ImgPipeline(
+        vae=_vae(scaling_factor=0.13025, force_upcast=True),
+        text_encoder=None,
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(tokens, hidden_act="gelu")),
+        tokenizer=None,
+        tokenizer_2=tokens,
+        unet=_unet(
+            cross_attention_dim=32,
+            use_linear_projection=True,
+            attention_head_dim=(2, 4),
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=5 * 8 + 32,
+        ),
+        scheduler=EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1),
+        requires_aesthetics_score=True,
+    )
+
+
+def save(pipeline: DiffusionPipeline, folder: Path) -> Path:
     """Write the pipeline in diffusers layout."""
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder

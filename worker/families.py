@@ -177,7 +177,7 @@ class Model:
         width, height: native size in pixels.
         prediction_type: what the network predicts: epsilon, v_prediction, ...
         scheduler: for jobs that name none.
-        safety_checker: whether one is loaded.
+        safety_checker, refiner: whether one is loaded.
         max_pixels, max_steps, max_images: the family's limits or the owner's.
     """
 
@@ -191,3 +191,4 @@ class Model:
     max_pixels: int
     max_steps: int
     max_images: int
+    refiner: bool = False

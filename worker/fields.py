@@ -55,7 +55,7 @@ class Refiner(BaseModel):
     """How an SDXL refiner would finish the picture."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    high_noise_frac: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    high_noise_frac: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     steps: int | None = Field(None, ge=1, le=500)
 
 
@@ -131,9 +131,11 @@ class Fields(BaseModel):
     lora_scale: float | None = Field(
         None, ge=-10, le=10, allow_inf_nan=False, description="weight of `lora`; has no effect without one"
     )
-    refiner: Refiner | None = Field(None, description="how a refiner finishes; has no effect without one")
+    refiner: Refiner | None = Field(
+        None, description="where the refiner takes over (share of the noise schedule; 1: never) and in how many steps"
+    )
     high_noise_frac: float | None = Field(
-        None, ge=0, le=1, allow_inf_nan=False, description="short for `refiner.high_noise_frac`"
+        None, gt=0, le=1, allow_inf_nan=False, description="short for `refiner.high_noise_frac`"
     )
     refiner_inference_steps: int | None = Field(None, ge=1, le=500, description="short for `refiner.steps`")
     image: Unsupported = Field(
@@ -206,6 +208,13 @@ class Fields(BaseModel):
         for seed in value if isinstance(value, list) else [value]:
             if seed is not None and not -1 <= seed < 2**64:
                 raise _problem("a seed is -1 for random, or from 0 to 2^64 - 1, of which 2^32 differ")
+        return value
+
+    @field_validator("high_noise_frac", "refiner_inference_steps")
+    @classmethod
+    def _refiner(cls, value: float | None, info: ValidationInfo[Model]) -> float | None:
+        if value is not None and info.data.get("refiner") is not None:
+            raise _problem("stands in refiner already; give one of them")
         return value
 
     @field_validator("safety_checker")

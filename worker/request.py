@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from worker.errors import InvalidInput
 from worker.families import Model
-from worker.fields import Fields, S3Config, chosen_scheduler, spellings
+from worker.fields import Fields, Refiner, S3Config, chosen_scheduler, spellings
 from worker.schedulers import Scheduler
 from worker.settings import Bucket
 
@@ -29,6 +29,19 @@ class Picture:
 
     prompt: str
     seed: int
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How an SDXL refiner finishes a picture: an ensemble of experts (arXiv:2307.01952, section 2.5).
+
+    Attributes:
+        high_noise_frac: share of the noise schedule, above 0 and below 1, that the base model does.
+        steps: length of the refiner's whole schedule, of which it does the rest.
+    """
+
+    high_noise_frac: float
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,7 @@ class Request:
     num_inference_steps: int
     guidance_scale: float
     scheduler: Scheduler
+    refinement: Refinement | None
     output_format: Literal["png", "jpeg", "webp"]
     format_fixed: bool
     quality: int
@@ -104,6 +118,7 @@ def _resolve(fields: Fields, model: Model, bucket: Bucket | None, warnings: list
         num_inference_steps=steps,
         guidance_scale=guidance,
         scheduler=scheduler,
+        refinement=_refinement(fields, model, steps),
         output_format=fields.output_format,
         format_fixed="output_format" in fields.model_fields_set,
         quality=fields.quality,
@@ -135,17 +150,27 @@ def _seed(seed: int | None) -> int:
     return secrets.randbelow(SEEDS) if seed is None or seed == -1 else seed % SEEDS
 
 
+def _refinement(fields: Fields, model: Model, steps: int) -> Refinement | None:
+    """The refiner's part; with a refiner loaded, jobs that do not mention it use it as well."""
+    nested = fields.refiner or Refiner()
+    frac = nested.high_noise_frac or fields.high_noise_frac or 0.8
+    if not model.refiner or frac == 1:
+        return None
+    return Refinement(frac, nested.steps or fields.refiner_inference_steps or steps)
+
+
 _WITHOUT_EFFECT = {
     "strength": "has no effect without an image",
     "lora_scale": "has no effect without a LoRA",
-    "refiner": "has no effect; this model has no refiner",
-    "high_noise_frac": "has no effect; this model has no refiner",
-    "refiner_inference_steps": "has no effect; this model has no refiner",
 }
+_REFINER = dict.fromkeys(
+    ("refiner", "high_noise_frac", "refiner_inference_steps"), "has no effect; this endpoint has no refiner"
+)
 
 
 def _ignored(fields: Fields, model: Model) -> list[str]:
-    notes = [f"{name}: {why}" for name, why in _WITHOUT_EFFECT.items() if name in fields.model_fields_set]
+    without_effect = _WITHOUT_EFFECT if model.refiner else _WITHOUT_EFFECT | _REFINER
+    notes = [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
     if fields.guidance_scale is not None and model.family.guidance is None:
         notes.append(f"guidance_scale: has no effect; {model.family.title} has its guidance built in")
     if fields.nsfw:

@@ -36,6 +36,7 @@ def describe(pipeline: Any, name: str, settings: Settings) -> Model:
         max_pixels=settings.max_pixels or family.max_pixels,
         max_steps=settings.max_steps or family.max_steps,
         max_images=settings.max_images or family.max_images,
+        refiner=settings.refiner_name is not None,
     )
 
 

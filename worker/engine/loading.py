@@ -15,7 +15,12 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoPipelineForText2Image, DiffusionPipeline
+from diffusers import (
+    AutoPipelineForText2Image,
+    DiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
+)
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -28,7 +33,7 @@ from huggingface_hub.errors import (
 
 from worker.engine.describe import call_arguments, describe
 from worker.engine.single_file import load_single_file
-from worker.errors import ModelError
+from worker.errors import ModelError, SettingsError
 from worker.families import Model
 from worker.models import Source, download_folder, find_model
 from worker.settings import Settings
@@ -46,6 +51,7 @@ class Engine:
     Attributes:
         pipeline: the diffusers pipeline, on `device`.
         model: what it can do, for the request parser.
+        refiner: SDXL's second pipeline, which shares the first one's VAE and second text encoder; or None.
         accepts: the arguments of the pipeline's call.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
         schedulers: those built so far.
@@ -54,6 +60,7 @@ class Engine:
     pipeline: Any
     model: Model
     device: torch.device
+    refiner: Any | None
     accepts: frozenset[str]
     scheduler_config: Mapping[str, Any]
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
@@ -77,10 +84,12 @@ def load(settings: Settings) -> Engine:
     pipeline = _read(source, settings, device)
     pipeline.set_progress_bar_config(disable=True)
     model = describe(pipeline, source.name, settings)
-    pipeline.to(device)
+    refiner = _read_refiner(pipeline, settings) if settings.refiner_name else None
+    for part in filter(None, (pipeline, refiner)):
+        part.to(device)
     log.info("loaded %s (%s) in %.1f s", model.name, model.family.title, time.perf_counter() - started)
     scheduler_config = MappingProxyType(dict(pipeline.scheduler.config))
-    return Engine(pipeline, model, device, frozenset(call_arguments(pipeline)), scheduler_config)
+    return Engine(pipeline, model, device, refiner, frozenset(call_arguments(pipeline)), scheduler_config)
 
 
 def choose_device() -> tuple[torch.device, str]:
@@ -122,6 +131,23 @@ def _read(source: Source, settings: Settings, device: torch.device) -> Any:
         return AutoPipelineForText2Image.from_pretrained(source.location, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{source.location} cannot be loaded: {_first_line(error)}") from error
+
+
+def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipeline:
+    if not isinstance(base, StableDiffusionXLPipeline):
+        raise SettingsError(f"REFINER_NAME: only Stable Diffusion XL has a refiner; this is {type(base).__name__}")
+    source = find_model(settings.refiner_name, settings)
+    log.info("refiner %s: %s", source.name, source.reason)
+    shared = {name: base.components[name] for name in ("text_encoder_2", "tokenizer_2", "vae")}
+    options = {**_hub_options(source, settings), "variant": settings.model_variant, "use_safetensors": True}
+    try:
+        refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(
+            source.location, dtype=base.dtype, **shared, **options
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{source.location} cannot be loaded as a refiner: {_first_line(error)}") from error
+    refiner.set_progress_bar_config(disable=True)
+    return refiner
 
 
 def _split(location: str) -> tuple[str, str]:

@@ -1,0 +1,45 @@
+"""One tiny model of each family, saved once and loaded once; the tests share them."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+from drawing import load_engine
+
+from worker.engine.loading import Engine
+
+# Threads that wait for each other cost more than these tiny networks: a hundred times as much on a busy machine.
+torch.set_num_threads(1)
+
+MODELS = {
+    "sd1": tiny_models.sd1,
+    "sd2": tiny_models.sd2,
+    "sd2-v": partial(tiny_models.sd2, "v_prediction"),
+    "sdxl": tiny_models.sdxl,
+}
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Family -> folder of its tiny model."""
+    root = tmp_path_factory.mktemp("models")
+    return {family: tiny_models.save(make(), root / family) for family, make in MODELS.items()}
+
+
+@pytest.fixture(scope="session")
+def engines(folders: dict[str, Path]) -> dict[str, Engine]:
+    """Family -> its tiny model, loaded by the worker."""
+    return {family: load_engine(MODEL_NAME=str(folder)) for family, folder in folders.items()}
+
+
+@pytest.fixture(scope="session")
+def sd1(engines: dict[str, Engine]) -> Engine:
+    """Stable Diffusion 1, for tests that any family would do for."""
+    return engines["sd1"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep quiet about what every diffusers scheduler does with tensors and NumPy 2."""
+    config.addinivalue_line("filterwarnings", "ignore:__array:DeprecationWarning")

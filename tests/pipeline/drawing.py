@@ -1,0 +1,44 @@
+"""Loading an engine and drawing with it, as a job would, in one line each."""
+
+import os
+from typing import Any
+
+import pytest
+from PIL.Image import Image
+
+from worker.engine.generate import Drawn, generate
+from worker.engine.loading import Engine, load
+from worker.request import parse
+from worker.settings import Settings, read_settings
+
+SMALL: dict[str, Any] = {
+    "prompt": "a red square",
+    "width": 64,
+    "height": 64,
+    "num_inference_steps": 4,
+    "guidance_scale": 7.5,
+    "seed": 7,
+}
+
+
+def load_engine(**environment: str) -> Engine:
+    """The engine that a worker with exactly these settings in its environment has."""
+    known = {name.upper() for name in Settings.model_fields} | {"HF_AUTH_TOKEN"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in known & set(os.environ):
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        return load(read_settings())
+
+
+def draw(engine: Engine, deadline: float | None = None, **fields: Any) -> list[Drawn]:
+    """All that a job with these fields draws; what is not given is small."""
+    request = parse({"id": "test", "input": {**SMALL, **fields}}, engine.model)
+    return list(generate(engine, request, lambda done, total: None, deadline))
+
+
+def picture(engine: Engine, **fields: Any) -> Image:
+    """The one picture of such a job."""
+    (drawn,) = draw(engine, **fields)
+    return drawn.image
