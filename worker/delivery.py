@@ -6,9 +6,9 @@ All pictures are delivered, or none: what was stored before a failure is removed
 import base64
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def _json_bytes(answer: Mapping[str, Any]) -> int:
 
 
 def _write(files: Sequence[File]) -> list[str]:
-    stem = time.strftime("%Y%m%d-%H%M%S")
+    stem = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     paths = [OUTPUTS / f"{stem}-{index}.{file.extension}" for index, file in enumerate(files)]
     try:
         OUTPUTS.mkdir(exist_ok=True)

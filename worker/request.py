@@ -194,11 +194,11 @@ def _explain(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
 
 
 def _sentence_start(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
-    name = str(detail["loc"][0])[:80]
+    name = str((*detail["loc"], "input")[0])[:80]  # a name that is no Unicode has no place of its own
     if detail["type"] == "missing":
         return f"{name}: "
     value = given.get(name, detail["input"])
-    return f"{_where(detail) if isinstance(value, dict) else name}: got {_shown(detail['input'])}; "
+    return f"{_where(detail)[:80] if isinstance(value, dict) else name}: got {_shown(detail['input'])}; "
 
 
 def _allowed(detail: ErrorDetails, given: Mapping[str, Any]) -> str:

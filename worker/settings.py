@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     )
     default_scheduler: str | None = Field(None, description="scheduler for jobs that name none")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="number format of the weights")
+    offload: Literal["auto", "none", "model", "group"] = Field(
+        "auto", description="where weights wait: on the device, or in main memory by component or by layer"
+    )
     safety_checker: Literal["on", "off"] = Field("on", description="run the safety checker where the model has one")
     max_pixels: int | None = Field(None, ge=64 * 64, description="width times height a job may ask for")
     max_steps: int | None = Field(None, ge=1, description="steps a job may ask for")

@@ -32,6 +32,7 @@ from huggingface_hub.errors import (
 )
 
 from worker.engine.describe import call_arguments, describe
+from worker.engine.memory import place, plan_for
 from worker.engine.single_file import load_single_file
 from worker.errors import ModelError, SettingsError
 from worker.families import Model
@@ -85,8 +86,10 @@ def load(settings: Settings) -> Engine:
     pipeline.set_progress_bar_config(disable=True)
     model = describe(pipeline, source.name, settings)
     refiner = _read_refiner(pipeline, settings) if settings.refiner_name else None
-    for part in filter(None, (pipeline, refiner)):
-        part.to(device)
+    pipelines = [part for part in (pipeline, refiner) if part is not None]
+    plan = plan_for(model, pipelines, None if settings.offload == "auto" else settings.offload, device)
+    log.info("memory: %s", plan.reason)
+    place(pipelines, plan, device)
     log.info("loaded %s (%s) in %.1f s", model.name, model.family.title, time.perf_counter() - started)
     scheduler_config = MappingProxyType(dict(pipeline.scheduler.config))
     return Engine(pipeline, model, device, refiner, frozenset(call_arguments(pipeline)), scheduler_config)

@@ -1,0 +1,114 @@
+"""How a pipeline fits into the device's memory: the plan, with its reason, and putting it into effect.
+
+The plan is pure arithmetic on sizes, so it can be read and tested without a device.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from worker.families import Model
+
+Offload = Literal["none", "model", "group"]
+
+# Working memory beyond the weights, in bytes for each pixel drawn: upper estimates over SD1.5, SDXL and FLUX in
+# 16 bits. A decoder's widest layers hold whole rows of float32 features; tiled, it works on a part at a time.
+DENOISE = 1_600
+DECODE = 8_000
+DECODE_TILED = 1_600
+RESERVE = 300_000_000  # the CUDA context's workspaces and what the allocator cannot use
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where weights stay between uses, and whether the VAE decodes by tiles.
+
+    Attributes:
+        offload: none, all on the device; model, one component at a time; group, layer by layer, streamed.
+    """
+
+    offload: Offload
+    tiling: bool
+    reason: str
+
+
+def make_plan(sizes: Mapping[str, int], pixels: int, free: int, wanted: Offload | None) -> Plan:
+    """The fastest plan that fits.
+
+    Args:
+        sizes: bytes of each component's weights.
+        pixels: of the native size.
+        free: bytes of device memory before anything is placed there.
+        wanted: the owner's choice; None to choose by memory.
+    """
+    usable = free - RESERVE
+    total = sum(sizes.values())
+    others = max((size for name, size in sizes.items() if name != "vae"), default=0)
+    vae = sizes.get("vae", 0)
+    needs: list[tuple[Offload, bool, int]] = [
+        ("none", False, total + pixels * max(DENOISE, DECODE)),
+        ("none", True, total + pixels * max(DENOISE, DECODE_TILED)),
+        ("model", False, max(others + pixels * DENOISE, vae + pixels * DECODE)),
+        ("model", True, max(others + pixels * DENOISE, vae + pixels * DECODE_TILED)),
+        ("group", False, vae + pixels * max(DENOISE, DECODE)),
+        ("group", True, 0),
+    ]
+    offload, tiling, need = next(
+        plan for plan in needs if (wanted in (None, plan[0])) and (plan[2] <= usable or plan[:2] == _last(wanted))
+    )
+    how = {"none": "all on the device", "model": "one component at a time", "group": "layer by layer"}[offload]
+    why = "OFFLOAD says so" if wanted else f"about {need / 1e9:.1f} GB needed of {free / 1e9:.1f} GB free"
+    return Plan(offload, tiling, f"{how}{', the VAE by tiles' if tiling else ''}: {why}; weights {total / 1e9:.1f} GB")
+
+
+def _last(wanted: Offload | None) -> tuple[Offload, bool]:
+    """The plan that is taken when none is sure to fit."""
+    return wanted or "group", True
+
+
+def weight_sizes(*pipelines: Any) -> dict[str, int]:
+    """Bytes of each component's weights; one that pipelines share counts once."""
+    modules = {id(part): (name, part) for pipeline in pipelines for name, part in pipeline.components.items()}
+    sizes: dict[str, int] = {}
+    for name, part in modules.values():
+        if isinstance(part, torch.nn.Module):
+            size = sum(weight.numel() * weight.element_size() for weight in part.parameters())
+            sizes[name if name not in sizes else f"refiner {name}"] = size
+    return sizes
+
+
+def place(pipelines: list[Any], plan: Plan, device: torch.device) -> None:
+    """Put the pipelines' weights where the plan says."""
+    for pipeline in pipelines:
+        if plan.tiling:
+            _decode_by_tiles(getattr(pipeline, "vae", None))
+        if plan.offload == "none":
+            pipeline.to(device)
+        elif plan.offload == "model":
+            pipeline.enable_model_cpu_offload(device=device)
+        else:
+            pipeline.enable_group_offload(device, offload_type="leaf_level", use_stream=True)
+
+
+def _decode_by_tiles(vae: Any) -> None:
+    """Tiles of 512 pixels: those of the VAE's own size, 1024 for SDXL's, would save nothing at native size."""
+    if not hasattr(vae, "enable_tiling"):
+        return
+    vae.enable_tiling()
+    if hasattr(vae, "tile_latent_min_size"):
+        scale = vae.tile_sample_min_size / vae.tile_latent_min_size
+        vae.tile_sample_min_size, vae.tile_latent_min_size = 512, int(512 / scale)
+
+
+def free_memory() -> int:
+    """Bytes of device memory that are free now."""
+    return int(torch.cuda.mem_get_info()[0])
+
+
+def plan_for(model: Model, pipelines: list[Any], wanted: Offload | None, device: torch.device) -> Plan:
+    """The plan for these pipelines on this device; on a CPU there is nothing to plan."""
+    if device.type == "cpu":
+        return Plan("none", False, "all in main memory")
+    return make_plan(weight_sizes(*pipelines), model.width * model.height, free_memory(), wanted)
