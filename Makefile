@@ -10,7 +10,7 @@ run: setup  ## draw test_input.json with the local test of the RunPod SDK
 	@$(BIN)/python handler.py
 
 test: setup  ## every test that needs no GPU and no root
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: setup  ## lint, format, types, and whether the generated documentation is current
 	$(BIN)/ruff check

@@ -4,6 +4,7 @@ All pictures are delivered, or none: what was stored before a failure is removed
 """
 
 import base64
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -115,6 +116,7 @@ def _write(files: Sequence[File]) -> list[str]:
             path.write_bytes(file.data)
     except OSError as error:
         for path in paths:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
         raise DeliveryFailed(f"the folder {OUTPUTS} cannot be written: {error.strerror}") from error
     return [str(path) for path in paths]

@@ -37,7 +37,7 @@ def _prompts(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Text = Annotated[str, Field(max_length=10_000)]
+Text = Annotated[str, Field(max_length=5_000)]
 Prompts = Annotated[
     list[Text],
     Field(min_length=1),
@@ -184,7 +184,7 @@ class Fields(BaseModel):
     def _scheduler(cls, value: str | None, info: ValidationInfo[Model]) -> str | None:
         model = info.context
         limits = model.scheduler, model.family.noise, model.prediction_type
-        row = schedulers.find(value) if value is not None else model.scheduler
+        row = schedulers.find(value, model.scheduler) if value is not None else model.scheduler
         if row is None or not schedulers.usable(row, *limits):
             raise _problem(f"{model.family.title} takes one of {', '.join(schedulers.names(*limits))}")
         return value
@@ -228,7 +228,7 @@ class Fields(BaseModel):
 
 def chosen_scheduler(name: str | None, model: Model) -> Scheduler:
     """The scheduler a job names, or the model's default."""
-    return (schedulers.find(name) if name is not None else None) or model.scheduler
+    return (schedulers.find(name, model.scheduler) if name is not None else None) or model.scheduler
 
 
 def spellings() -> dict[str, str]:

@@ -20,6 +20,7 @@ from worker.schedulers import Scheduler
 from worker.settings import Bucket
 
 SEEDS = 2**32
+MOST_PROBLEMS = 100  # in one answer; a request has fewer fields than that
 _CANONICAL = spellings()
 
 
@@ -188,15 +189,24 @@ def _bucket(s3_config: object) -> Bucket | None:
 def _explain(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
     """One sentence for each bad field; the variants that pydantic tries for one value become one sentence."""
     sentences: dict[str, list[str]] = {}
-    for detail in error.errors():
+    for detail in error.errors()[:MOST_PROBLEMS]:
         sentences.setdefault(_sentence_start(detail, given), []).append(_allowed(detail, given))
-    return [f"{start}{' or '.join(dict.fromkeys(rest))}" for start, rest in sentences.items()]
+    listed = [f"{start}{' or '.join(dict.fromkeys(rest))}" for start, rest in sentences.items()]
+    more = error.error_count() - MOST_PROBLEMS
+    return [*listed, f"and {more} more problems"] if more > 0 else listed
+
+
+# A default that does not fit is told under the field that made it so.
+_MADE_BY = {"height": "width", "num_images": "prompt"}
 
 
 def _sentence_start(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
     name = str((*detail["loc"], "input")[0])[:80]  # a name that is no Unicode has no place of its own
     if detail["type"] == "missing":
         return f"{name}: "
+    if name in _MADE_BY and name not in given:
+        name = _MADE_BY[name]
+        return f"{name}: got {_shown(given.get(name))}; "
     value = given.get(name, detail["input"])
     return f"{_where(detail)[:80] if isinstance(value, dict) else name}: got {_shown(detail['input'])}; "
 

@@ -96,8 +96,10 @@ def _index() -> dict[str, Scheduler]:
 _BY_NAME = _index()
 
 
-def find(name: str) -> Scheduler | None:
-    """The row that goes by this name, or None."""
+def find(name: str, own: Scheduler | None = None) -> Scheduler | None:
+    """The row that goes by this name, or None; a model's own scheduler goes by its class name, in the table or not."""
+    if own is not None and _key(name) == _key(own.class_name):
+        return own
     return _BY_NAME.get(_key(name))
 
 
@@ -117,5 +119,6 @@ def usable(row: Scheduler, own: Scheduler, noise: Noise, prediction_type: str) -
 
 
 def names(own: Scheduler, noise: Noise, prediction_type: str) -> list[str]:
-    """The names that such a model accepts, in the table's order."""
-    return [row.name for row in SCHEDULERS if usable(row, own, noise, prediction_type)]
+    """The names that such a model accepts, in the table's order; its own last if the table has none such."""
+    usable_names = [row.name for row in SCHEDULERS if usable(row, own, noise, prediction_type)]
+    return usable_names if own.name in usable_names else [*usable_names, own.class_name]

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import pytest
+from PIL import ImageChops, ImageStat
 from PIL.Image import Image
 
 from worker.engine.generate import Drawn, generate
@@ -42,3 +43,10 @@ def picture(engine: Engine, **fields: Any) -> Image:
     """The one picture of such a job."""
     (drawn,) = draw(engine, **fields)
     return drawn.image
+
+
+def assert_same(ours: Image, theirs: Image) -> None:
+    """Pixel for pixel the same picture, and not an empty one."""
+    assert ours.size == theirs.size
+    assert ImageChops.difference(ours, theirs).getbbox() is None
+    assert ImageStat.Stat(ours).stddev[0] > 1, "an empty picture proves nothing"

@@ -1,0 +1,76 @@
+"""What MODEL_NAME names and cannot be used is refused in one line that says what it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionInpaintPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from drawing import load_engine
+
+from worker.errors import ModelError
+
+
+def refusal(name: object) -> str:
+    with pytest.raises(ModelError) as refused:
+        load_engine(MODEL_NAME=str(name))
+    (line,) = str(refused.value).splitlines()
+    return line
+
+
+def copied(folder: Path, to: Path, **index: Any) -> Path:
+    """The same model with other entries in its model_index.json."""
+    to.mkdir()
+    for part in folder.iterdir():
+        (to / part.name).symlink_to(part)
+    listed = json.loads((folder / "model_index.json").read_text())
+    (to / "model_index.json").unlink()
+    (to / "model_index.json").write_text(json.dumps(listed | index))
+    return to
+
+
+def test_an_inpainting_model_cannot_draw_from_a_prompt(folders: dict[str, Path], tmp_path: Path) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(folders["sd1"])
+    wider = UNet2DConditionModel.from_config({**pipeline.unet.config, "in_channels": 9})
+    parts = {**pipeline.components, "unet": wider}
+    StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False).save_pretrained(tmp_path / "inpainting")
+    assert "prompt" in refusal(tmp_path / "inpainting")
+    pipeline.unet = wider
+    pipeline.save_pretrained(tmp_path / "mislabelled")
+    assert "prompt" in refusal(tmp_path / "mislabelled")
+
+
+@pytest.mark.parametrize("kind", ["NoSuchPipeline", "DDPMPipeline", "AutoencoderKL"])
+def test_a_folder_of_another_pipeline_class(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    assert kind in refusal(copied(folders["sd1"], tmp_path / "other", _class_name=kind))
+
+
+def test_a_folder_without_model_index(tmp_path: Path) -> None:
+    assert "model_index.json" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["", "[]", "{", '{"unet": 5}'])
+def test_a_folder_with_a_broken_index(index: str, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(index)
+    assert str(tmp_path) in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.bin", "model.pt", "model.txt"])
+def test_a_file_that_could_run_code(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    assert ".safetensors" in refusal(tmp_path / name)
+
+
+def test_a_folder_with_weights_that_could_run_code(folders: dict[str, Path], tmp_path: Path) -> None:
+    broken = copied(folders["sd1"], tmp_path / "pickled")
+    (broken / "unet").unlink()
+    (broken / "unet").mkdir()
+    (broken / "unet" / "config.json").write_bytes((folders["sd1"] / "unet" / "config.json").read_bytes())
+    torch.save({}, broken / "unet" / "diffusion_pytorch_model.bin")
+    assert "unet" in refusal(broken)
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./nothing", "no-slash", "~/nothing"])
+def test_a_name_that_is_nothing(name: str) -> None:
+    assert name in refusal(name)

@@ -1,0 +1,54 @@
+"""A job may bring its own bucket, in RunPod's shape; what is wrong with it is told without its secrets."""
+
+import pytest
+from asking import ask, refusal
+from pydantic import SecretStr
+
+from worker.settings import Bucket
+
+S3 = {
+    "accessId": "AKIDCANARY",
+    "accessSecret": "secretcanary",
+    "bucketName": "pictures",
+    "endpointUrl": "https://s3.example.com",
+}
+
+
+def test_the_jobs_own_bucket_stands_beside_the_input_and_wins() -> None:
+    mine = Bucket("https://mine.example.com", "mine", SecretStr("a"), SecretStr("b"))
+    assert ask(bucket=mine).bucket == mine
+    bucket = ask(bucket=mine, s3=S3).bucket
+    assert bucket is not None and (bucket.name, bucket.endpoint_url) == ("pictures", "https://s3.example.com")
+    assert "canary" not in repr(ask(s3=S3)).lower()
+
+
+@pytest.mark.parametrize("field", S3)
+@pytest.mark.parametrize("value", [None, "", 5, ["secretcanary"], {"a": "secretcanary"}])
+def test_a_wrong_bucket_is_refused_by_field_without_its_secrets(field: str, value: object) -> None:
+    told = refusal(s3={**S3, field: value})
+    assert f"s3Config.{field}: " in told
+    assert "canary" not in told.lower()
+
+
+def test_a_missing_field_or_another_shape_of_the_bucket_is_named() -> None:
+    for field in S3:
+        told = refusal(s3={name: value for name, value in S3.items() if name != field})
+        assert f"s3Config.{field}: " in told and "canary" not in told.lower()
+    for shape in ("secretcanary", ["secretcanary"], 5, True):
+        told = refusal(s3=shape)
+        assert "s3Config" in told and "canary" not in told
+    for address in ("s3.example.com", "file:///secretcanary", "ftp://secretcanary.example.com"):
+        told = refusal(s3={**S3, "endpointUrl": address})
+        assert "s3Config.endpointUrl: " in told and "canary" not in told.lower()
+
+
+def test_bad_fields_and_a_bad_bucket_are_told_in_one_answer() -> None:
+    told = refusal(s3={}, quality=0)
+    assert "quality: got 0; " in told and "s3Config.bucketName: " in told
+
+
+def test_s3_without_a_bucket_is_refused() -> None:
+    told = refusal(delivery="s3")
+    assert told.startswith("delivery: got 's3'; ") or told.startswith("delivery: got 's3', ")
+    assert "BUCKET_" in told and "s3Config" in told
+    assert ask(delivery="s3", s3=S3).delivery == "s3"

@@ -1,0 +1,186 @@
+"""Pictures in a bucket: a real S3 server takes them, and anyone with the presigned URLs gets the same bytes back.
+
+When it does not take them nothing half-delivered stays, and nobody is told a secret.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from asking import ask
+from pydantic import SecretStr
+from s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
+
+from worker.bucket import upload
+from worker.delivery import Delivery, deliver
+from worker.errors import DeliveryFailed, ResultTooLarge
+from worker.output import File
+from worker.settings import Bucket
+
+FILES = [File(b"\x89PNG" + bytes(range(256)), "png"), File(b"jpeg" * 99, "jpeg"), File(b"webp" * 9, "webp")]
+ANSWER: dict[str, Any] = {"seed": 1, "seeds": [1, 2, 3], "warnings": []}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server with the bucket "pictures", which the tests of this file share."""
+    with serve(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def refusing(free_port: int) -> Bucket:
+    """A bucket at an address where nobody listens."""
+    return Bucket(f"http://127.0.0.1:{free_port}", "pictures", SecretStr(ACCESS_KEY), SecretStr(SECRET_KEY))
+
+
+def _deliver(bucket: Bucket, delivery: str, limit: int = 10_000_000, files: Sequence[File] = FILES) -> dict[str, Any]:
+    request = ask(bucket=bucket, delivery=delivery)
+    return deliver(files, ANSWER, Delivery("job-2", False, request, limit, None))
+
+
+def _get(url: str) -> httpx.Response:
+    with httpx.Client(trust_env=False) as http:
+        return http.get(url)
+
+
+def _no_secret_in(*texts: str) -> None:
+    for text in texts:
+        assert ACCESS_KEY not in text and SECRET_KEY not in text and "wrong-canary" not in text
+
+
+def test_the_presigned_urls_give_the_same_bytes_and_type(server: S3Server) -> None:
+    urls = upload(FILES, server.bucket(), "job-1")
+    for url, file in zip(urls, FILES, strict=True):
+        answer = _get(url)
+        assert (answer.status_code, answer.content) == (200, file.data)
+        assert answer.headers["content-type"] == file.mime_type
+        assert SECRET_KEY not in url
+    assert [server.objects()[f"pictures/job-1/{index}.{file.extension}"] for index, file in enumerate(FILES)] == [
+        file.data for file in FILES
+    ]
+
+
+def test_a_presigned_url_is_good_for_that_picture_only(server: S3Server) -> None:
+    one, other, _ = upload(FILES, server.bucket(), "job-1")
+    assert _get(one.partition("?")[0]).status_code in (400, 401, 403)
+    assert _get(one.replace("0.png", "1.jpeg")).status_code == 403
+    assert one != other
+
+
+@pytest.mark.parametrize("job_id", ["../../escape", "a/b c", "日本", ".", "..", "x" * 2_000])
+def test_any_job_id_stays_inside_the_bucket(server: S3Server, job_id: str) -> None:
+    (url,) = upload(FILES[:1], server.bucket(), job_id)
+    assert _get(url).content == FILES[0].data
+    assert all(name.startswith("pictures/") for name in server.objects())
+    assert {path.name for path in server.folder.iterdir()} == {"pictures"}
+
+
+@pytest.mark.parametrize("delivery", ["auto", "s3"])
+def test_a_job_with_a_bucket_is_answered_with_urls(server: S3Server, delivery: str) -> None:
+    answer = _deliver(server.bucket(), delivery, limit=5_000)
+    assert [_get(url).content for url in answer["images"]] == [file.data for file in FILES]
+    assert answer["image_url"] == answer["images"][0]
+    assert answer["warnings"] == [] and answer["seeds"] == [1, 2, 3]
+
+
+def test_the_jobs_own_bucket_is_used(server: S3Server, refusing: Bucket) -> None:
+    request = ask(bucket=refusing, s3=server.s3_config())
+    answer = deliver(FILES, ANSWER, Delivery("own", False, request, 10_000_000, None))
+    assert _get(answer["images"][2]).content == FILES[2].data
+
+
+def test_base64_stays_out_of_the_bucket_while_it_fits(server: S3Server) -> None:
+    before = server.objects()
+    answer = _deliver(server.bucket(), "base64")
+    assert answer["images"][0].startswith("data:image/png;base64,") and answer["warnings"] == []
+    assert server.objects() == before
+
+
+def test_base64_over_the_limit_goes_to_the_bucket_with_a_warning(server: S3Server) -> None:
+    answer = _deliver(server.bucket(), "base64", limit=1_000, files=[File(b"large" * 1_000, "png")])
+    assert _get(answer["images"][0]).content == b"large" * 1_000
+    (warning,) = answer["warnings"]
+    assert "base64" in warning and "bucket" in warning
+
+
+@pytest.fixture(params=["wrong secret", "missing bucket", "refused connection"])
+def broken(request: pytest.FixtureRequest, server: S3Server, refusing: Bucket) -> Bucket:
+    """A bucket that takes nothing."""
+    return {
+        "wrong secret": server.bucket(secret="wrong-canary"),
+        "missing bucket": server.bucket("no-such-bucket"),
+        "refused connection": refusing,
+    }[request.param]
+
+
+def test_a_job_that_insists_on_s3_fails_with_a_reason(
+    server: S3Server, broken: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = server.objects()
+    with caplog.at_level(logging.DEBUG, "worker"), pytest.raises(DeliveryFailed) as caught:
+        _deliver(broken, "s3")
+    answer = caught.value.answer()
+    assert answer["code"] == "DELIVERY_FAILED" and broken.name in answer["error"]
+    assert "refresh_worker" not in answer
+    assert server.objects() == before
+    _no_secret_in(str(answer), caplog.text)
+
+
+def test_a_job_that_leaves_it_open_gets_base64_and_a_warning(
+    server: S3Server, broken: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = server.objects()
+    with caplog.at_level(logging.DEBUG, "worker"):
+        answer = _deliver(broken, "auto")
+    assert [image.partition(",")[0] for image in answer["images"]] == [
+        f"data:{file.mime_type};base64" for file in FILES
+    ]
+    (warning,) = answer["warnings"]
+    assert broken.name in warning
+    assert server.objects() == before
+    _no_secret_in(warning, caplog.text)
+
+
+def test_a_broken_bucket_and_pictures_that_do_not_fit_are_a_clear_error(broken: Bucket) -> None:
+    large = [File(b"large" * 1_000, "png")]
+    for delivery in ("auto", "base64"):
+        with pytest.raises((ResultTooLarge, DeliveryFailed)) as caught:
+            _deliver(broken, delivery, limit=1_000, files=large)
+        _no_secret_in(str(caught.value))
+
+
+def test_what_was_stored_before_a_failure_is_removed_again(server: S3Server) -> None:
+    """A folder stands where the second picture would go, so the server takes only the first."""
+    (server.folder / "pictures" / "half" / "1.jpeg").mkdir(parents=True)
+    (server.folder / "pictures" / "half" / "1.jpeg" / "older").write_bytes(b"in the way")
+    before = server.objects()
+    with pytest.raises(DeliveryFailed):
+        upload(FILES, server.bucket(), "half")
+    assert server.objects() == before
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[::1", "http://a b", "http://exa mple.com:x"])
+def test_an_address_that_is_none_is_a_delivery_failure(url: str) -> None:
+    bucket = Bucket(url, "pictures", SecretStr(ACCESS_KEY), SecretStr(SECRET_KEY))
+    with pytest.raises(DeliveryFailed) as caught:
+        upload(FILES, bucket, "job")
+    _no_secret_in(str(caught.value))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../up", "UPPER case", "x" * 300, "a/b"])
+def test_a_bucket_name_that_cannot_be_one_is_a_delivery_failure(server: S3Server, name: str) -> None:
+    before = server.objects()
+    with pytest.raises(DeliveryFailed):
+        upload(FILES, server.bucket(name), "job")
+    assert server.objects() == before
+
+
+def test_a_bucket_in_a_folder_of_the_test_can_be_looked_into(tmp_path: Path) -> None:
+    """The helper itself: another server is another world."""
+    with serve(tmp_path, "other") as mine:
+        upload(FILES[:1], mine.bucket("other"), "job")
+        assert mine.objects() == {"other/job/0.png": FILES[0].data}
