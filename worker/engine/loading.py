@@ -78,7 +78,7 @@ def load(settings: Settings) -> Engine:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
-    source = find_model(settings.model_name, settings)
+    source = _find("MODEL_NAME", settings)
     log.info("model %s: %s", source.name, source.reason)
     device, device_reason = choose_device()
     log.info("device %s: %s", device, device_reason)
@@ -117,6 +117,13 @@ def choose_dtype(settings: Settings, device: torch.device, transformer: bool) ->
     return torch.float16, "UNets are published in half precision, and fastest in it"
 
 
+def _find(setting: str, settings: Settings) -> Source:
+    try:
+        return find_model(getattr(settings, setting.lower()), settings)
+    except ModelError as error:
+        raise ModelError(f"{setting}: {error}") from error
+
+
 def _read(source: Source, settings: Settings, device: torch.device) -> Any:
     hub = _hub_options(source, settings)
     if source.kind in ("file", "hub file"):
@@ -139,7 +146,7 @@ def _read(source: Source, settings: Settings, device: torch.device) -> Any:
 def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipeline:
     if not isinstance(base, StableDiffusionXLPipeline):
         raise SettingsError(f"REFINER_NAME: only Stable Diffusion XL has a refiner; this is {type(base).__name__}")
-    source = find_model(settings.refiner_name, settings)
+    source = _find("REFINER_NAME", settings)
     log.info("refiner %s: %s", source.name, source.reason)
     shared = {name: base.components[name] for name in ("text_encoder_2", "tokenizer_2", "vae")}
     options = {**_hub_options(source, settings), "variant": settings.model_variant, "use_safetensors": True}

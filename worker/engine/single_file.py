@@ -174,7 +174,7 @@ def _recognise(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Architectur
 
 
 def _check_parts(path: Path, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    channels = shapes.get(_CONV_IN, (0, 0))[1]
+    channels = (*shapes.get(_CONV_IN, ()), 0, 0)[1]
     variant = _named(_VARIANTS, shapes)
     if channels != 4:
         variant = {8: "for instructed editing", 9: "for inpainting"}.get(channels, f"with {channels} input channels")
