@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: run test check setup docs
+.PHONY: run test check docs lock image-test setup
 
 run: setup  ## draw test_input.json with the local test of the RunPod SDK
 	@$(BIN)/python handler.py
@@ -13,6 +13,7 @@ test: setup  ## every test that needs no GPU and no root
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: setup  ## lint, format, types, and whether the generated documentation is current
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -20,6 +21,14 @@ check: setup  ## lint, format, types, and whether the generated documentation is
 
 docs: setup  ## write the generated parts of the documentation again
 	$(BIN)/python docs/reference.py
+
+lock: setup  ## requirements.lock, for the image
+	$(BIN)/uv pip compile --no-config --quiet --generate-hashes --only-binary :all: --python-version 3.11 \
+		--python-platform x86_64-unknown-linux-gnu --custom-compile-command "make lock" \
+		requirements.txt -o requirements.lock
+
+image-test: setup  ## build the image with buildah and have it serve jobs; Debian 12, root, buildah, debootstrap
+	$(BIN)/python builder/image_test.py
 
 setup: $(READY)
 

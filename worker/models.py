@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from worker.errors import ModelError
-from worker.settings import EMBEDDED_MODEL, Settings
+from worker.settings import EMBEDDED_MODEL
 from worker.weights import check_file, check_folder
 
 log = logging.getLogger("worker")
@@ -43,8 +43,11 @@ class Source:
     reason: str
 
 
-def find_model(name: str | None, settings: Settings, caches: Mapping[str, Path] = CACHES) -> Source:
+def find_model(name: str | None, revision: str | None = None, caches: Mapping[str, Path] = CACHES) -> Source:
     """The model of this name: an existing path, else a hub id, looked for in the caches before the hub itself.
+
+    Args:
+        revision: branch, tag or commit of a hub id.
 
     Raises:
         ModelError: it is neither, or its files are not whole.
@@ -57,7 +60,7 @@ def find_model(name: str | None, settings: Settings, caches: Mapping[str, Path] 
     if name.startswith(("/", ".", "~")) or not name.count("/"):
         raise ModelError(f"{name} is neither a folder, a .safetensors file nor a hub id like org/name")
     owner, repository, *file = name.split("/", 2)
-    return _cached(f"{owner}/{repository}", file, settings, caches) or _hub(name, file)
+    return _cached(f"{owner}/{repository}", file, revision, caches) or _hub(name, file)
 
 
 def _local(path: Path, name: str) -> Source:
@@ -76,9 +79,9 @@ def _insist_on_safetensors(name: str) -> None:
         raise ModelError(f"{name} is no .safetensors file; other formats can run code and are refused")
 
 
-def _cached(repository: str, file: list[str], settings: Settings, caches: Mapping[str, Path]) -> Source | None:
+def _cached(repository: str, file: list[str], revision: str | None, caches: Mapping[str, Path]) -> Source | None:
     for where, cache in caches.items():
-        snapshot = _snapshot(cache, repository, settings.model_revision)
+        snapshot = _snapshot(cache, repository, revision)
         if snapshot is None:
             continue
         try:

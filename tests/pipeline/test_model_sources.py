@@ -100,7 +100,7 @@ def test_without_a_name_the_embedded_model_is_used() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MODEL_NAME", raising=False)
         settings = read_settings()
-    source = find_model(settings.model_name, settings)
+    source = find_model(settings.model_name)
     assert (source.kind, Path(source.location)) == ("folder", EMBEDDED_MODEL)
     assert source.name == "shapes"
     assert source.reason

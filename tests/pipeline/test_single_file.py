@@ -293,23 +293,32 @@ UNUSED += ("cond_stage_model.model.logit_scale", "conditioner.embedders.1.model.
 
 
 @pytest.mark.parametrize(
-    ("kind", "pipeline_class", "scheduler"),
+    ("kind", "pipeline_class", "scheduler", "more", "config"),
     [
-        ("sd1", diffusers.StableDiffusionPipeline, diffusers.PNDMScheduler),
-        ("sd2", diffusers.StableDiffusionPipeline, diffusers.PNDMScheduler),
-        ("sdxl", diffusers.StableDiffusionXLPipeline, diffusers.EulerDiscreteScheduler),
+        ("sd1", diffusers.StableDiffusionPipeline, diffusers.PNDMScheduler, [], {"prediction_type": "epsilon"}),
+        ("sd2", diffusers.StableDiffusionPipeline, diffusers.PNDMScheduler, [], {"prediction_type": "epsilon"}),
+        (
+            "sdxl",
+            diffusers.StableDiffusionXLPipeline,
+            diffusers.EulerDiscreteScheduler,
+            ["v_pred", "ztsnr"],
+            {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
+        ),
     ],
+    ids=["sd1", "sd2", "sdxl, v-prediction, zero terminal SNR"],
 )
-def test_every_weight_arrives_in_its_place(tmp_path: Path, kind: str, pipeline_class: type, scheduler: type) -> None:
+def test_every_weight_arrives_in_its_place(
+    tmp_path: Path, kind: str, pipeline_class: type, scheduler: type, more: list[str], config: dict[str, object]
+) -> None:
     shapes = LAYOUTS[kind]()
-    pipeline = load_single_file(write(tmp_path / f"{kind}.safetensors", shapes), torch.float16)
+    path = write(tmp_path / f"{kind}.safetensors", shapes | dict.fromkeys(more, (0,)))
+    pipeline = load_single_file(path, torch.float16)
     assert type(pipeline) is pipeline_class
     assert type(pipeline.scheduler) is scheduler
-    assert pipeline.scheduler.config.prediction_type == "epsilon"
+    assert config.items() <= dict(pipeline.scheduler.config).items()
     assert getattr(pipeline, "safety_checker", None) is None
-    assert {module.dtype for module in pipeline.components.values() if isinstance(module, torch.nn.Module)} == {
-        torch.float16
-    }
+    modules = [module for module in pipeline.components.values() if isinstance(module, torch.nn.Module)]
+    assert {module.dtype for module in modules} == {torch.float16}
     written, arrived = marks(shapes), loaded_marks(pipeline)
     for place, (name, part) in (EVERY_VAE | PLACES[kind]).items():
         assert arrived[place] == written[name][part][1], place
@@ -371,13 +380,31 @@ def test_the_prediction_type_is_what_the_first_to_speak_says(
     assert checkpoint.reason
 
 
-def test_a_model_trained_to_zero_signal_starts_there(tmp_path: Path) -> None:
-    path = write(tmp_path / "model.safetensors", sdxl() | {"v_pred": (0,), "ztsnr": (0,)})
-    scheduler = load_single_file(path, torch.float16).scheduler
-    scheduler.set_timesteps(4)
-    assert scheduler.config.prediction_type == "v_prediction"
-    assert scheduler.timesteps[0] == 999
-    assert scheduler.sigmas[0] > 4000  # 14.6 otherwise
+@pytest.mark.parametrize(
+    ("folder", "heads", "activation", "text_heads", "scale"),
+    [
+        ("sd1", 8, "quick_gelu", 12, 0.18215),
+        ("sd2", [320 // 64, 640 // 64, 1280 // 64, 1280 // 64], "gelu", 16, 0.18215),
+        ("sd2-v", [320 // 64, 640 // 64, 1280 // 64, 1280 // 64], "gelu", 16, 0.18215),
+        ("sdxl", [320 // 64, 640 // 64, 1280 // 64], "quick_gelu", 12, 0.13025),
+    ],
+)
+def test_what_no_shape_shows_is_as_in_the_original_code(
+    folder: str, heads: object, activation: str, text_heads: int, scale: float
+) -> None:
+    """A wrong one of these loads without complaint and draws nonsense."""
+
+    def config(component: str, name: str = "config") -> dict[str, object]:
+        return json.loads((CONFIGS / folder / component / f"{name}.json").read_text())
+
+    text, noise = config("text_encoder"), config("scheduler", "scheduler_config")
+    assert config("unet")["attention_head_dim"] == heads  # diffusers' name for the number of heads
+    assert (text["hidden_act"], text["num_attention_heads"]) == (activation, text_heads)
+    assert config("vae")["scaling_factor"] == scale
+    assert (noise["beta_start"], noise["beta_end"], noise["beta_schedule"]) == (0.00085, 0.012, "scaled_linear")
+    if folder == "sdxl":
+        second = config("text_encoder_2")
+        assert (second["hidden_act"], second["num_attention_heads"]) == ("gelu", 20)
 
 
 def test_the_tokenizer_is_clips() -> None:

@@ -78,7 +78,7 @@ def load(settings: Settings) -> Engine:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
-    source = _find("MODEL_NAME", settings)
+    source = _find("MODEL_NAME", settings.model_name, settings.model_revision)
     log.info("model %s: %s", source.name, source.reason)
     device, device_reason = choose_device()
     log.info("device %s: %s", device, device_reason)
@@ -117,15 +117,15 @@ def choose_dtype(settings: Settings, device: torch.device, transformer: bool) ->
     return torch.float16, "UNets are published in half precision, and fastest in it"
 
 
-def _find(setting: str, settings: Settings) -> Source:
+def _find(setting: str, name: str | None, revision: str | None) -> Source:
     try:
-        return find_model(getattr(settings, setting.lower()), settings)
+        return find_model(name, revision)
     except ModelError as error:
         raise ModelError(f"{setting}: {error}") from error
 
 
 def _read(source: Source, settings: Settings, device: torch.device) -> Any:
-    hub = _hub_options(source, settings)
+    hub = _hub_options(source, settings, settings.model_revision)
     if source.kind in ("file", "hub file"):
         path = Path(source.location) if source.kind == "file" else _download(*_split(source.location), hub)
         check_file(path)
@@ -146,10 +146,10 @@ def _read(source: Source, settings: Settings, device: torch.device) -> Any:
 def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipeline:
     if not isinstance(base, StableDiffusionXLPipeline):
         raise SettingsError(f"REFINER_NAME: only Stable Diffusion XL has a refiner; this is {type(base).__name__}")
-    source = _find("REFINER_NAME", settings)
+    source = _find("REFINER_NAME", settings.refiner_name, None)
     log.info("refiner %s: %s", source.name, source.reason)
     shared = {name: base.components[name] for name in ("text_encoder_2", "tokenizer_2", "vae")}
-    options = {**_hub_options(source, settings), "variant": settings.model_variant, "use_safetensors": True}
+    options = {**_hub_options(source, settings, None), "variant": settings.model_variant, "use_safetensors": True}
     try:
         refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(
             source.location, dtype=base.dtype, **shared, **options
@@ -193,9 +193,9 @@ def _chosen_dtype(settings: Settings, device: torch.device, transformer: bool) -
     return dtype
 
 
-def _hub_options(source: Source, settings: Settings) -> dict[str, Any]:
+def _hub_options(source: Source, settings: Settings, revision: str | None) -> dict[str, Any]:
     """What the hub is asked with; nothing for local files, so that the token goes nowhere else."""
     if source.kind in ("file", "folder"):
         return {}
     token = settings.hf_token.get_secret_value() if settings.hf_token else None
-    return {"revision": settings.model_revision, "token": token, "cache_dir": download_folder()}
+    return {"revision": revision, "token": token, "cache_dir": download_folder()}

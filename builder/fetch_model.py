@@ -1,0 +1,61 @@
+"""Bake models: fetch what MODEL_NAME and REFINER_NAME name from the hub into a folder laid out like the hub's cache.
+
+Runs while the image is built, never in the worker. diffusers chooses the files as it does when it loads: the wanted
+variant, safetensors only. The token comes from a build secret and is written nowhere.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from diffusers import DiffusionPipeline
+from huggingface_hub import hf_hub_download
+
+SECRET = Path("/run/secrets/HF_TOKEN")
+CAN_RUN_CODE = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".py"}
+
+
+def fetch(name: str, revision: str | None, cache: Path) -> None:
+    """Fetch a pipeline (`org/name`) or one checkpoint (`org/name/file.safetensors`)."""
+    token = SECRET.read_text().strip() if SECRET.is_file() else None
+    if name.endswith(".safetensors"):
+        org, repository, file = name.split("/", 2)
+        hf_hub_download(f"{org}/{repository}", file, revision=revision, token=token, cache_dir=cache)
+        return
+    variant = os.environ.get("MODEL_VARIANT") or None
+    DiffusionPipeline.download(
+        name, revision=revision, variant=variant, token=token, cache_dir=cache, use_safetensors=True
+    )
+
+
+def check(cache: Path) -> int:
+    """The size in bytes of all that was fetched.
+
+    Raises:
+        ValueError: a file is among it that can run code when it is loaded.
+    """
+    files = [path for path in cache.rglob("*") if path.is_file()]
+    refused = sorted(path.name for path in files if path.suffix in CAN_RUN_CODE)
+    if refused:
+        raise ValueError(f"it brings files that can run code when loaded: {', '.join(refused)}")
+    return sum(path.stat().st_size for path in files if not path.is_symlink())
+
+
+def main(cache: Path) -> str | None:
+    """Fetch into `cache`; returns what went wrong, as one line."""
+    wanted = {"MODEL_NAME": os.environ.get("MODEL_REVISION") or None, "REFINER_NAME": None}
+    for variable, revision in wanted.items():
+        name = os.environ.get(variable)
+        if not name:
+            continue
+        try:
+            fetch(name, revision, cache)
+            print(f"{variable}: baked {name}; {check(cache) / 1e9:.2f} GB in all")
+        except (OSError, ValueError) as error:
+            cause = error.__cause__ or error  # diffusers hides what the hub said behind its own advice
+            return f"{variable}: {name} cannot be baked: {' '.join(str(cause).split()) or type(cause).__name__}"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

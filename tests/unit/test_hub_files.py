@@ -1,0 +1,69 @@
+"""The files that RunPod's Hub reads have its format, name real settings, and test with inputs that the worker takes."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import jsonschema
+import pytest
+
+from worker import schedulers
+from worker.families import FAMILIES, Model
+from worker.request import parse
+from worker.settings import Settings, read_settings
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / ".runpod"
+HUB, TESTS, SCHEMA = (json.loads((FOLDER / f"{name}.json").read_text()) for name in ("hub", "tests", "schema"))
+INPUTS: dict[str, dict[str, Any]] = {entry["key"]: entry["input"] for entry in HUB["config"]["env"]}
+EMBEDDED = next(family for family in FAMILIES if family.name == "shapes")
+
+
+@pytest.mark.parametrize(("kind", "content"), [("hub", HUB), ("tests", TESTS)])
+def test_the_file_has_the_hubs_format(kind: str, content: dict[str, Any]) -> None:
+    jsonschema.validate(content, {**SCHEMA, "$ref": f"#/$defs/{kind}"})
+
+
+def test_every_input_is_a_setting_of_the_worker() -> None:
+    assert len(INPUTS) == len(HUB["config"]["env"]), "a key appears twice"
+    assert {key.lower() for key in INPUTS} <= {*Settings.model_fields}
+
+
+def test_choices_are_the_settings_own() -> None:
+    for key, field in Settings.model_fields.items():
+        if key.upper() in INPUTS and (choices := get_args(field.annotation)) and type(None) not in choices:
+            offered = INPUTS[key.upper()]["options"]
+            assert {option["value"] for option in offered} == {*choices}, key
+
+
+def test_an_untouched_form_starts_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, fields in INPUTS.items():
+        monkeypatch.setenv(key, str(fields.get("default", "")))
+    untouched = read_settings()
+    for key in INPUTS:
+        monkeypatch.delenv(key)
+    assert untouched == read_settings()
+
+
+@pytest.mark.parametrize("preset", HUB["config"]["presets"], ids=lambda preset: preset["name"])
+def test_presets_set_what_the_form_shows(preset: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert preset["defaults"].keys() <= INPUTS.keys()
+    for key, value in preset["defaults"].items():
+        monkeypatch.setenv(key, value)
+    assert read_settings().model_name == preset["defaults"]["MODEL_NAME"]
+
+
+@pytest.mark.parametrize("test", TESTS["tests"], ids=lambda test: test["name"])
+def test_the_worker_takes_the_hubs_test(test: dict[str, Any]) -> None:
+    own = schedulers.of_class("LMSDiscreteScheduler", EMBEDDED.noise)
+    limits = {name: getattr(EMBEDDED, name) for name in ("max_pixels", "max_steps", "max_images")}
+    model = Model("shapes", EMBEDDED, 256, 256, "epsilon", own, safety_checker=False, **limits)
+    assert parse({"input": test["input"]}, model).warnings == ()
+
+
+def test_only_machines_whose_driver_runs_the_locked_cuda_are_asked_for() -> None:
+    locked = re.search(r"^cuda-toolkit==(\d+\.\d+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert locked
+    for content in (HUB, TESTS):
+        assert content["config"]["allowedCudaVersions"][0] == locked[1]

@@ -1,0 +1,55 @@
+"""The image is built from a lock that matches requirements.txt, and holds what the worker needs and nothing else."""
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LOCK = (ROOT / "requirements.lock").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+PIN = re.compile(r"^([\w.-]+)(?:\[[^\]]*\])?==(\S+)", re.MULTILINE)
+
+
+def _pins(text: str) -> dict[str, str]:
+    return {re.sub(r"[._-]+", "-", name).lower(): version for name, version in PIN.findall(text)}
+
+
+def test_the_lock_is_of_these_requirements() -> None:
+    wanted = _pins((ROOT / "requirements.txt").read_text())
+    locked = _pins(LOCK)
+    assert wanted, "requirements.txt pins nothing"
+    assert {name: locked.get(name) for name in wanted} == wanted, "run `make lock`"
+
+
+def test_every_locked_package_has_a_hash_and_no_address() -> None:
+    entries = re.split(r"^(?=\S)", re.sub(r"^#.*\n", "", LOCK, flags=re.MULTILINE), flags=re.MULTILINE)[1:]
+    assert len(entries) == len(_pins(LOCK))
+    assert [entry.split()[0] for entry in entries if "--hash=sha256:" not in entry] == []
+    assert not re.search(r"https?:|file:|index-url|find-links| @ ", LOCK)
+
+
+def test_torch_comes_with_cuda_13() -> None:
+    assert _pins(LOCK)["cuda-toolkit"].startswith("13.")
+
+
+def test_the_worker_is_process_1_and_quiet() -> None:
+    (command,) = re.findall(r"^CMD (.*)", DOCKERFILE, re.MULTILINE)
+    assert json.loads(command) == ["python", "handler.py"]
+    assert "RUNPOD_LOG_LEVEL=INFO" in DOCKERFILE
+    assert "ENTRYPOINT" not in DOCKERFILE
+
+
+def test_no_secret_is_an_argument_or_a_variable() -> None:
+    for line in re.findall(r"^(?:ARG|ENV) .*", DOCKERFILE, re.MULTILINE):
+        assert not re.search(r"TOKEN|SECRET|KEY", line), line
+
+
+def test_everything_copied_is_there_and_sent_to_the_builder() -> None:
+    sent = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
+    copied = {
+        path for line in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE) for path in line.split()
+    }
+    mounted = set(re.findall(r"source=([^,\s]+)", DOCKERFILE))
+    assert {path.split("/")[0] for path in copied | mounted} == sent
+    assert copied == {"handler.py", "test_input.json", "worker", "models"}
+    assert all((ROOT / path).exists() for path in mounted | copied)
