@@ -1,5 +1,6 @@
 """Pipelines of the real classes, so small that a CPU draws with them in a fraction of a second; weights are random."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -156,6 +157,9 @@ def sdxl_refiner() -> StableDiffusionXLImg2ImgPipeline:
         scheduler=EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1),
         requires_aesthetics_score=True,
     )
+
+
+UNETS = {"sd1": sd1, "sd2": sd2, "sd2-v": partial(sd2, "v_prediction"), "sdxl": sdxl}
 
 
 def save(pipeline: DiffusionPipeline, folder: Path) -> Path:

@@ -1,6 +1,5 @@
 """One tiny model of each family, saved once and loaded once; the tests share them."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,19 +12,12 @@ from worker.engine.loading import Engine
 # Threads that wait for each other cost more than these tiny networks: a hundred times as much on a busy machine.
 torch.set_num_threads(1)
 
-MODELS = {
-    "sd1": tiny_models.sd1,
-    "sd2": tiny_models.sd2,
-    "sd2-v": partial(tiny_models.sd2, "v_prediction"),
-    "sdxl": tiny_models.sdxl,
-}
-
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Family -> folder of its tiny model."""
     root = tmp_path_factory.mktemp("models")
-    return {family: tiny_models.save(make(), root / family) for family, make in MODELS.items()}
+    return {family: tiny_models.save(make(), root / family) for family, make in tiny_models.UNETS.items()}
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from conftest import MODELS
 from drawing import SMALL, assert_same, draw, picture
 from PIL.Image import Image
+from tiny_models import UNETS
 
 from worker import schedulers
 from worker.engine.loading import Engine
@@ -43,7 +43,7 @@ EXPECTED: dict[str, tuple[str, dict[str, Any]]] = {
     "IPNDM": ("IPNDMScheduler", {}),
 }
 # IPNDM knows no prediction type but epsilon.
-CASES = [(family, name) for family in MODELS for name in EXPECTED if (family, name) != ("sd2-v", "IPNDM")]
+CASES = [(family, name) for family in UNETS for name in EXPECTED if (family, name) != ("sd2-v", "IPNDM")]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_family_and_scheduler(family: str, name: str, engines: dict[str, Engine]
     assert_same(ours, plainly(with_scheduler(plain[family], name)))
 
 
-@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("family", UNETS)
 def test_each_seed_prompt_and_scheduler_gives_another_picture(family: str, engines: dict[str, Engine]) -> None:
     """Else the tests here would hold for a worker that ignores the request."""
     engine = engines[family]
@@ -100,7 +100,7 @@ def test_default_scheduler_is_the_models_own(family: str, engines: dict[str, Eng
     assert_same(picture(engines[family]), plainly(plain[family]))
 
 
-@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("family", UNETS)
 @pytest.mark.parametrize(
     "fields",
     [
@@ -122,7 +122,7 @@ def test_fields(family: str, fields: dict[str, Any], engines: dict[str, Engine],
     assert_same(ours, plainly(with_scheduler(plain[family], "Euler"), **fields))
 
 
-@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("family", UNETS)
 def test_two_prompts_are_two_calls(family: str, engines: dict[str, Engine], plain: dict[str, Any]) -> None:
     ours = draw(engines[family], prompt=["a red square", "a blue dot"], scheduler="Euler", seed=[3, 9])
     pipeline = with_scheduler(plain[family], "Euler")
