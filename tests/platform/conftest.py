@@ -104,3 +104,10 @@ def start_worker(platform: Platform, open_worker: OpenWorker) -> Iterator[Callab
     """`start_worker("handler.py", env={...})`: a worker of `platform`; the arguments are `open_worker`'s."""
     with ExitStack() as stack:
         yield lambda *args, **options: stack.enter_context(open_worker(platform, *args, **options))
+
+
+@pytest.fixture(scope="module")
+def echo(open_platform: OpenPlatform, open_worker: OpenWorker) -> Iterator[Platform]:
+    """A platform whose one worker, `echo_worker.py`, serves many tests."""
+    with open_platform() as platform, open_worker(platform, Path(__file__).with_name("echo_worker.py")):
+        yield platform

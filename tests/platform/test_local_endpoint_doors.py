@@ -1,0 +1,135 @@
+"""Who may do what on the emulated platform, the faults it can play, and the endpoint on a desk."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from local_endpoint import Fault, LocalEndpoint
+
+ECHO = Path(__file__).with_name("echo_worker.py")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "local"}, {"Authorization": "Bearer wrong"}])
+def test_a_caller_without_the_key_is_turned_away(platform: Any, headers: dict[str, str]) -> None:
+    answer = httpx.post(f"{platform.url}/run", json={"input": {}}, headers=headers)
+
+    assert answer.status_code == 401
+    assert platform.events.of("queued") == []
+
+
+def test_a_worker_without_a_key_is_turned_away(platform: Any) -> None:
+    platform.submit({})
+
+    assert httpx.get(f"{platform.url}/job-take/stranger?gpu=TEST").status_code == 401
+    assert platform.events.of("taken") == []
+
+
+def test_unknown_jobs_endpoints_and_bodies_are_refused(platform: Any) -> None:
+    assert platform.http.get("/status/nobody").status_code == 404
+    assert platform.http.get(f"{platform.base_url}/v2/other/health").status_code == 404
+    assert platform.http.post("/run", json={"prompt": "no input"}).status_code == 422
+    assert platform.http.post("/run", content=b"[" * 100_000 + b"]" * 100_000).status_code in (400, 422)
+
+
+def test_openapi_describes_the_callers_side_only(platform: Any) -> None:
+    paths = httpx.get(f"{platform.base_url}/openapi.json").json()["paths"]
+
+    names = {path.split("/")[3] for path in paths}
+    assert names == {"run", "runsync", "status", "stream", "cancel", "retry", "purge-queue", "health"}
+
+
+def test_the_playground_needs_nothing_from_elsewhere(platform: Any) -> None:
+    page = httpx.get(platform.base_url).text
+
+    assert "<form" in page
+    assert "https://" not in page and "http://" not in page.replace("http://www.w3.org/", "")
+
+
+def test_a_request_can_be_answered_with_a_status_as_often_as_wished(platform: Any) -> None:
+    platform.faults.append(Fault("ping", status=429, times=2))
+
+    assert [_ping(platform).status_code for _ in range(3)] == [429, 429, 200]
+    assert [event.data["on"] for event in platform.events.of("fault")] == ["ping", "ping"]
+
+
+def test_a_request_can_be_dropped(platform: Any) -> None:
+    platform.faults.append(Fault("ping", drop=True))
+
+    with pytest.raises(httpx.TransportError):
+        _ping(platform)
+
+
+def test_a_request_can_hang(platform: Any) -> None:
+    platform.faults.append(Fault("ping", delay_s=60))
+
+    with pytest.raises(httpx.ReadTimeout):
+        _ping(platform, timeout=0.3)
+
+
+def test_a_worker_gets_over_failing_takes_pings_and_posts(platform: Any, start_worker: Any) -> None:
+    platform.faults += [
+        Fault("job-take", drop=True, times=2),
+        Fault("job-take", status=500, times=2),
+        Fault("job-done", status=500, times=1),
+        Fault("ping", drop=True, times=1),
+    ]
+    start_worker(ECHO)
+
+    assert platform.ask({"output": "in the end"})["output"] == "in the end"
+    assert all(fault.times == 0 for fault in platform.faults)
+
+
+def test_a_result_whose_connection_breaks_is_lost_for_the_sdk_posts_it_once(echo: Any) -> None:
+    echo.faults.append(Fault("job-done", drop=True, times=1))
+
+    assert echo.ask({"output": "lost"}, policy={"executionTimeout": 2000})["status"] == "TIMED_OUT"
+    assert echo.ask({"output": "the next"})["output"] == "the next"
+
+
+def test_python_m_local_endpoint_serves_a_worker_until_ctrl_c(free_port: int) -> None:
+    command = [sys.executable, "-m", "local_endpoint", str(ECHO), "--port", str(free_port), "--key", "secret"]
+    desk = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        shown = _read_until(desk, "Ctrl-C")
+        answer = httpx.post(
+            f"http://127.0.0.1:{free_port}/v2/local/runsync",
+            json={"input": {"output": "from my desk"}},
+            headers={"Authorization": "Bearer secret"},
+            timeout=60,
+        ).json()
+        desk.send_signal(signal.SIGINT)
+        rest, _ = desk.communicate(timeout=30)
+    finally:
+        desk.kill()
+
+    assert f"http://127.0.0.1:{free_port}/v2/local" in shown
+    assert answer["output"] == "from my desk"
+    assert desk.returncode == 0 and "stopped" in rest and "Traceback" not in rest
+
+
+def test_a_desk_worker_that_cannot_start_ends_the_desk(free_port: int) -> None:
+    command = [sys.executable, "-m", "local_endpoint", "no_such_worker.py", "--port", str(free_port)]
+
+    desk = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert desk.returncode == 2  # Python's own, for a script that is not there
+    assert "before it asked for a job" in desk.stderr
+
+
+def _ping(platform: LocalEndpoint, timeout: float = 10) -> httpx.Response:
+    return httpx.get(f"{platform.url}/ping/someone?gpu=TEST", headers={"Authorization": "key"}, timeout=timeout)
+
+
+def _read_until(process: subprocess.Popen[str], word: str) -> str:
+    assert process.stdout
+    shown = ""
+    while word not in shown:
+        line = process.stdout.readline()
+        assert line, shown
+        shown += line
+    return shown
