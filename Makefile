@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: run test check docs lock image-test setup
+.PHONY: run test check docs train-shapes eval-shapes lock image-test setup
 
 run: setup  ## draw test_input.json with the local test of the RunPod SDK
 	@$(BIN)/python handler.py
@@ -21,6 +21,12 @@ check: setup  ## lint, format, types, and whether the generated documentation is
 
 docs: setup  ## write the generated parts of the documentation again
 	$(BIN)/python docs/reference.py
+
+train-shapes: setup  ## the embedded model again, from nothing, on one GPU; run again, it goes on where it stopped
+	$(BIN)/python -m training.train
+
+eval-shapes: setup  ## the embedded model's table of figures, on a small sample; all with FULL=1
+	$(BIN)/python -m training.evaluate $(if $(FULL),--full)
 
 lock: setup  ## requirements.lock, for the image
 	$(BIN)/uv pip compile --no-config --quiet --generate-hashes --only-binary :all: --python-version 3.11 \
