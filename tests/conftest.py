@@ -11,6 +11,8 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
 # The tiny models' arithmetic is too small to share: with more threads they mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests that import diffusers before the worker would be told that torchvision is missing, as it is meant to be.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 @pytest.fixture
