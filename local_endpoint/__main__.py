@@ -1,6 +1,7 @@
 """`python -m local_endpoint`: an endpoint with one worker on your desk, until Ctrl-C."""
 
 import argparse
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -27,6 +28,8 @@ HOW_TO = """
 def main() -> int:
     """Serves until Ctrl-C; returns the worker's exit code when it cannot even start."""
     options = _options()
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal must not leave the worker behind
+        signal.signal(ending, signal.default_int_handler)
     config = EndpointConfig(host=options.host, port=options.port, api_key=options.key)
     try:
         endpoint = LocalEndpoint(config).start()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from local_endpoint import Fault, LocalEndpoint
@@ -91,7 +92,8 @@ def test_a_result_whose_connection_breaks_is_lost_for_the_sdk_posts_it_once(echo
     assert echo.ask({"output": "the next"})["output"] == "the next"
 
 
-def test_python_m_local_endpoint_serves_a_worker_until_ctrl_c(free_port: int) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
+def test_python_m_local_endpoint_serves_a_worker_until_it_is_ended(ending: signal.Signals, free_port: int) -> None:
     command = [sys.executable, "-m", "local_endpoint", str(ECHO), "--port", str(free_port), "--key", "secret"]
     desk = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
@@ -102,7 +104,8 @@ def test_python_m_local_endpoint_serves_a_worker_until_ctrl_c(free_port: int) ->
             headers={"Authorization": "Bearer secret"},
             timeout=60,
         ).json()
-        desk.send_signal(signal.SIGINT)
+        workers = psutil.Process(desk.pid).children()
+        desk.send_signal(ending)
         rest, _ = desk.communicate(timeout=30)
     finally:
         desk.kill()
@@ -110,6 +113,7 @@ def test_python_m_local_endpoint_serves_a_worker_until_ctrl_c(free_port: int) ->
     assert f"http://127.0.0.1:{free_port}/v2/local" in shown
     assert answer["output"] == "from my desk"
     assert desk.returncode == 0 and "stopped" in rest and "Traceback" not in rest
+    assert len(workers) == 1 and not workers[0].is_running()
 
 
 def test_a_desk_worker_that_cannot_start_ends_the_desk(free_port: int) -> None:
