@@ -9,12 +9,10 @@ from types import MappingProxyType
 from typing import Literal
 
 from worker.errors import ModelError
-from worker.settings import EMBEDDED_MODEL
+from worker.settings import EMBEDDED_MODEL, VOLUME
 from worker.weights import check_file, check_folder
 
 log = logging.getLogger("worker")
-
-VOLUME = Path("/runpod-volume")
 
 # Folders in the hub's cache layout, fastest start first.
 CACHES: Mapping[str, Path] = MappingProxyType(

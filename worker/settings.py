@@ -16,6 +16,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.errors import SettingsError
 
 EMBEDDED_MODEL = Path(__file__).parent.parent / "models" / "shapes"
+VOLUME = Path("/runpod-volume")  # where the platform mounts an endpoint's network volume
+
+_HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
+_HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,22 @@ class Settings(BaseSettings):
     max_result_bytes: int = Field(
         10_000_000, ge=1_000, description="largest answer in bytes of JSON; RunPod's limit is 10 MB for /run"
     )
+    allowed_image_hosts: str | None = Field(
+        None,
+        pattern=_HOST_LIST,
+        description="hosts that jobs may load pictures from, with commas between, `*.example.com` for all below one; "
+        "any public host if left out",
+    )
+    max_input_bytes: int = Field(20_000_000, ge=1_000, description="largest picture file that a job may name, in bytes")
     bucket_endpoint_url: str | None = Field(None, pattern="^https?://", description="S3 endpoint")
     bucket_access_key_id: SecretStr | None = Field(None, description="S3 access key")
     bucket_secret_access_key: SecretStr | None = Field(None, description="S3 secret key")
     bucket_name: str | None = Field(None, description="S3 bucket")
+
+    @property
+    def image_hosts(self) -> tuple[str, ...]:
+        """The hosts that jobs may load pictures from; empty for any public one."""
+        return tuple(host.strip() for host in (self.allowed_image_hosts or "").split(",") if host.strip())
 
     @property
     def bucket(self) -> Bucket | None:

@@ -20,6 +20,8 @@ ORDER = [
     "worker.schedulers",
     "worker.families",
     "worker.fields",
+    "worker.download",
+    "worker.inputs",
     "worker.request",
     "worker.weights",
     "worker.models",
@@ -89,13 +91,14 @@ def test_only_the_engine_imports_torch_and_diffusers(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [module for module in ORDER if module not in ("handler", "worker.progress", "worker.health")]
+    "module",
+    [module for module in ORDER if module not in ("handler", "worker.progress", "worker.health", "worker.download")],
 )
-def test_only_three_files_know_the_sdk(module: str) -> None:
+def test_only_three_files_know_the_sdk_and_one_asks_it_about_addresses(module: str) -> None:
     assert "runpod" not in _packages(module)
 
 
-@pytest.mark.parametrize("module", ["worker.request", "worker.delivery", "worker.output"])
+@pytest.mark.parametrize("module", ["worker.request", "worker.inputs", "worker.delivery", "worker.output"])
 def test_requests_are_checked_and_pictures_delivered_without_torch(module: str) -> None:
     heavy = "{'torch', 'diffusers', 'transformers', 'runpod', 'boto3'}"
     script = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
