@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     model_revision: str | None = Field(None, description="branch, tag or commit of a hub id")
     model_variant: str | None = Field(None, description="weight files to prefer, for example `fp16`")
     refiner_name: str | None = Field(None, description="folder or hub id of an SDXL refiner")
+    vae_name: str | None = Field(
+        None, description="folder, `.safetensors` file or hub id of a VAE to use instead of the model's own"
+    )
     hf_token: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("HF_TOKEN", "HF_AUTH_TOKEN"),
@@ -50,6 +53,24 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="number format of the weights")
     offload: Literal["auto", "none", "model", "group"] = Field(
         "auto", description="where weights wait: on the device, or in main memory by component or by layer"
+    )
+    lora_dir: Path | None = Field(None, description="folder of LoRAs that jobs may name, by their path in it")
+    lora_repos: str | None = Field(
+        None,
+        description="hub ids of LoRAs that jobs may name, or `org/name/file.safetensors`, with commas between",
+    )
+    controlnets: str | None = Field(
+        None, description="ControlNets that jobs may name: `canny=org/name, depth=/a/folder`, with commas between"
+    )
+    ip_adapter: str | None = Field(
+        None, description="weights of an IP-Adapter: file, or `org/name/folder/file.safetensors`"
+    )
+    ip_adapter_encoder: str | None = Field(
+        None,
+        description="its image encoder: folder, or `org/name/folder`; `image_encoder` beside the weights if left out",
+    )
+    embeddings_dir: Path | None = Field(
+        None, description="folder of textual inversion embeddings; each file's name is a word for prompts"
     )
     safety_checker: Literal["on", "off"] = Field("on", description="run the safety checker where the model has one")
     max_pixels: int | None = Field(None, ge=64 * 64, description="width times height a job may ask for")

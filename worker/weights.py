@@ -12,16 +12,44 @@ from safetensors import SafetensorError, safe_open
 from worker.errors import ModelError
 
 
-def check_folder(folder: Path) -> None:
-    """Check a model in diffusers layout: every component that has weights has them whole.
+def check_model(folder: Path) -> Path:
+    """Check a model in diffusers layout: every component that has weights has them whole. Returns the folder.
 
     Raises:
         ModelError: names the first file that is missing, incomplete or of another kind.
     """
-    index = _read_json(folder / "model_index.json")
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(f"the folder {folder} holds no model_index.json, so it is no model in diffusers layout")
+    index = read_json(folder / "model_index.json")
     for component, entry in index.items():
-        if isinstance(entry, list) and entry[0] is not None and (folder / component / "config.json").is_file():
-            _check_component(folder / component)
+        if not isinstance(entry, list) or entry[0] is None:
+            continue
+        if (folder / component / "config.json").is_file():
+            _check_weights(folder / component)
+    return folder
+
+
+def check_vae(folder: Path) -> Path:
+    """Check a VAE's folder, or the one in a whole model's folder. Returns the VAE's own.
+
+    Raises:
+        ModelError: as in `check_model`.
+    """
+    found = next((place for place in (folder, folder / "vae") if (place / "config.json").is_file()), None)
+    if found is None:
+        raise ModelError(f"the folder {folder} holds neither the config.json of a VAE nor a folder vae with one")
+    return check_component(found)
+
+
+def check_component(folder: Path) -> Path:
+    """Check the folder of one component, with its config and weights. Returns the folder.
+
+    Raises:
+        ModelError: as in `check_model`.
+    """
+    read_json(folder / "config.json")
+    _check_weights(folder)
+    return folder
 
 
 def check_file(path: Path) -> None:
@@ -55,14 +83,14 @@ def what_it_is(path: Path, error: Exception) -> str:
     return f"is no safetensors file, or is damaged or incomplete: {str(error).strip().splitlines()[0]}"
 
 
-def _check_component(folder: Path) -> None:
+def _check_weights(folder: Path) -> None:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         others = [file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".ckpt", ".msgpack"}]
         instead = f"; {others[0]} can run code when it is read and is refused" if others else ""
         raise ModelError(f"{folder} holds no .safetensors weights{instead}")
     for index in folder.glob("*.safetensors.index*.json"):
-        shards = set(_read_json(index)["weight_map"].values())
+        shards = set(read_json(index)["weight_map"].values())
         missing = sorted(shard for shard in shards if not (folder / shard).exists())
         # An index without any of its files belongs to a variant that was not downloaded.
         if missing and len(missing) < len(shards):
@@ -71,7 +99,12 @@ def _check_component(folder: Path) -> None:
         check_file(file)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ModelError: there is none.
+    """
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -19,18 +19,35 @@ ORDER = [
     "worker.settings",
     "worker.schedulers",
     "worker.families",
+    "worker.nested_fields",
+    "worker.rules",
     "worker.fields",
+    "worker.explain",
     "worker.download",
     "worker.inputs",
+    "worker.framing",
     "worker.request",
+    "worker.recipe",
+    "worker.parse",
     "worker.weights",
     "worker.models",
+    "worker.addons",
+    "worker.prompts",
     "worker.engine",
     "worker.engine.probe",
+    "worker.engine.tasks",
     "worker.engine.memory",
+    "worker.engine.hub",
     "worker.engine.single_file",
+    "worker.engine.vae",
+    "worker.engine.preview",
+    "worker.engine.loras",
+    "worker.engine.image_prompt",
+    "worker.engine.attach",
     "worker.engine.describe",
     "worker.engine.loading",
+    "worker.engine.scheduling",
+    "worker.engine.conditioning",
     "worker.engine.generate",
     "worker.progress",
     "worker.output",
@@ -98,7 +115,7 @@ def test_only_three_files_know_the_sdk_and_one_asks_it_about_addresses(module: s
     assert "runpod" not in _packages(module)
 
 
-@pytest.mark.parametrize("module", ["worker.request", "worker.inputs", "worker.delivery", "worker.output"])
+@pytest.mark.parametrize("module", ["worker.parse", "worker.inputs", "worker.delivery", "worker.output"])
 def test_requests_are_checked_and_pictures_delivered_without_torch(module: str) -> None:
     heavy = "{'torch', 'diffusers', 'transformers', 'runpod', 'boto3'}"
     script = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"

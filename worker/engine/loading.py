@@ -6,7 +6,7 @@ Every automatic choice is logged once, with its reason. Nothing here knows jobs.
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -21,22 +21,21 @@ from diffusers import (
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
 )
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
-from worker.engine.describe import call_arguments, describe
+from worker.addons import find_addons
+from worker.engine.attach import load_controlnets, load_image_prompter, load_words, lora_fetcher
+from worker.engine.describe import describe
+from worker.engine.hub import download, first_line, hub_options, split
+from worker.engine.image_prompt import ImagePrompter
+from worker.engine.loras import Shelf
 from worker.engine.memory import place, plan_for
+from worker.engine.preview import Previewer
 from worker.engine.single_file import load_single_file
+from worker.engine.tasks import build, joined, task_classes
+from worker.engine.vae import replace_vae
 from worker.errors import ModelError, SettingsError
-from worker.families import Model
-from worker.models import Source, download_folder, find_model
+from worker.families import TEXT, Model
+from worker.models import Source, find_model
 from worker.settings import Settings
 from worker.weights import check_file
 
@@ -53,46 +52,93 @@ class Engine:
         pipeline: the diffusers pipeline, on `device`.
         model: what it can do, for the request parser.
         refiner: SDXL's second pipeline, which shares the first one's VAE and second text encoder; or None.
-        accepts: the arguments of the pipeline's call.
+        loras: those that jobs may name.
+        controlnets: the same, by name.
+        image_prompter: the IP-Adapter; or None.
+        words: of textual inversion.
+        previewer: shows what is being drawn.
+        release: to be called after each job.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
-        schedulers: those built so far.
+        schedulers, pipelines: those built so far.
     """
 
     pipeline: Any
     model: Model
     device: torch.device
     refiner: Any | None
-    accepts: frozenset[str]
+    loras: Shelf
+    controlnets: Mapping[str, Any]
+    image_prompter: ImagePrompter | None
+    words: frozenset[str]
+    previewer: Previewer
+    release: Callable[[], None]
     scheduler_config: Mapping[str, Any]
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    pipelines: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    def pipeline_for(self, task: str, controlnets: tuple[str, ...] = (), safety_checker: bool = True) -> Any:
+        """The pipeline that does this task, around the modules that are loaded already.
+
+        Args:
+            task: as in `Model.tasks`.
+            controlnets: the names of those it follows.
+            safety_checker: False for a pass whose picture is not the last.
+        """
+        if task == TEXT and safety_checker:
+            return self.pipeline
+        key = task, controlnets, safety_checker
+        if key not in self.pipelines:
+            kind = task_classes(type(self.pipeline))[task]
+            extra = {"controlnet": joined([self.controlnets[name] for name in controlnets])} if controlnets else {}
+            self.pipelines[key] = build(self.pipeline, kind, safety_checker, **extra)
+        return self.pipelines[key]
 
 
 def load(settings: Settings) -> Engine:
-    """Load the model that the settings name.
+    """Load the model that the settings name, and what they offer beside it.
 
     Raises:
-        ModelError: it cannot be found or read, or cannot draw from a prompt.
+        ModelError: something cannot be found or read, or the model cannot draw from a prompt.
         SettingsError: a setting does not fit this model.
     """
     started = time.perf_counter()
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
+    addons = find_addons(settings)
     source = _find("MODEL_NAME", settings.model_name, settings.model_revision)
     log.info("model %s: %s", source.name, source.reason)
     device, device_reason = choose_device()
     log.info("device %s: %s", device, device_reason)
     pipeline = _read(source, settings, device)
+    replace_vae(pipeline, settings)
     pipeline.set_progress_bar_config(disable=True)
-    model = describe(pipeline, source.name, settings)
+    model = describe(pipeline, source.name, settings, addons)
     refiner = _read_refiner(pipeline, settings) if settings.refiner_name else None
+    controlnets = load_controlnets(addons, pipeline, settings)
+    words = load_words(addons, pipeline)
+    image_prompter = load_image_prompter(addons, pipeline, settings)
     pipelines = [part for part in (pipeline, refiner) if part is not None]
-    plan = plan_for(model, pipelines, None if settings.offload == "auto" else settings.offload, device)
+    nets = list(controlnets.values())
+    plan = plan_for(model, pipelines, nets, None if settings.offload == "auto" else settings.offload, device)
     log.info("memory: %s", plan.reason)
-    place(pipelines, plan, device)
+    release = place(pipelines, nets, plan, device)
+    if image_prompter is not None:
+        image_prompter.detach()
     log.info("loaded %s (%s) in %.1f s", model.name, model.family.title, time.perf_counter() - started)
-    scheduler_config = MappingProxyType(dict(pipeline.scheduler.config))
-    return Engine(pipeline, model, device, refiner, frozenset(call_arguments(pipeline)), scheduler_config)
+    return Engine(
+        pipeline=pipeline,
+        model=model,
+        device=device,
+        refiner=refiner,
+        loras=Shelf(pipeline, addons.loras, lora_fetcher(settings)),
+        controlnets=MappingProxyType(controlnets),
+        image_prompter=image_prompter,
+        words=words,
+        previewer=Previewer(pipeline),
+        release=release,
+        scheduler_config=MappingProxyType(dict(pipeline.scheduler.config)),
+    )
 
 
 def choose_device() -> tuple[torch.device, str]:
@@ -125,13 +171,13 @@ def _find(setting: str, name: str | None, revision: str | None) -> Source:
 
 
 def _read(source: Source, settings: Settings, device: torch.device) -> Any:
-    hub = _hub_options(source, settings, settings.model_revision)
+    hub = hub_options(source, settings, settings.model_revision)
     if source.kind in ("file", "hub file"):
-        path = Path(source.location) if source.kind == "file" else _download(*_split(source.location), hub)
+        path = Path(source.location) if source.kind == "file" else download(*split(source.location), hub)
         check_file(path)
         return load_single_file(path, _chosen_dtype(settings, device, transformer=False))
     folder = Path(source.location)
-    index = folder / INDEX if source.kind == "folder" else _download(source.location, INDEX, hub)
+    index = folder / INDEX if source.kind == "folder" else download(source.location, INDEX, hub)
     components = json.loads(index.read_text("utf-8"))
     options = {**hub, "variant": settings.model_variant, "use_safetensors": True}
     options["dtype"] = _chosen_dtype(settings, device, "transformer" in components)
@@ -140,7 +186,7 @@ def _read(source: Source, settings: Settings, device: torch.device) -> Any:
     try:
         return AutoPipelineForText2Image.from_pretrained(source.location, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{source.location} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{source.location} cannot be loaded: {first_line(error)}") from error
 
 
 def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipeline:
@@ -149,53 +195,18 @@ def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipe
     source = _find("REFINER_NAME", settings.refiner_name, None)
     log.info("refiner %s: %s", source.name, source.reason)
     shared = {name: base.components[name] for name in ("text_encoder_2", "tokenizer_2", "vae")}
-    options = {**_hub_options(source, settings, None), "variant": settings.model_variant, "use_safetensors": True}
+    options = {**hub_options(source, settings, None), "variant": settings.model_variant, "use_safetensors": True}
     try:
         refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(
             source.location, dtype=base.dtype, **shared, **options
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{source.location} cannot be loaded as a refiner: {_first_line(error)}") from error
+        raise ModelError(f"{source.location} cannot be loaded as a refiner: {first_line(error)}") from error
     refiner.set_progress_bar_config(disable=True)
     return refiner
-
-
-def _split(location: str) -> tuple[str, str]:
-    owner, repository, file = location.split("/", 2)
-    return f"{owner}/{repository}", file
-
-
-def _download(repository: str, file: str, hub: Mapping[str, Any]) -> Path:
-    """One file from the hub; what stands in the way is said in one sentence."""
-    try:
-        return Path(hf_hub_download(repository, file, **hub))
-    except GatedRepoError as error:
-        reason = "is gated: accept its terms on its page, and set HF_TOKEN to a token of that account"
-        raise ModelError(f"{repository} {reason}") from error
-    except RepositoryNotFoundError as error:
-        reason = "is not on the hub, or is private: check MODEL_NAME, and set HF_TOKEN if it is private"
-        raise ModelError(f"{repository} {reason}") from error
-    except LocalEntryNotFoundError as error:
-        raise ModelError(f"{repository} is not on this machine, and the hub cannot be reached") from error
-    except (RevisionNotFoundError, EntryNotFoundError) as error:
-        raise ModelError(f"{repository} has no {file} at revision {hub['revision'] or 'main'}") from error
-    except (OSError, HfHubHTTPError, ValueError) as error:
-        raise ModelError(f"{repository} cannot be fetched from the hub: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _chosen_dtype(settings: Settings, device: torch.device, transformer: bool) -> torch.dtype:
     dtype, reason = choose_dtype(settings, device, transformer)
     log.info("%s: %s", dtype, reason)
     return dtype
-
-
-def _hub_options(source: Source, settings: Settings, revision: str | None) -> dict[str, Any]:
-    """What the hub is asked with; nothing for local files, so that the token goes nowhere else."""
-    if source.kind in ("file", "folder"):
-        return {}
-    token = settings.hf_token.get_secret_value() if settings.hf_token else None
-    return {"revision": revision, "token": token, "cache_dir": download_folder()}

@@ -3,11 +3,12 @@
 The plan is pure arithmetic on sizes, so it can be read and tested without a device.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from accelerate import cpu_offload_with_hook
 
 from worker.families import Model
 
@@ -68,19 +69,33 @@ def _last(wanted: Offload | None) -> tuple[Offload, bool]:
     return wanted or "group", True
 
 
-def weight_sizes(*pipelines: Any) -> dict[str, int]:
-    """Bytes of each component's weights; one that pipelines share counts once."""
+def weight_sizes(pipelines: Sequence[Any], controlnets: Sequence[Any] = ()) -> dict[str, int]:
+    """Bytes of each component's weights; one that pipelines share counts once.
+
+    Args:
+        controlnets: work hand in hand with the denoiser, and count as part of it.
+    """
     modules = {id(part): (name, part) for pipeline in pipelines for name, part in pipeline.components.items()}
     sizes: dict[str, int] = {}
     for name, part in modules.values():
         if isinstance(part, torch.nn.Module):
-            size = sum(weight.numel() * weight.element_size() for weight in part.parameters())
-            sizes[name if name not in sizes else f"refiner {name}"] = size
+            sizes[name if name not in sizes else f"refiner {name}"] = _bytes(part)
+    denoiser = next((name for name in ("unet", "transformer") if name in sizes), None)
+    if denoiser is not None:
+        sizes[denoiser] += sum(map(_bytes, controlnets))
     return sizes
 
 
-def place(pipelines: list[Any], plan: Plan, device: torch.device) -> None:
-    """Put the pipelines' weights where the plan says."""
+def _bytes(module: torch.nn.Module) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in module.parameters())
+
+
+def place(pipelines: Sequence[Any], controlnets: Sequence[Any], plan: Plan, device: torch.device) -> Callable[[], None]:
+    """Put the weights where the plan says.
+
+    Returns:
+        to be called after each job: sends back what waits in main memory between jobs.
+    """
     for pipeline in pipelines:
         if plan.tiling:
             _decode_by_tiles(getattr(pipeline, "vae", None))
@@ -90,6 +105,22 @@ def place(pipelines: list[Any], plan: Plan, device: torch.device) -> None:
             pipeline.enable_model_cpu_offload(device=device)
         else:
             pipeline.enable_group_offload(device, offload_type="leaf_level", use_stream=True)
+    hooks = []
+    for controlnet in controlnets:
+        if plan.offload == "none":
+            controlnet.to(device)
+        elif plan.offload == "model":
+            hooks.append(cpu_offload_with_hook(controlnet, device)[1])
+        else:
+            controlnet.enable_group_offload(device, offload_type="leaf_level", use_stream=True)
+
+    def release() -> None:
+        for part in pipelines:
+            part.maybe_free_model_hooks()
+        for hook in hooks:
+            hook.offload()
+
+    return release
 
 
 def _decode_by_tiles(vae: Any) -> None:
@@ -107,8 +138,14 @@ def free_memory() -> int:
     return int(torch.cuda.mem_get_info()[0])
 
 
-def plan_for(model: Model, pipelines: list[Any], wanted: Offload | None, device: torch.device) -> Plan:
+def plan_for(
+    model: Model,
+    pipelines: Sequence[Any],
+    controlnets: Sequence[Any],
+    wanted: Offload | None,
+    device: torch.device,
+) -> Plan:
     """The plan for these pipelines on this device; on a CPU there is nothing to plan."""
     if device.type == "cpu":
         return Plan("none", False, "all in main memory")
-    return make_plan(weight_sizes(*pipelines), model.width * model.height, free_memory(), wanted)
+    return make_plan(weight_sizes(pipelines, controlnets), model.width * model.height, free_memory(), wanted)
