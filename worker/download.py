@@ -38,7 +38,7 @@ _NOT_PUBLIC = [
 ]
 
 
-class Unusable(ValueError):
+class Unusable(Exception):
     """A picture cannot be had. The text is for the caller: a sentence of ours, never one of a socket or a codec."""
 
 
@@ -72,7 +72,9 @@ def host_of(url: str) -> str | None:
 async def _fetch(url: str, hosts: Sequence[str], max_bytes: int, timeout_s: float) -> bytes:
     import aiohttp
 
-    connector = aiohttp.TCPConnector(socket_factory=_public_socket, force_close=True)
+    connector = aiohttp.TCPConnector(
+        resolver=aiohttp.ThreadedResolver(), socket_factory=_public_socket, force_close=True
+    )
     options = {"cookie_jar": aiohttp.DummyCookieJar(), "timeout": aiohttp.ClientTimeout(), "auto_decompress": False}
     try:
         async with (
@@ -82,7 +84,7 @@ async def _fetch(url: str, hosts: Sequence[str], max_bytes: int, timeout_s: floa
             return await _follow(session, url, hosts, max_bytes)
     except TimeoutError:
         raise Unusable(f"fetching it took longer than {timeout_s:g} s") from None
-    except (aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: what a redirect names is no URL
         log.warning("fetching a picture from %s failed: %s", host_of(url), type(error).__name__)
         if isinstance(error, aiohttp.ClientConnectorError):
             raise Unusable("no public address of that host could be reached directly") from None
