@@ -1,8 +1,8 @@
-"""MODEL_NAME -> where the model's files are, with the reason for the choice. Knows folders and names, not tensors."""
+"""A model's name -> where its files are, with the reason for the choice. Knows folders and names, not tensors."""
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -10,11 +10,12 @@ from typing import Literal
 
 from worker.errors import ModelError
 from worker.settings import EMBEDDED_MODEL
-from worker.weights import check_file, check_folder
+from worker.weights import check_file, check_model, check_vae
 
 log = logging.getLogger("worker")
 
 VOLUME = Path("/runpod-volume")
+Check = Callable[[Path], Path]  # a folder -> the folder in it that is wanted, whole; raises ModelError
 
 # Folders in the hub's cache layout, fastest start first.
 CACHES: Mapping[str, Path] = MappingProxyType(
@@ -54,21 +55,31 @@ def find_model(name: str | None, revision: str | None = None, caches: Mapping[st
     """
     if name is None:
         return Source("folder", str(EMBEDDED_MODEL), EMBEDDED_MODEL.name, "MODEL_NAME is not set: the embedded model")
+    return _find(name, revision, caches, check_model)
+
+
+def find_vae(name: str, caches: Mapping[str, Path] = CACHES) -> Source:
+    """The VAE of this name, looked for as a model is: a VAE's own folder or repository, a whole model's, or a file.
+
+    Raises:
+        ModelError: as in `find_model`.
+    """
+    return _find(name, None, caches, check_vae)
+
+
+def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Check) -> Source:
     path = Path(name).expanduser()
     if path.exists():
-        return _local(path, name)
+        return _local(path, check)
     if name.startswith(("/", ".", "~")) or not name.count("/"):
         raise ModelError(f"{name} is neither a folder, a .safetensors file nor a hub id like org/name")
     owner, repository, *file = name.split("/", 2)
-    return _cached(f"{owner}/{repository}", file, revision, caches) or _hub(name, file)
+    return _cached(f"{owner}/{repository}", file, revision, caches, check) or _hub(name, file)
 
 
-def _local(path: Path, name: str) -> Source:
+def _local(path: Path, check: Check) -> Source:
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise ModelError(f"the folder {name} holds no model_index.json, so it is no model in diffusers layout")
-        check_folder(path)
-        return Source("folder", str(path), path.resolve().name, "it is an existing folder")
+        return Source("folder", str(check(path)), path.resolve().name, "it is an existing folder")
     _insist_on_safetensors(path.name)
     check_file(path)
     return Source("file", str(path), path.stem, "it is an existing file")
@@ -79,14 +90,17 @@ def _insist_on_safetensors(name: str) -> None:
         raise ModelError(f"{name} is no .safetensors file; other formats can run code and are refused")
 
 
-def _cached(repository: str, file: list[str], revision: str | None, caches: Mapping[str, Path]) -> Source | None:
+def _cached(
+    repository: str, file: list[str], revision: str | None, caches: Mapping[str, Path], check: Check
+) -> Source | None:
     for where, cache in caches.items():
         snapshot = _snapshot(cache, repository, revision)
         if snapshot is None:
             continue
         try:
-            found = snapshot / file[0] if file else snapshot
-            check_file(found) if file else check_folder(found)
+            found = snapshot / file[0] if file else check(snapshot)
+            if file:
+                check_file(found)
         except ModelError as error:
             log.warning("not loading the copy in %s: %s", where, error)
             continue

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     model_revision: str | None = Field(None, description="branch, tag or commit of a hub id")
     model_variant: str | None = Field(None, description="weight files to prefer, for example `fp16`")
     refiner_name: str | None = Field(None, description="folder or hub id of an SDXL refiner")
+    vae_name: str | None = Field(
+        None, description="folder, `.safetensors` file or hub id of a VAE to use instead of the model's own"
+    )
     hf_token: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("HF_TOKEN", "HF_AUTH_TOKEN"),

@@ -12,16 +12,35 @@ from safetensors import SafetensorError, safe_open
 from worker.errors import ModelError
 
 
-def check_folder(folder: Path) -> None:
-    """Check a model in diffusers layout: every component that has weights has them whole.
+def check_model(folder: Path) -> Path:
+    """Check a model in diffusers layout: every component that has weights has them whole. Returns the folder.
 
     Raises:
         ModelError: names the first file that is missing, incomplete or of another kind.
     """
-    index = _read_json(folder / "model_index.json")
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(f"the folder {folder} holds no model_index.json, so it is no model in diffusers layout")
+    index = read_json(folder / "model_index.json")
     for component, entry in index.items():
-        if isinstance(entry, list) and entry[0] is not None and (folder / component / "config.json").is_file():
+        if not isinstance(entry, list) or entry[0] is None:
+            continue
+        if (folder / component / "config.json").is_file():
             _check_component(folder / component)
+    return folder
+
+
+def check_vae(folder: Path) -> Path:
+    """Check a VAE's folder, or the one in a whole model's folder. Returns the VAE's own.
+
+    Raises:
+        ModelError: as in `check_model`.
+    """
+    found = next((place for place in (folder, folder / "vae") if (place / "config.json").is_file()), None)
+    if found is None:
+        raise ModelError(f"the folder {folder} holds neither the config.json of a VAE nor a folder vae with one")
+    read_json(found / "config.json")
+    _check_component(found)
+    return found
 
 
 def check_file(path: Path) -> None:
@@ -62,7 +81,7 @@ def _check_component(folder: Path) -> None:
         instead = f"; {others[0]} can run code when it is read and is refused" if others else ""
         raise ModelError(f"{folder} holds no .safetensors weights{instead}")
     for index in folder.glob("*.safetensors.index*.json"):
-        shards = set(_read_json(index)["weight_map"].values())
+        shards = set(read_json(index)["weight_map"].values())
         missing = sorted(shard for shard in shards if not (folder / shard).exists())
         # An index without any of its files belongs to a variant that was not downloaded.
         if missing and len(missing) < len(shards):
@@ -71,7 +90,12 @@ def _check_component(folder: Path) -> None:
         check_file(file)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ModelError: there is none.
+    """
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -21,22 +21,15 @@ from diffusers import (
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
 )
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
 from worker.engine.describe import call_arguments, describe
+from worker.engine.hub import download, first_line, hub_options, split
 from worker.engine.memory import place, plan_for
 from worker.engine.single_file import load_single_file
+from worker.engine.vae import replace_vae
 from worker.errors import ModelError, SettingsError
 from worker.families import Model
-from worker.models import Source, download_folder, find_model
+from worker.models import Source, find_model
 from worker.settings import Settings
 from worker.weights import check_file
 
@@ -83,6 +76,7 @@ def load(settings: Settings) -> Engine:
     device, device_reason = choose_device()
     log.info("device %s: %s", device, device_reason)
     pipeline = _read(source, settings, device)
+    replace_vae(pipeline, settings)
     pipeline.set_progress_bar_config(disable=True)
     model = describe(pipeline, source.name, settings)
     refiner = _read_refiner(pipeline, settings) if settings.refiner_name else None
@@ -125,13 +119,13 @@ def _find(setting: str, name: str | None, revision: str | None) -> Source:
 
 
 def _read(source: Source, settings: Settings, device: torch.device) -> Any:
-    hub = _hub_options(source, settings, settings.model_revision)
+    hub = hub_options(source, settings, settings.model_revision)
     if source.kind in ("file", "hub file"):
-        path = Path(source.location) if source.kind == "file" else _download(*_split(source.location), hub)
+        path = Path(source.location) if source.kind == "file" else download(*split(source.location), hub)
         check_file(path)
         return load_single_file(path, _chosen_dtype(settings, device, transformer=False))
     folder = Path(source.location)
-    index = folder / INDEX if source.kind == "folder" else _download(source.location, INDEX, hub)
+    index = folder / INDEX if source.kind == "folder" else download(source.location, INDEX, hub)
     components = json.loads(index.read_text("utf-8"))
     options = {**hub, "variant": settings.model_variant, "use_safetensors": True}
     options["dtype"] = _chosen_dtype(settings, device, "transformer" in components)
@@ -140,7 +134,7 @@ def _read(source: Source, settings: Settings, device: torch.device) -> Any:
     try:
         return AutoPipelineForText2Image.from_pretrained(source.location, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{source.location} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{source.location} cannot be loaded: {first_line(error)}") from error
 
 
 def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipeline:
@@ -149,53 +143,18 @@ def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipe
     source = _find("REFINER_NAME", settings.refiner_name, None)
     log.info("refiner %s: %s", source.name, source.reason)
     shared = {name: base.components[name] for name in ("text_encoder_2", "tokenizer_2", "vae")}
-    options = {**_hub_options(source, settings, None), "variant": settings.model_variant, "use_safetensors": True}
+    options = {**hub_options(source, settings, None), "variant": settings.model_variant, "use_safetensors": True}
     try:
         refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(
             source.location, dtype=base.dtype, **shared, **options
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{source.location} cannot be loaded as a refiner: {_first_line(error)}") from error
+        raise ModelError(f"{source.location} cannot be loaded as a refiner: {first_line(error)}") from error
     refiner.set_progress_bar_config(disable=True)
     return refiner
-
-
-def _split(location: str) -> tuple[str, str]:
-    owner, repository, file = location.split("/", 2)
-    return f"{owner}/{repository}", file
-
-
-def _download(repository: str, file: str, hub: Mapping[str, Any]) -> Path:
-    """One file from the hub; what stands in the way is said in one sentence."""
-    try:
-        return Path(hf_hub_download(repository, file, **hub))
-    except GatedRepoError as error:
-        reason = "is gated: accept its terms on its page, and set HF_TOKEN to a token of that account"
-        raise ModelError(f"{repository} {reason}") from error
-    except RepositoryNotFoundError as error:
-        reason = "is not on the hub, or is private: check MODEL_NAME, and set HF_TOKEN if it is private"
-        raise ModelError(f"{repository} {reason}") from error
-    except LocalEntryNotFoundError as error:
-        raise ModelError(f"{repository} is not on this machine, and the hub cannot be reached") from error
-    except (RevisionNotFoundError, EntryNotFoundError) as error:
-        raise ModelError(f"{repository} has no {file} at revision {hub['revision'] or 'main'}") from error
-    except (OSError, HfHubHTTPError, ValueError) as error:
-        raise ModelError(f"{repository} cannot be fetched from the hub: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _chosen_dtype(settings: Settings, device: torch.device, transformer: bool) -> torch.dtype:
     dtype, reason = choose_dtype(settings, device, transformer)
     log.info("%s: %s", dtype, reason)
     return dtype
-
-
-def _hub_options(source: Source, settings: Settings, revision: str | None) -> dict[str, Any]:
-    """What the hub is asked with; nothing for local files, so that the token goes nowhere else."""
-    if source.kind in ("file", "folder"):
-        return {}
-    token = settings.hf_token.get_secret_value() if settings.hf_token else None
-    return {"revision": revision, "token": token, "cache_dir": download_folder()}
