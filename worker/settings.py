@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     offload: Literal["auto", "none", "model", "group"] = Field(
         "auto", description="where weights wait: on the device, or in main memory by component or by layer"
     )
+    quantize: Literal["none", "8bit", "4bit"] = Field(
+        "none", description="bits for the weights of the denoiser and of T5; 8bit works without `OFFLOAD` only"
+    )
     safety_checker: Literal["on", "off"] = Field("on", description="run the safety checker where the model has one")
     max_pixels: int | None = Field(None, ge=64 * 64, description="width times height a job may ask for")
     max_steps: int | None = Field(None, ge=1, description="steps a job may ask for")

@@ -26,6 +26,7 @@ ORDER = [
     "worker.engine",
     "worker.engine.probe",
     "worker.engine.memory",
+    "worker.engine.quantize",
     "worker.engine.hub",
     "worker.engine.single_file",
     "worker.engine.vae",

@@ -25,6 +25,7 @@ from diffusers import (
 from worker.engine.describe import call_arguments, describe
 from worker.engine.hub import download, first_line, hub_options, split
 from worker.engine.memory import place, plan_for
+from worker.engine.quantize import check_quantize, quantized
 from worker.engine.single_file import load_single_file
 from worker.engine.vae import replace_vae
 from worker.errors import ModelError, SettingsError
@@ -75,13 +76,15 @@ def load(settings: Settings) -> Engine:
     log.info("model %s: %s", source.name, source.reason)
     device, device_reason = choose_device()
     log.info("device %s: %s", device, device_reason)
+    check_quantize(settings, source, device)
     pipeline = _read(source, settings, device)
     replace_vae(pipeline, settings)
     pipeline.set_progress_bar_config(disable=True)
     model = describe(pipeline, source.name, settings)
     refiner = _read_refiner(pipeline, settings) if settings.refiner_name else None
     pipelines = [part for part in (pipeline, refiner) if part is not None]
-    plan = plan_for(model, pipelines, None if settings.offload == "auto" else settings.offload, device)
+    wanted = None if settings.offload == "auto" else settings.offload
+    plan = plan_for(model, pipelines, wanted, device, settings.quantize)
     log.info("memory: %s", plan.reason)
     place(pipelines, plan, device)
     log.info("loaded %s (%s) in %.1f s", model.name, model.family.title, time.perf_counter() - started)
@@ -129,6 +132,7 @@ def _read(source: Source, settings: Settings, device: torch.device) -> Any:
     components = json.loads(index.read_text("utf-8"))
     options = {**hub, "variant": settings.model_variant, "use_safetensors": True}
     options["dtype"] = _chosen_dtype(settings, device, "transformer" in components)
+    options |= quantized(settings, components, options["dtype"])
     if settings.safety_checker == "off" and "safety_checker" in components:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     try:
@@ -144,6 +148,7 @@ def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipe
     log.info("refiner %s: %s", source.name, source.reason)
     shared = {name: base.components[name] for name in ("text_encoder_2", "tokenizer_2", "vae")}
     options = {**hub_options(source, settings, None), "variant": settings.model_variant, "use_safetensors": True}
+    options |= quantized(settings, {"unet": ["diffusers", "UNet2DConditionModel"]}, base.dtype)
     try:
         refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(
             source.location, dtype=base.dtype, **shared, **options
