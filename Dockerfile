@@ -35,6 +35,7 @@ ARG MODEL_NAME=""
 ARG MODEL_REVISION=""
 ARG MODEL_VARIANT=""
 ARG REFINER_NAME=""
+ARG VAE_NAME=""
 ARG HF_ENDPOINT=https://huggingface.co
 RUN --mount=type=bind,source=builder/fetch_model.py,target=/build/fetch_model.py \
     --mount=type=secret,id=HF_TOKEN \
@@ -43,6 +44,7 @@ ENV MODEL_NAME=${MODEL_NAME} \
     MODEL_REVISION=${MODEL_REVISION} \
     MODEL_VARIANT=${MODEL_VARIANT} \
     REFINER_NAME=${REFINER_NAME} \
+    VAE_NAME=${VAE_NAME} \
     HF_HUB_OFFLINE=${MODEL_NAME:+1}
 
 COPY --from=code /app /app

@@ -1,4 +1,4 @@
-"""Bake models: fetch what MODEL_NAME and REFINER_NAME name from the hub into a folder laid out like the hub's cache.
+"""Bake models: fetch what MODEL_NAME, REFINER_NAME and VAE_NAME name from the hub into a folder like the hub's cache.
 
 Runs while the image is built, never in the worker. diffusers chooses the files as it does when it loads: the wanted
 variant, safetensors only. The token comes from a build secret and is written nowhere.
@@ -9,15 +9,18 @@ import sys
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
-from huggingface_hub import hf_hub_download
+from huggingface_hub import file_exists, hf_hub_download
 
 SECRET = Path("/run/secrets/HF_TOKEN")
 CAN_RUN_CODE = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".py"}
 
 
-def fetch(name: str, revision: str | None, cache: Path) -> None:
-    """Fetch a pipeline (`org/name`) or one checkpoint (`org/name/file.safetensors`)."""
+def fetch(name: str, revision: str | None, cache: Path, vae: bool) -> None:
+    """Fetch a pipeline (`org/name`), its VAE only, or one checkpoint (`org/name/file.safetensors`)."""
     token = SECRET.read_text().strip() if SECRET.is_file() else None
+    if vae and not name.endswith(".safetensors"):
+        fetch_vae(name, token, cache)
+        return
     if name.endswith(".safetensors"):
         org, repository, file = name.split("/", 2)
         hf_hub_download(f"{org}/{repository}", file, revision=revision, token=token, cache_dir=cache)
@@ -26,6 +29,19 @@ def fetch(name: str, revision: str | None, cache: Path) -> None:
     DiffusionPipeline.download(
         name, revision=revision, variant=variant, token=token, cache_dir=cache, use_safetensors=True
     )
+
+
+def fetch_vae(name: str, token: str | None, cache: Path) -> None:
+    """Fetch a VAE from its own repository, or from a whole model's: the wanted variant, or the plain one."""
+
+    def there(file: str) -> bool:
+        return file_exists(name, file, token=token)
+
+    folder = "" if there("config.json") else "vae/"
+    plain = f"{folder}diffusion_pytorch_model.safetensors"
+    wanted = f"{folder}diffusion_pytorch_model.{os.environ.get('MODEL_VARIANT')}.safetensors"
+    for file in (f"{folder}config.json", wanted if there(wanted) else plain):
+        hf_hub_download(name, file, token=token, cache_dir=cache)
 
 
 def check(cache: Path) -> int:
@@ -43,13 +59,13 @@ def check(cache: Path) -> int:
 
 def main(cache: Path) -> str | None:
     """Fetch into `cache`; returns what went wrong, as one line."""
-    wanted = {"MODEL_NAME": os.environ.get("MODEL_REVISION") or None, "REFINER_NAME": None}
+    wanted = {"MODEL_NAME": os.environ.get("MODEL_REVISION") or None, "REFINER_NAME": None, "VAE_NAME": None}
     for variable, revision in wanted.items():
         name = os.environ.get(variable)
         if not name:
             continue
         try:
-            fetch(name, revision, cache)
+            fetch(name, revision, cache, vae=variable == "VAE_NAME")
             print(f"{variable}: baked {name}; {check(cache) / 1e9:.2f} GB in all")
         except (OSError, ValueError) as error:
             cause = error.__cause__ or error  # diffusers hides what the hub said behind its own advice

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     offload: Literal["auto", "none", "model", "group"] = Field(
         "auto", description="where weights wait: on the device, or in main memory by component or by layer"
     )
+    quantize: Literal["none", "8bit", "4bit"] = Field(
+        "none", description="bits for the weights of the denoiser and of T5; 8bit works without `OFFLOAD` only"
+    )
     lora_dir: Path | None = Field(None, description="folder of LoRAs that jobs may name, by their path in it")
     lora_repos: str | None = Field(
         None,

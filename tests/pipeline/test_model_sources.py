@@ -19,7 +19,7 @@ from drawing import SMALL, assert_same, load_engine, picture
 from local_hub import COMMIT, OTHER_TOKEN, REPOSITORY, TOKEN, cache, serve
 from PIL import Image
 
-from worker.models import find_model
+from worker.models import find_model, find_vae
 from worker.settings import EMBEDDED_MODEL, read_settings
 
 HERE = Path(__file__).parent
@@ -80,6 +80,8 @@ class Visit:
     unknown: dict[str, Any]
     old_name: dict[str, Any]
     new_name: dict[str, Any]
+    other_vae: dict[str, Any]
+    unknown_vae: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,8 @@ def visit(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Visit:
         {"MODEL_NAME": "nobody/nothing", "HF_TOKEN": TOKEN},
         {"MODEL_NAME": REPOSITORY, "HF_AUTH_TOKEN": OTHER_TOKEN},
         {"MODEL_NAME": REPOSITORY, "HF_TOKEN": TOKEN},
+        {"VAE_NAME": REPOSITORY, "HF_TOKEN": TOKEN},
+        {"VAE_NAME": "nobody/nothing", "HF_TOKEN": TOKEN},
     ]
     with serve(published) as hub:
         results = in_a_new_process(folder, loads, HF_ENDPOINT=hub.url)
@@ -158,6 +162,24 @@ def test_a_name_that_the_hub_does_not_know(visit: Visit) -> None:
     assert "nobody/nothing" in visit.unknown["error"]
     assert "MODEL_NAME" in visit.unknown["error"]
     assert "\n" not in visit.unknown["error"]
+
+
+def test_a_vae_is_downloaded_from_a_whole_models_repository(visit: Visit) -> None:
+    assert visit.other_vae.get("family") == "shapes", visit.other_vae
+    assert visit.unknown_vae["error"].startswith("VAE_NAME: nobody/nothing")
+    assert "check VAE_NAME" in visit.unknown_vae["error"]
+
+
+def test_a_vae_is_baked_without_the_rest_of_its_model(published: Path, tmp_path: Path) -> None:
+    environment = {"HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN, "VAE_NAME": REPOSITORY, "MODEL_NAME": ""}
+    with serve(published) as hub:
+        command = [sys.executable, "builder/fetch_model.py", str(tmp_path / "baked")]
+        environment = {**os.environ, **environment, "HF_ENDPOINT": hub.url}
+        subprocess.run(command, env=environment, cwd=HERE.parents[1], check=True, timeout=120)
+
+    found = Path(find_vae(REPOSITORY, {"the image": tmp_path / "baked"}).location)
+    assert {file.name for file in found.iterdir()} == {"config.json", "diffusion_pytorch_model.safetensors"}
+    assert [folder.name for folder in found.parent.iterdir()] == ["vae"]
 
 
 def test_a_folder_draws_the_same_under_any_name(folders: dict[str, Path], tmp_path: Path) -> None:

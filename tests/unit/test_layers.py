@@ -37,6 +37,7 @@ ORDER = [
     "worker.engine.probe",
     "worker.engine.tasks",
     "worker.engine.memory",
+    "worker.engine.quantize",
     "worker.engine.hub",
     "worker.engine.single_file",
     "worker.engine.vae",

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from worker.errors import ModelError
-from worker.models import find_model
+from worker.models import find_model, find_vae
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAMES = ("RunPod's model cache", "the image", "the network volume")
@@ -72,6 +72,18 @@ def test_one_file_of_a_repository_is_found_too(caches: dict[str, Path]) -> None:
     source = find_model("Org/Name/all.safetensors", caches=caches)
 
     assert (source.kind, Path(source.location)) == ("file", snapshot / "all.safetensors")
+
+
+def test_a_vae_is_found_alone_or_in_a_whole_models_repository(caches: dict[str, Path]) -> None:
+    alone = store(caches["the image"])
+    (alone / "unet" / "config.json").rename(alone / "config.json")
+    (alone / "unet" / "diffusion_pytorch_model.safetensors").rename(alone / "diffusion_pytorch_model.safetensors")
+    whole = store(caches["the network volume"], "models--Org--Whole")
+    (whole / "unet").rename(whole / "vae")
+
+    assert Path(find_vae("Org/Name", caches).location) == alone
+    assert Path(find_vae("Org/Whole", caches).location) == whole / "vae"
+    assert find_vae("Org/Other", caches).kind == "hub"
 
 
 DAMAGE = {

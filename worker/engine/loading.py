@@ -30,6 +30,7 @@ from worker.engine.image_prompt import ImagePrompter
 from worker.engine.loras import Shelf
 from worker.engine.memory import place, plan_for
 from worker.engine.preview import Previewer
+from worker.engine.quantize import check_quantize, quantized
 from worker.engine.single_file import load_single_file
 from worker.engine.tasks import build, joined, task_classes
 from worker.engine.vae import replace_vae
@@ -110,6 +111,7 @@ def load(settings: Settings) -> Engine:
     log.info("model %s: %s", source.name, source.reason)
     device, device_reason = choose_device()
     log.info("device %s: %s", device, device_reason)
+    check_quantize(settings, source, device)
     pipeline = _read(source, settings, device)
     replace_vae(pipeline, settings)
     pipeline.set_progress_bar_config(disable=True)
@@ -120,7 +122,8 @@ def load(settings: Settings) -> Engine:
     image_prompter = load_image_prompter(addons, pipeline, settings)
     pipelines = [part for part in (pipeline, refiner) if part is not None]
     nets = list(controlnets.values())
-    plan = plan_for(model, pipelines, nets, None if settings.offload == "auto" else settings.offload, device)
+    wanted = None if settings.offload == "auto" else settings.offload
+    plan = plan_for(model, pipelines, nets, wanted, device, settings.quantize)
     log.info("memory: %s", plan.reason)
     release = place(pipelines, nets, plan, device)
     if image_prompter is not None:
@@ -181,6 +184,7 @@ def _read(source: Source, settings: Settings, device: torch.device) -> Any:
     components = json.loads(index.read_text("utf-8"))
     options = {**hub, "variant": settings.model_variant, "use_safetensors": True}
     options["dtype"] = _chosen_dtype(settings, device, "transformer" in components)
+    options |= quantized(settings, components, options["dtype"])
     if settings.safety_checker == "off" and "safety_checker" in components:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     try:
@@ -196,6 +200,7 @@ def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipe
     log.info("refiner %s: %s", source.name, source.reason)
     shared = {name: base.components[name] for name in ("text_encoder_2", "tokenizer_2", "vae")}
     options = {**hub_options(source, settings, None), "variant": settings.model_variant, "use_safetensors": True}
+    options |= quantized(settings, {"unet": ["diffusers", "UNet2DConditionModel"]}, base.dtype)
     try:
         refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(
             source.location, dtype=base.dtype, **shared, **options

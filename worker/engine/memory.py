@@ -13,6 +13,7 @@ from accelerate import cpu_offload_with_hook
 from worker.families import Model
 
 Offload = Literal["none", "model", "group"]
+Quantize = Literal["none", "8bit", "4bit"]
 
 # Working memory beyond the weights, in bytes for each pixel drawn: upper estimates over SD1.5, SDXL and FLUX in
 # 16 bits. A decoder's widest layers hold whole rows of float32 features; tiled, it works on a part at a time.
@@ -35,7 +36,9 @@ class Plan:
     reason: str
 
 
-def make_plan(sizes: Mapping[str, int], pixels: int, free: int, wanted: Offload | None) -> Plan:
+def make_plan(
+    sizes: Mapping[str, int], pixels: int, free: int, wanted: Offload | None, quantize: Quantize = "none"
+) -> Plan:
     """The fastest plan that fits.
 
     Args:
@@ -43,25 +46,29 @@ def make_plan(sizes: Mapping[str, int], pixels: int, free: int, wanted: Offload 
         pixels: of the native size.
         free: bytes of device memory before anything is placed there.
         wanted: the owner's choice; None to choose by memory.
+        quantize: how the weights are kept; in 8 bits they cannot leave the device.
     """
+    kept = wanted or ("none" if quantize == "8bit" else None)
     usable = free - RESERVE
     total = sum(sizes.values())
     others = max((size for name, size in sizes.items() if name != "vae"), default=0)
     vae = sizes.get("vae", 0)
+    scales = total // 8 if quantize == "4bit" else 0  # one 32-bit scale for 64 weights; they wait on the device
     needs: list[tuple[Offload, bool, int]] = [
         ("none", False, total + pixels * max(DENOISE, DECODE)),
         ("none", True, total + pixels * max(DENOISE, DECODE_TILED)),
         ("model", False, max(others + pixels * DENOISE, vae + pixels * DECODE)),
         ("model", True, max(others + pixels * DENOISE, vae + pixels * DECODE_TILED)),
-        ("group", False, vae + pixels * max(DENOISE, DECODE)),
+        ("group", False, scales + vae + pixels * max(DENOISE, DECODE)),
         ("group", True, 0),
     ]
     offload, tiling, need = next(
-        plan for plan in needs if (wanted in (None, plan[0])) and (plan[2] <= usable or plan[:2] == _last(wanted))
+        plan for plan in needs if (kept in (None, plan[0])) and (plan[2] <= usable or plan[:2] == _last(kept))
     )
     how = {"none": "all on the device", "model": "one component at a time", "group": "layer by layer"}[offload]
     why = "OFFLOAD says so" if wanted else f"about {need / 1e9:.1f} GB needed of {free / 1e9:.1f} GB free"
-    return Plan(offload, tiling, f"{how}{', the VAE by tiles' if tiling else ''}: {why}; weights {total / 1e9:.1f} GB")
+    what = f"weights {total / 1e9:.1f} GB" + (f" with QUANTIZE={quantize}" if quantize != "none" else "")
+    return Plan(offload, tiling, f"{how}{', the VAE by tiles' if tiling else ''}: {why}; {what}")
 
 
 def _last(wanted: Offload | None) -> tuple[Offload, bool]:
@@ -69,25 +76,34 @@ def _last(wanted: Offload | None) -> tuple[Offload, bool]:
     return wanted or "group", True
 
 
-def weight_sizes(pipelines: Sequence[Any], controlnets: Sequence[Any] = ()) -> dict[str, int]:
+def weight_sizes(
+    pipelines: Sequence[Any], controlnets: Sequence[Any] = (), device: str | None = None
+) -> dict[str, int]:
     """Bytes of each component's weights; one that pipelines share counts once.
 
     Args:
         controlnets: work hand in hand with the denoiser, and count as part of it.
+        device: count only what is on a device of this type.
     """
     modules = {id(part): (name, part) for pipeline in pipelines for name, part in pipeline.components.items()}
     sizes: dict[str, int] = {}
     for name, part in modules.values():
         if isinstance(part, torch.nn.Module):
-            sizes[name if name not in sizes else f"refiner {name}"] = _bytes(part)
+            sizes[name if name not in sizes else f"refiner {name}"] = _bytes(part, device)
     denoiser = next((name for name in ("unet", "transformer") if name in sizes), None)
     if denoiser is not None:
-        sizes[denoiser] += sum(map(_bytes, controlnets))
+        sizes[denoiser] += sum(_bytes(controlnet, device) for controlnet in controlnets)
     return sizes
 
 
-def _bytes(module: torch.nn.Module) -> int:
-    return sum(weight.numel() * weight.element_size() for weight in module.parameters())
+def _bytes(module: torch.nn.Module, device: str | None) -> int:
+    return sum(_weight_bytes(weight) for weight in module.parameters() if device in (None, weight.device.type))
+
+
+def _weight_bytes(weight: Any) -> int:
+    """Of a weight and, where it is quantised, of the scales that bitsandbytes hangs on it."""
+    scales = (getattr(weight, "SCB", None), getattr(getattr(weight, "quant_state", None), "absmax", None))
+    return sum(part.numel() * part.element_size() for part in (weight, *scales) if part is not None)
 
 
 def place(pipelines: Sequence[Any], controlnets: Sequence[Any], plan: Plan, device: torch.device) -> Callable[[], None]:
@@ -135,6 +151,7 @@ def _decode_by_tiles(vae: Any) -> None:
 
 def free_memory() -> int:
     """Bytes of device memory that are free now."""
+    torch.cuda.empty_cache()
     return int(torch.cuda.mem_get_info()[0])
 
 
@@ -144,8 +161,12 @@ def plan_for(
     controlnets: Sequence[Any],
     wanted: Offload | None,
     device: torch.device,
+    quantize: Quantize = "none",
 ) -> Plan:
     """The plan for these pipelines on this device; on a CPU there is nothing to plan."""
     if device.type == "cpu":
         return Plan("none", False, "all in main memory")
-    return make_plan(weight_sizes(pipelines, controlnets), model.width * model.height, free_memory(), wanted)
+    # Quantised weights are made on the device.
+    already_there = sum(weight_sizes(pipelines, controlnets, device.type).values())
+    sizes = weight_sizes(pipelines, controlnets)
+    return make_plan(sizes, model.width * model.height, free_memory() + already_there, wanted, quantize)
