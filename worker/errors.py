@@ -13,11 +13,13 @@ class WorkerError(Exception):
 
     Attributes:
         code: names the kind of failure; clients may compare it.
+        suspicious: True when the request was admissible, so that this process may be to blame.
         refresh_worker: True when the process itself is broken and must not take another job.
     """
 
     code: ClassVar[str] = "INTERNAL_ERROR"
     refresh_worker: ClassVar[bool] = False
+    suspicious: ClassVar[bool] = False
 
     def answer(self) -> dict[str, Any]:
         """The handler's return value for this failure, in the keys that the RunPod SDK understands."""
@@ -70,10 +72,20 @@ class OutOfMemory(WorkerError):
     """The accelerator's memory is too small for this request; a smaller one can succeed."""
 
     code = "OUT_OF_MEMORY"
+    suspicious = True
+
+
+class NonFiniteOutput(WorkerError):
+    """The model computed numbers that are none, which would be a black picture."""
+
+    code = "NON_FINITE_OUTPUT"
+    suspicious = True
 
 
 class InternalError(WorkerError):
     """Something unexpected went wrong with this job, and the worker has proved that it still computes."""
+
+    suspicious = True
 
 
 class WorkerBroken(WorkerError):

@@ -11,10 +11,13 @@ from types import FrameType
 from runpod.serverless import register_fitness_check
 from runpod.serverless.modules.worker_state import JobsProgress
 
-from worker.engine.probe import can_compute, is_device_fault, is_out_of_memory
+from worker.engine.probe import is_device_fault, is_out_of_memory
 from worker.errors import InternalError, OutOfMemory, WorkerBroken, WorkerError
 
 log = logging.getLogger("worker")
+
+
+BROKEN = "this worker is replaced, please send the job again"
 
 
 def classify(error: Exception) -> WorkerError:
@@ -24,9 +27,12 @@ def classify(error: Exception) -> WorkerError:
     if is_out_of_memory(error):
         return OutOfMemory("the accelerator ran out of memory; ask for fewer pixels")
     log.error("unexpected failure", exc_info=error)
-    if is_device_fault(error) or not can_compute():
-        return WorkerBroken("the accelerator has failed; this worker is replaced, please send the job again")
+    if is_device_fault(error):
+        return WorkerBroken(f"the accelerator has failed; {BROKEN}")
     return InternalError(f"unexpected {type(error).__name__} while making the picture")
+
+
+MOST_IN_A_ROW = 2  # admissible jobs that fail; then another process shall try
 
 
 class Gate:
@@ -38,11 +44,21 @@ class Gate:
 
     def __init__(self) -> None:
         self._broken = False
+        self._in_a_row = 0
         self._installed = False
 
     def condemn(self) -> None:
         """Let this process take no further job."""
         self._broken = True
+
+    def passed(self) -> None:
+        """A job has succeeded: what went wrong before was not this process."""
+        self._in_a_row = 0
+
+    def suspect(self) -> bool:
+        """A job has failed that should not have; whether it is the second in a row, and the process to blame."""
+        self._in_a_row += 1
+        return self._in_a_row >= MOST_IN_A_ROW
 
     def concurrency_modifier(self, concurrency: int) -> int:
         """Leave `concurrency` as it is, or end the process.

@@ -3,16 +3,18 @@
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 from worker.delivery import Delivery, deliver
 from worker.engine.conditioning import prompt_notes
-from worker.engine.generate import Drawn, generate
+from worker.engine.generate import Drawn, generate, prove
 from worker.engine.loading import load
-from worker.errors import WorkerError
-from worker.health import Gate, classify
+from worker.engine.repair import forget
+from worker.errors import InvalidInput, WorkerBroken, WorkerError
+from worker.health import BROKEN, Gate, classify
 from worker.inputs import InputRules
 from worker.output import File, encode
 from worker.parse import parse
@@ -51,15 +53,33 @@ class Worker:
         """The answer to one job. Never raises: an exception would send the caller a traceback."""
         progress = Progress(job, silent=not self.on_platform)
         try:
-            return self._answer(job, progress)
+            answer = self._answer(job, progress)
+            self.gate.passed()
+            return answer
         except Exception as error:
-            failure = classify(error)
+            failure = self._recovered(error)
             if failure.refresh_worker:
                 self.gate.condemn()
             log.warning("job %s failed: %s", job.get("id"), failure.code)
             return failure.answer()
         finally:
             progress.finish()
+
+    def _recovered(self, error: Exception) -> WorkerError:
+        """What the caller is told of this exception, once the engine is as it was; or that this process is broken."""
+        failure = classify(error)
+        if self.failure or failure.refresh_worker or isinstance(failure, InvalidInput):
+            return failure
+        try:
+            forget(error)
+            self._engine.repair()
+            if not failure.suspicious:
+                return failure
+            prove(self._engine)
+        except Exception as second:
+            log.error("the engine could not be repaired", exc_info=second)
+            return WorkerBroken(f"{failure}; {BROKEN}")
+        return WorkerBroken(f"{failure}, and so did the job before; {BROKEN}") if self.gate.suspect() else failure
 
     def _answer(self, job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         if self.failure:
@@ -76,7 +96,7 @@ class Worker:
             "steps": request.num_inference_steps,
             "nsfw": [one.nsfw for one in drawn],
             "timings": timings,
-            "warnings": [*request.warnings, *prompt_notes(self._engine, request)],
+            "warnings": [*request.warnings, *prompt_notes(self._engine, request), *_notes(drawn)],
         }
         answer = deliver(files, answer, self._delivery(job, request, drawn))
         if job.get("id") == LOCAL_TEST:
@@ -91,9 +111,10 @@ class Worker:
         deadline = time.monotonic() + limit if limit else None
         started = time.perf_counter()
         drawn, encodings = [], []
-        for one in generate(self._engine, request, progress.step, deadline):
-            drawn.append(one)
-            encodings.append(self._encoder.submit(self._encode, one, request, request.output_format))
+        with closing(generate(self._engine, request, progress.step, deadline)) as pictures:
+            for one in pictures:
+                drawn.append(one)
+                encodings.append(self._encoder.submit(self._encode, one, request, request.output_format))
         generated = time.perf_counter()
         files = [encoding.result() for encoding in encodings]
         encoded = time.perf_counter()
@@ -115,6 +136,11 @@ class Worker:
             max_result_bytes=self._settings.max_result_bytes,
             recode=None if request.format_fixed else lambda: [self._encode(one, request, "webp") for one in drawn],
         )
+
+
+def _notes(drawn: Sequence[Drawn]) -> list[str]:
+    lean = sum(one.lean for one in drawn)
+    return [f"{lean} of the pictures needed more memory than there is and were decoded by tiles"] if lean else []
 
 
 def log_to_stderr() -> None:

@@ -14,7 +14,7 @@ from worker.parse import parse
 def test_a_job_is_stopped_at_the_first_step_past_its_deadline(sd1: Engine) -> None:
     steps: list[int] = []
 
-    def slow_step(done: int, total: int) -> None:
+    def slow_step(done: int, total: int, look: object) -> None:
         steps.append(done)
         time.sleep(0.2)
 

@@ -21,6 +21,8 @@ if __name__ != "__mp_main__":
         if prompt == "illegal memory access":
             faults.append(torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700))
         if prompt == "out of memory":
+            faults.extend(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB") for _ in range(2))
+        if prompt == "out of memory once":
             faults.append(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"))
         if prompt == "a bug":
             faults.append(KeyError("secret detail"))

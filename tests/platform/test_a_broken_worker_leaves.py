@@ -29,13 +29,35 @@ def test_a_device_fault_is_answered_then_the_process_leaves_and_no_job_is_lost(
 def test_other_failures_are_answered_and_the_worker_goes_on(platform: Any, start_worker: Any, tiny_sd1: str) -> None:
     worker = start_worker(FAULTY, env={"MODEL_NAME": tiny_sd1})
 
+    before = platform.ask({"prompt": "a star", "steps": 2, "seed": 1})
     memory = platform.ask({"prompt": "out of memory", "steps": 2})
+    after = platform.ask({"prompt": "a star", "steps": 2, "seed": 1})
     bug = platform.ask({"prompt": "a bug", "steps": 2})
-    fine = platform.ask({"prompt": "a star", "steps": 2})
+    refused = platform.ask({"prompt": "a star", "steps": -1})
+    spared = platform.ask({"prompt": "out of memory once", "steps": 2})
 
     assert memory["error"].startswith("OUT_OF_MEMORY: ")
+    assert after["output"]["images"] == before["output"]["images"]
     assert bug["error"].startswith("INTERNAL_ERROR: ")
     assert "Traceback" not in bug["error"]
     assert "secret detail" not in bug["error"]
-    assert fine["status"] == "COMPLETED"
-    assert fine["workerId"] == worker.id
+    assert refused["error"].startswith("INVALID_INPUT: ")
+    assert spared["status"] == "COMPLETED"
+    assert "memory" in spared["output"]["warnings"][0]
+    assert {job["workerId"] for job in (before, memory, after, bug, refused, spared)} == {worker.id}
+
+
+def test_two_admissible_jobs_in_a_row_that_fail_end_the_worker(
+    platform: Any, start_worker: Any, tiny_sd1: str
+) -> None:
+    worker = start_worker(FAULTY, env={"MODEL_NAME": tiny_sd1})
+
+    first = platform.ask({"prompt": "a bug", "steps": 2})
+    refused = platform.ask({"prompt": "a star", "steps": -1})
+    second = platform.ask({"prompt": "a bug", "steps": 2})
+
+    assert first["error"].startswith("INTERNAL_ERROR: ")
+    assert refused["error"].startswith("INVALID_INPUT: ")
+    assert second["error"].startswith("WORKER_BROKEN: ")
+    assert worker.wait() == 1
+    assert worker.orphans == []

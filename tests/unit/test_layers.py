@@ -37,6 +37,8 @@ ORDER = [
     "worker.engine.probe",
     "worker.engine.tasks",
     "worker.engine.memory",
+    "worker.engine.repair",
+    "worker.engine.finite",
     "worker.engine.quantize",
     "worker.engine.hub",
     "worker.engine.single_file",

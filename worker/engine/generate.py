@@ -5,10 +5,11 @@ next is drawn. A picture may take several passes: the first draws it, the next e
 knows where pictures go.
 """
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import PIL.Image
@@ -18,12 +19,18 @@ from PIL.Image import Image, Resampling
 from worker.engine.conditioning import text_arguments
 from worker.engine.loading import Engine
 from worker.engine.preview import Prediction
+from worker.engine.probe import is_out_of_memory
+from worker.engine.repair import forget, lean
 from worker.engine.scheduling import build_scheduler, watch
 from worker.engine.tasks import call_arguments
 from worker.errors import JobTimeout
 from worker.families import IMAGE
+from worker.parse import parse
 from worker.request import Picture, Request
 
+log = logging.getLogger("worker")
+
+PROOF = 256  # pixels a side of the picture that proves the engine
 Look = Callable[[], Image | None]
 OnStep = Callable[[int, int, Look | None], None]
 
@@ -35,14 +42,18 @@ class Drawn:
     Attributes:
         image: RGB.
         nsfw: what the safety checker said; such a picture is black.
+        lean: whether it was drawn a second time, with less memory, because the first ran out of it.
     """
 
     picture: Picture
     image: Image
     nsfw: bool
+    lean: bool = False
 
 
-def generate(engine: Engine, request: Request, on_step: OnStep, deadline: float | None = None) -> Iterator[Drawn]:
+def generate(
+    engine: Engine, request: Request, on_step: OnStep, deadline: float | None = None
+) -> Generator[Drawn, None, None]:
     """Draw the request's pictures, in order.
 
     Args:
@@ -61,7 +72,36 @@ def generate(engine: Engine, request: Request, on_step: OnStep, deadline: float 
         if engine.image_prompter is not None:
             attached.enter_context(engine.image_prompter.active(request.image_prompt))
         for picture in request.pictures:
-            yield _Drawing(engine, request, picture, steps).draw()
+            yield _drawn(engine, request, picture, steps)
+
+
+def _drawn(engine: Engine, request: Request, picture: Picture, steps: "_Steps") -> Drawn:
+    """The picture; when memory runs out, once more in a leaner way."""
+    done = steps.done
+    try:
+        return _Drawing(engine, request, picture, steps).draw()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        forget(error)
+    log.warning("out of memory: drawing once more, decoding by tiles")
+    engine.repair()
+    steps.back_to(done)
+    with lean(getattr(engine.pipeline, "vae", None)):
+        return replace(_Drawing(engine, request, picture, steps).draw(), lean=True)
+
+
+def prove(engine: Engine) -> None:
+    """Draw a small picture that nobody sees.
+
+    Raises:
+        Exception: whatever keeps this engine from drawing.
+    """
+    model = engine.model
+    fields = {"prompt": "", "num_inference_steps": model.scheduler.min_steps, "seed": 0}
+    size = {"width": min(model.width, PROOF), "height": min(model.height, PROOF)}
+    for _ in generate(engine, parse({"input": {**fields, **size}}, model), lambda *_: None):
+        pass
 
 
 class _Drawing:
@@ -178,7 +218,12 @@ class _Steps:
         self._pictures = len(request.pictures)
         self._on_step = on_step
         self._deadline = deadline
-        self._done = 0
+        self.done = 0
+        self._pass = -1
+
+    def back_to(self, done: int) -> None:
+        """Count on from here: a picture is drawn anew."""
+        self.done = done
         self._pass = -1
 
     def of(self, pipeline: Any, look: Look | None) -> dict[str, Any]:
@@ -196,12 +241,12 @@ class _Steps:
         }
 
     def _tick(self, pipeline: Any, look: Look | None) -> None:
-        self._done += 1
+        self.done += 1
         if self._deadline is not None and time.monotonic() > self._deadline:
-            raise JobTimeout(f"stopped after {self._done} steps: the job's time is over (JOB_TIMEOUT_S)")
+            raise JobTimeout(f"stopped after {self.done} steps: the job's time is over (JOB_TIMEOUT_S)")
         # Some schedulers step twice for each step that was asked for.
         self._expected[self._pass] = getattr(pipeline, "num_timesteps", self._expected[self._pass])
-        self._on_step(self._done, max(self._done, self._pictures * sum(self._expected)), look)
+        self._on_step(self.done, max(self.done, self._pictures * sum(self._expected)), look)
 
 
 def expected_steps(request: Request) -> list[int]:

@@ -25,12 +25,14 @@ from diffusers import (
 from worker.addons import find_addons
 from worker.engine.attach import load_controlnets, load_image_prompter, load_words, lora_fetcher
 from worker.engine.describe import describe
+from worker.engine.finite import guard_decoder
 from worker.engine.hub import download, first_line, hub_options, split
 from worker.engine.image_prompt import ImagePrompter
 from worker.engine.loras import Shelf
 from worker.engine.memory import place, plan_for
 from worker.engine.preview import Previewer
 from worker.engine.quantize import check_quantize, quantized
+from worker.engine.repair import Snapshot, parts_of
 from worker.engine.single_file import load_single_file
 from worker.engine.tasks import build, joined, task_classes
 from worker.engine.vae import replace_vae
@@ -59,6 +61,7 @@ class Engine:
         words: of textual inversion.
         previewer: shows what is being drawn.
         release: to be called after each job.
+        snapshot: how every weight was after loading.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
         schedulers, pipelines: those built so far.
     """
@@ -73,9 +76,15 @@ class Engine:
     words: frozenset[str]
     previewer: Previewer
     release: Callable[[], None]
+    snapshot: Snapshot
     scheduler_config: Mapping[str, Any]
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     pipelines: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    def repair(self) -> None:
+        """Put the weights back as they were after loading, whatever an exception has left behind."""
+        self.release()
+        self.snapshot.restore()
 
     def pipeline_for(self, task: str, controlnets: tuple[str, ...] = (), safety_checker: bool = True) -> Any:
         """The pipeline that does this task, around the modules that are loaded already.
@@ -126,6 +135,9 @@ def load(settings: Settings) -> Engine:
     plan = plan_for(model, pipelines, nets, wanted, device, settings.quantize)
     log.info("memory: %s", plan.reason)
     release = place(pipelines, nets, plan, device)
+    resident = plan.offload == "none"
+    if hasattr(pipeline, "vae"):
+        guard_decoder(pipeline.vae, may_upcast=resident)
     if image_prompter is not None:
         image_prompter.detach()
     log.info("loaded %s (%s) in %.1f s", model.name, model.family.title, time.perf_counter() - started)
@@ -140,6 +152,7 @@ def load(settings: Settings) -> Engine:
         words=words,
         previewer=Previewer(pipeline),
         release=release,
+        snapshot=Snapshot(parts_of(pipelines, nets), resident),
         scheduler_config=MappingProxyType(dict(pipeline.scheduler.config)),
     )
 

@@ -1,4 +1,4 @@
-"""What went wrong on the device, and whether it still computes. Health is proved by doing, not by asking."""
+"""What went wrong on the device."""
 
 import torch
 
@@ -12,13 +12,3 @@ def is_out_of_memory(error: Exception) -> bool:
 def is_device_fault(error: Exception) -> bool:
     """Whether the device itself failed; CUDA then refuses everything until the process ends."""
     return isinstance(error, torch.AcceleratorError)
-
-
-def can_compute() -> bool:
-    """Allocate, multiply, wait and compare on the device."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        ones = torch.ones(64, 64, device=device)
-        return bool((ones @ ones == 64).all().item())
-    except RuntimeError:
-        return False
