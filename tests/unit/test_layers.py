@@ -28,6 +28,7 @@ ORDER = [
     "worker.engine.memory",
     "worker.engine.quantize",
     "worker.engine.hub",
+    "worker.engine.whole",
     "worker.engine.single_file",
     "worker.engine.vae",
     "worker.engine.describe",
