@@ -14,9 +14,11 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+import diffusers  # noqa: E402
 from pydantic import AliasChoices  # noqa: E402
 
-from worker.families import FAMILIES  # noqa: E402
+from worker.engine.tasks import call_arguments, reads_clip, task_classes  # noqa: E402
+from worker.families import CONTROLLED, FAMILIES, IMAGE, MASK, TEXT  # noqa: E402
 from worker.fields import Fields  # noqa: E402
 from worker.schedulers import SCHEDULERS  # noqa: E402
 from worker.settings import Settings  # noqa: E402
@@ -43,9 +45,12 @@ def allowed(schema: dict[str, Any]) -> str:
         return " or ".join(filter(None, (allowed(choice) for choice in schema["anyOf"])))
     if "enum" in schema:
         return ", ".join(code(choice) for choice in schema["enum"])
-    bounds = [str(schema[bound]) for bound in ("minimum", "maximum") if bound in schema]
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if "exclusiveMinimum" in schema:
+        low = f"above {schema['exclusiveMinimum']}"
+    span = f"{low} to {high}" if high is not None else f"{low} or more" if low is not None else ""
     kind = {"null": "", "array": "list"}.get(schema.get("type", "object"), schema.get("type", "object"))
-    return f"{kind} {' to '.join(bounds)}{' or more' if len(bounds) == 1 else ''}".strip()
+    return f"{kind} {span}".strip()
 
 
 def field_rows() -> Iterator[tuple[str, ...]]:
@@ -53,8 +58,6 @@ def field_rows() -> Iterator[tuple[str, ...]]:
     yield "field", "also written", "takes", "default", "meaning"
     properties = Fields.model_json_schema(by_alias=False)["properties"]
     for name, field in Fields.model_fields.items():
-        if field.description == "not supported yet":
-            continue
         alias = field.validation_alias
         others = [str(choice) for choice in alias.choices[1:]] if isinstance(alias, AliasChoices) else []
         optional = "" if field.default is None else code(json.dumps(field.default, default=str))
@@ -77,6 +80,30 @@ def scheduler_rows() -> Iterator[tuple[str, ...]]:
         yield code(row.name), ", ".join(map(code, row.aliases)), code(row.class_name)
 
 
+def task_rows() -> Iterator[tuple[str, ...]]:
+    """What each family can be asked to do."""
+    pipelines = {row.pipeline: row.title for row in reversed(FAMILIES) if row.name != "shapes"}
+    pipelines["StableDiffusionPipeline"] = "Stable Diffusion 1.x and 2.x, the embedded model"
+    pipelines["FluxPipeline"] = "FLUX.1"
+    yield "family", *TASKS
+    for name, title in reversed(pipelines.items()):
+        kind = getattr(diffusers, name)
+        tasks = {task: call_arguments(one) for task, one in task_classes(kind).items()}
+        can = {
+            "image": IMAGE in tasks,
+            "mask": MASK in tasks,
+            "controlnet": TEXT + CONTROLLED in tasks,
+            "loras": hasattr(kind, "load_lora_weights"),
+            "ip_adapter": hasattr(kind, "load_ip_adapter"),
+            "weights, long prompts": reads_clip(kind),
+            "clip_skip": reads_clip(kind) or "clip_skip" in tasks[TEXT],
+            "guidance_rescale": "guidance_rescale" in tasks[TEXT],
+            "hires": IMAGE in tasks,
+            "refiner": "denoising_end" in tasks[TEXT],
+        }
+        yield title, *("yes" if can[task] else "" for task in TASKS)
+
+
 def family_rows() -> Iterator[tuple[str, ...]]:
     """The model families."""
     yield "family", "pipeline", "steps", "guidance", "scheduler", "largest picture"
@@ -86,7 +113,25 @@ def family_rows() -> Iterator[tuple[str, ...]]:
         yield row.title, code(row.pipeline), str(row.steps), f"{row.guidance_scale:g}", scheduler, pixels
 
 
-TABLES = {"fields": field_rows, "settings": setting_rows, "schedulers": scheduler_rows, "families": family_rows}
+TASKS = (
+    "image",
+    "mask",
+    "controlnet",
+    "loras",
+    "ip_adapter",
+    "weights, long prompts",
+    "clip_skip",
+    "guidance_rescale",
+    "hires",
+    "refiner",
+)
+TABLES = {
+    "fields": field_rows,
+    "tasks": task_rows,
+    "settings": setting_rows,
+    "schedulers": scheduler_rows,
+    "families": family_rows,
+}
 
 
 def documents() -> dict[Path, str]:

@@ -168,6 +168,16 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+# What a pipeline is started from. Those with a ControlNet are classes of their own in diffusers.
+TEXT, IMAGE, MASK = "text to image", "image to image", "inpainting"
+CONTROLLED = " with ControlNet"
+
+
+def task_name(image: bool, mask: bool, controlled: bool) -> str:
+    """The task of a request that brings these."""
+    return (MASK if mask else IMAGE if image else TEXT) + (CONTROLLED if controlled else "")
+
+
 @dataclass(frozen=True)
 class Model:
     """One loaded model, as a request sees it.
@@ -179,6 +189,13 @@ class Model:
         scheduler: for jobs that name none.
         safety_checker, refiner: whether one is loaded.
         max_pixels, max_steps, max_images: the family's limits or the owner's.
+        tasks: what it can be asked to do -> the arguments of that pipeline's call and their defaults.
+        weighted_prompts: whether `(word:1.3)` and prompts beyond the text encoder's window are understood.
+        latent_upscaling: whether its latents are plain pictures of their own, which can be enlarged.
+        clip_layers: of the text encoder; 0 where none can be skipped.
+        previews: whether its latents can be shown while it draws.
+        loras, controlnets: the names that jobs may use.
+        ip_adapter: whether one is loaded.
     """
 
     name: str
@@ -192,3 +209,15 @@ class Model:
     max_steps: int
     max_images: int
     refiner: bool = False
+    tasks: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: MappingProxyType({}))
+    weighted_prompts: bool = False
+    latent_upscaling: bool = False
+    clip_layers: int = 0
+    previews: bool = False
+    loras: tuple[str, ...] = ()
+    controlnets: tuple[str, ...] = ()
+    ip_adapter: bool = False
+
+    def accepts(self, task: str, argument: str) -> bool:
+        """Whether the pipeline for this task takes this argument."""
+        return argument in self.tasks.get(task, {})

@@ -8,13 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from worker.delivery import Delivery, deliver
+from worker.engine.conditioning import prompt_notes
 from worker.engine.generate import Drawn, generate
 from worker.engine.loading import load
 from worker.errors import WorkerError
 from worker.health import Gate, classify
-from worker.output import File, encode, parameters
+from worker.inputs import InputRules
+from worker.output import File, encode
+from worker.parse import parse
 from worker.progress import Progress
-from worker.request import Request, parse
+from worker.recipe import write
+from worker.request import Request
 from worker.settings import on_platform, read_settings
 
 log = logging.getLogger("worker")
@@ -60,19 +64,19 @@ class Worker:
     def _answer(self, job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         if self.failure:
             raise self.failure
-        request = parse(job, self._engine.model, self._settings.bucket)
+        request = parse(job, self._engine.model, self._settings.bucket, self._input_rules())
         drawn, files, timings = self._draw(request, progress)
         answer: dict[str, Any] = {
             "seed": request.pictures[0].seed,
             "seeds": [picture.seed for picture in request.pictures],
-            "width": request.width,
-            "height": request.height,
+            "width": request.size[0],
+            "height": request.size[1],
             "model": self._engine.model.name,
             "scheduler": request.scheduler.class_name,
             "steps": request.num_inference_steps,
             "nsfw": [one.nsfw for one in drawn],
             "timings": timings,
-            "warnings": list(request.warnings),
+            "warnings": [*request.warnings, *prompt_notes(self._engine, request)],
         }
         answer = deliver(files, answer, self._delivery(job, request, drawn))
         if job.get("id") == LOCAL_TEST:
@@ -97,8 +101,11 @@ class Worker:
         return drawn, files, timings
 
     def _encode(self, one: Drawn, request: Request, extension: str) -> File:
-        text = parameters(one.picture, request, self._engine.model)
+        text = write(one.picture, request, self._engine.model)
         return encode(one.image, text, extension, request.quality)
+
+    def _input_rules(self) -> InputRules:
+        return InputRules(hosts=self._settings.image_hosts, max_bytes=self._settings.max_input_bytes)
 
     def _delivery(self, job: Mapping[str, Any], request: Request, drawn: list[Drawn]) -> Delivery:
         return Delivery(

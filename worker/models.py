@@ -10,7 +10,7 @@ from typing import Literal
 
 from worker.errors import ModelError
 from worker.settings import EMBEDDED_MODEL
-from worker.weights import check_file, check_model, check_vae
+from worker.weights import check_component, check_file, check_model, check_vae
 
 log = logging.getLogger("worker")
 
@@ -65,6 +65,15 @@ def find_vae(name: str, caches: Mapping[str, Path] = CACHES) -> Source:
         ModelError: as in `find_model`.
     """
     return _find(name, None, caches, check_vae)
+
+
+def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> Source:
+    """A part that stands beside the model, such as a ControlNet: a folder with its config, or a repository of its own.
+
+    Raises:
+        ModelError: as in `find_model`.
+    """
+    return _find(name, None, caches, check_component)
 
 
 def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Check) -> Source:

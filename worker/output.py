@@ -10,9 +10,6 @@ from PIL import ExifTags
 from PIL.Image import Exif, Image
 from PIL.PngImagePlugin import PngInfo
 
-from worker.families import Model
-from worker.request import Picture, Request
-
 # zlib level 1 with run-length matching: half the time of Pillow's default at the same size on pictures like these.
 _PNG_SPEED = {"compress_level": 1, "compress_type": 3}
 
@@ -32,23 +29,6 @@ class File:
     def mime_type(self) -> str:
         """As in a data URI or an HTTP Content-Type."""
         return f"image/{self.extension}"
-
-
-def parameters(picture: Picture, request: Request, model: Model) -> str:
-    """The text that AUTOMATIC1111's web UI writes into its pictures: prompts first, then one line of settings."""
-    settings = {
-        "Steps": request.num_inference_steps,
-        "Sampler": request.scheduler.name,
-        **({"CFG scale": f"{request.guidance_scale:g}"} if model.family.guidance else {}),
-        "Seed": picture.seed,
-        "Size": f"{request.width}x{request.height}",
-        "Model": model.name.replace(",", " "),
-    }
-    lines = [picture.prompt]
-    if request.negative_prompt:
-        lines.append(f"Negative prompt: {request.negative_prompt}")
-    lines.append(", ".join(f"{name}: {value}" for name, value in settings.items()))
-    return "\n".join(lines)
 
 
 def encode(image: Image, text: str, extension: str, quality: int) -> File:

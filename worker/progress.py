@@ -4,12 +4,15 @@ The SDK sends each update from a thread of its own, so two in flight can overtak
 the result, which ends the job. Only one is ever in flight here, and it is awaited before the result leaves.
 """
 
+import base64
+import io
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import runpod
+from PIL.Image import Image
 
 INTERVAL_S = 0.5
 LAST_WORD_S = 10.0
@@ -26,20 +29,25 @@ class Progress:
         self._sent = float("-inf")
         self._sending: list[threading.Thread] = []
 
-    def step(self, done: int, total: int) -> None:
-        """Tell how many of how many steps are done, unless the last word is too recent or still on its way."""
+    def step(self, done: int, total: int, look: Callable[[], Image | None] | None = None) -> None:
+        """Tell how many of how many steps are done, unless the last word is too recent or still on its way.
+
+        Args:
+            look: makes a small picture of what there is so far, if the job wants to see it.
+        """
         now = time.monotonic()
         if self._silent or now - self._sent < INTERVAL_S or any(thread.is_alive() for thread in self._sending):
             return
         self._sent = now
-        self._send(
-            {
-                "step": done,
-                "total": total,
-                "percent": round(100 * done / total, 1),
-                "seconds_left": round((now - self._started) / done * (total - done), 1),
-            }
-        )
+        update: dict[str, Any] = {
+            "step": done,
+            "total": total,
+            "percent": round(100 * done / total, 1),
+            "seconds_left": round((now - self._started) / done * (total - done), 1),
+        }
+        if look is not None and (picture := look()) is not None:
+            update["preview"] = _data_uri(picture)
+        self._send(update)
 
     def finish(self) -> None:
         """Wait until nothing is in flight; to be called before the result is returned."""
@@ -50,3 +58,9 @@ class Progress:
         before = set(threading.enumerate())
         runpod.serverless.progress_update(self._job, update)
         self._sending = [thread for thread in threading.enumerate() if thread not in before]
+
+
+def _data_uri(picture: Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=70)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

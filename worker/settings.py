@@ -16,6 +16,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.errors import SettingsError
 
 EMBEDDED_MODEL = Path(__file__).parent.parent / "models" / "shapes"
+VOLUME = Path("/runpod-volume")  # where the platform mounts an endpoint's network volume
+
+_HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
+_HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,24 @@ class Settings(BaseSettings):
     quantize: Literal["none", "8bit", "4bit"] = Field(
         "none", description="bits for the weights of the denoiser and of T5; 8bit works without `OFFLOAD` only"
     )
+    lora_dir: Path | None = Field(None, description="folder of LoRAs that jobs may name, by their path in it")
+    lora_repos: str | None = Field(
+        None,
+        description="hub ids of LoRAs that jobs may name, or `org/name/file.safetensors`, with commas between",
+    )
+    controlnets: str | None = Field(
+        None, description="ControlNets that jobs may name: `canny=org/name, depth=/a/folder`, with commas between"
+    )
+    ip_adapter: str | None = Field(
+        None, description="weights of an IP-Adapter: file, or `org/name/folder/file.safetensors`"
+    )
+    ip_adapter_encoder: str | None = Field(
+        None,
+        description="its image encoder: folder, or `org/name/folder`; `image_encoder` beside the weights if left out",
+    )
+    embeddings_dir: Path | None = Field(
+        None, description="folder of textual inversion embeddings; each file's name is a word for prompts"
+    )
     safety_checker: Literal["on", "off"] = Field("on", description="run the safety checker where the model has one")
     max_pixels: int | None = Field(None, ge=64 * 64, description="width times height a job may ask for")
     max_steps: int | None = Field(None, ge=1, description="steps a job may ask for")
@@ -61,10 +83,22 @@ class Settings(BaseSettings):
     max_result_bytes: int = Field(
         10_000_000, ge=1_000, description="largest answer in bytes of JSON; RunPod's limit is 10 MB for /run"
     )
+    allowed_image_hosts: str | None = Field(
+        None,
+        pattern=_HOST_LIST,
+        description="hosts that jobs may load pictures from, with commas between, `*.example.com` for all below one; "
+        "any public host if left out",
+    )
+    max_input_bytes: int = Field(20_000_000, ge=1_000, description="largest picture file that a job may name, in bytes")
     bucket_endpoint_url: str | None = Field(None, pattern="^https?://", description="S3 endpoint")
     bucket_access_key_id: SecretStr | None = Field(None, description="S3 access key")
     bucket_secret_access_key: SecretStr | None = Field(None, description="S3 secret key")
     bucket_name: str | None = Field(None, description="S3 bucket")
+
+    @property
+    def image_hosts(self) -> tuple[str, ...]:
+        """The hosts that jobs may load pictures from; empty for any public one."""
+        return tuple(host.strip() for host in (self.allowed_image_hosts or "").split(",") if host.strip())
 
     @property
     def bucket(self) -> Bucket | None:

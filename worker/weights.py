@@ -36,8 +36,18 @@ def check_vae(folder: Path) -> Path:
     found = next((place for place in (folder, folder / "vae") if (place / "config.json").is_file()), None)
     if found is None:
         raise ModelError(f"the folder {folder} holds neither the config.json of a VAE nor a folder vae with one")
-    _check_component(found)
-    return found
+    return check_component(found)
+
+
+def check_component(folder: Path) -> Path:
+    """Check the folder of one component, with its config and weights. Returns the folder.
+
+    Raises:
+        ModelError: as in `check_model`.
+    """
+    read_json(folder / "config.json")
+    _check_weights(folder)
+    return folder
 
 
 def check_file(path: Path) -> None:
@@ -74,7 +84,7 @@ def what_it_is(path: Path, error: Exception) -> str:
 def _check_listed(folder: Path) -> None:
     """Check a component that model_index.json lists; a safety checker may be absent, as it can be switched off."""
     if (folder / "config.json").is_file():
-        _check_component(folder)
+        check_component(folder)
     elif any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} holds weights, but their config.json is missing")
     elif folder.name.startswith("tokenizer") and not any(map(_is_vocabulary, folder.glob("*"))):
@@ -87,8 +97,7 @@ def _is_vocabulary(file: Path) -> bool:
     return file.name == "tokenizer.json" or file.name.startswith("vocab") or file.suffix == ".model"
 
 
-def _check_component(folder: Path) -> None:
-    read_json(folder / "config.json")
+def _check_weights(folder: Path) -> None:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         others = [file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".ckpt", ".msgpack"}]

@@ -24,6 +24,7 @@ from tiny_models import tokenizer
 from tiny_transformers import t5_tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
+from worker.addons import find_addons
 from worker.engine.describe import describe
 from worker.engine.memory import Plan, place, plan_for
 from worker.settings import Settings
@@ -110,12 +111,12 @@ def card_of(gigabytes: int) -> Iterator[None]:
 
 def draw_on_card(pipeline: Any, gigabytes: int) -> tuple[Plan, float]:
     """Plan, place and draw a picture of native size in two steps; the plan and the peak in GB."""
-    model = describe(pipeline, "full size", Settings())
+    model = describe(pipeline, "full size", Settings(), find_addons(Settings()))
     pipeline.set_progress_bar_config(disable=True)
     with card_of(gigabytes):
         filled = torch.cuda.memory_allocated()
-        plan = plan_for(model, [pipeline], None, DEVICE)
-        place([pipeline], plan, DEVICE)
+        plan = plan_for(model, [pipeline], [], None, DEVICE)
+        place([pipeline], [], plan, DEVICE)
         image = pipeline("a star", num_inference_steps=2, width=model.width, height=model.height).images[0]
         peak = (torch.cuda.max_memory_reserved() - filled) / GB
         assert image.size == (model.width, model.height)

@@ -9,7 +9,7 @@ from PIL.Image import Image
 
 from worker.engine.generate import Drawn, generate
 from worker.engine.loading import Engine, load
-from worker.request import parse
+from worker.parse import parse
 from worker.settings import Settings, read_settings
 
 SMALL: dict[str, Any] = {
@@ -36,7 +36,7 @@ def load_engine(**environment: str) -> Engine:
 def draw(engine: Engine, deadline: float | None = None, **fields: Any) -> list[Drawn]:
     """All that a job with these fields draws; what is not given is small."""
     request = parse({"id": "test", "input": {**SMALL, **fields}}, engine.model)
-    return list(generate(engine, request, lambda done, total: None, deadline))
+    return list(generate(engine, request, lambda *_: None, deadline))
 
 
 def picture(engine: Engine, **fields: Any) -> Image:

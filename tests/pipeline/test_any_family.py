@@ -15,7 +15,7 @@ from drawing import draw, load_engine, picture
 from worker.engine.generate import generate
 from worker.engine.loading import Engine
 from worker.errors import InvalidInput, JobTimeout, ModelError
-from worker.request import parse
+from worker.parse import parse
 
 NAMED = {
     "sd3": (tiny_transformers.sd3, {"guidance_scale": 4.0, "negative_prompt": "a star"}),
@@ -49,7 +49,7 @@ def test_our_picture_is_plain_diffusers_picture(family: str, saved: dict[str, Pa
 
     theirs = plain(**call, generator=torch.Generator().manual_seed(7)).images[0]
     ours = parse({"input": {**call, "seed": 7}}, loaded[family].model)
-    (drawn,) = generate(loaded[family], ours, lambda done, total: None)
+    (drawn,) = generate(loaded[family], ours, lambda *_: None)
 
     assert drawn.image.tobytes() == theirs.tobytes()
 
@@ -60,7 +60,7 @@ def test_every_family_counts_its_steps(family: str, loaded: dict[str, Engine]) -
     counted: list[tuple[int, int]] = []
     request = parse({"input": {"prompt": "a star", "width": 64, "height": 64, "steps": 3}}, engine.model)
 
-    list(generate(engine, request, lambda done, total: counted.append((done, total))))
+    list(generate(engine, request, lambda *step: counted.append(step[:2])))
 
     assert counted == [(1, 3), (2, 3), (3, 3)]
 

@@ -81,7 +81,7 @@ def test_only_the_large_parts_are_quantised(family: str, bits: str, loaded: dict
 def test_the_plan_counts_the_smaller_weights(
     family: str, bits: str, share: float, loaded: dict[tuple[str, str], Engine]
 ) -> None:
-    before, after = (weight_sizes(loaded[family, kind].pipeline) for kind in ("none", bits))
+    before, after = (weight_sizes([loaded[family, kind].pipeline]) for kind in ("none", bits))
     for name in before:
         if name in QUANTISED[family]:
             assert after[name] < share * before[name], name
@@ -97,7 +97,7 @@ def test_the_scales_are_counted_too(bits: str, bits_a_weight: float) -> None:
     layer = torch.nn.Linear(1, 1, bias=False)
     layer.weight = weight.to("cpu")
 
-    sizes = weight_sizes(type("Pipeline", (), {"components": {"unet": layer}}))
+    sizes = weight_sizes([type("Pipeline", (), {"components": {"unet": layer}})])
 
     assert sizes["unet"] == 256 * 256 * bits_a_weight / 8
 

@@ -13,7 +13,7 @@ from PIL.Image import Image
 from worker.engine.generate import generate
 from worker.engine.loading import Engine
 from worker.errors import SettingsError
-from worker.request import parse
+from worker.parse import parse
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_progress_counts_both_passes(engine: Engine) -> None:
     request = parse({"input": {**SMALL, "num_inference_steps": 10, "num_images": 2}}, engine.model)
     counted: list[tuple[int, int]] = []
 
-    list(generate(engine, request, lambda done, total: counted.append((done, total))))
+    list(generate(engine, request, lambda *step: counted.append(step[:2])))
 
     assert [done for done, _ in counted] == list(range(1, len(counted) + 1))
     assert counted[-1] == (20, 20)

@@ -8,7 +8,7 @@ from test_pictures_equal_diffusers import EXPECTED
 
 from worker.engine.generate import Drawn
 from worker.engine.loading import Engine
-from worker.request import parse
+from worker.parse import parse
 
 
 def seeds(pictures: list[Drawn]) -> list[int]:

@@ -8,7 +8,7 @@ from drawing import SMALL, draw, picture
 from worker.engine.generate import generate
 from worker.engine.loading import Engine
 from worker.errors import JobTimeout
-from worker.request import parse
+from worker.parse import parse
 
 
 def test_a_job_is_stopped_at_the_first_step_past_its_deadline(sd1: Engine) -> None:
@@ -29,7 +29,7 @@ def test_the_limit_is_for_the_whole_job_not_for_each_picture(sd1: Engine) -> Non
     request = parse({"input": {**SMALL, "num_images": 8}}, sd1.model)
     drawn = []
     with pytest.raises(JobTimeout):
-        for one in generate(sd1, request, lambda done, total: time.sleep(0.05), time.monotonic() + 1.0):
+        for one in generate(sd1, request, lambda *_: time.sleep(0.05), time.monotonic() + 1.0):
             drawn.append(one)
     assert 1 <= len(drawn) < 8
 
@@ -54,6 +54,6 @@ def test_steps_are_counted_over_all_pictures_up_to_the_total(scheduler: str, sd1
     """Some schedulers call the network more often than there are steps; the count still ends at its total."""
     calls: list[tuple[int, int]] = []
     request = parse({"input": {**SMALL, "num_images": 2, "scheduler": scheduler}}, sd1.model)
-    list(generate(sd1, request, lambda done, total: calls.append((done, total)), None))
+    list(generate(sd1, request, lambda *step: calls.append(step[:2]), None))
     total = calls[-1][1]
     assert calls == [(done, total) for done in range(1, total + 1)]

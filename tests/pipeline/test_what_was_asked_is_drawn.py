@@ -7,7 +7,7 @@ from drawing import load_engine
 from training.judge import judge
 from worker.engine.generate import generate
 from worker.engine.loading import Engine
-from worker.request import parse
+from worker.parse import parse
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def shapes() -> Engine:
 
 def pixels(engine: Engine, prompt: str, **fields: object) -> np.ndarray:
     request = parse({"input": {"prompt": prompt, "seed": 3, **fields}}, engine.model)
-    (drawn,) = generate(engine, request, lambda done, total: None)
+    (drawn,) = generate(engine, request, lambda *_: None)
     return np.asarray(drawn.image)
 
 

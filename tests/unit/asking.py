@@ -5,8 +5,9 @@ from typing import Any
 
 from worker import schedulers
 from worker.errors import InvalidInput
-from worker.families import FAMILIES, Model
-from worker.request import Request, parse
+from worker.families import CONTROLLED, FAMILIES, IMAGE, MASK, TEXT, Model
+from worker.parse import parse
+from worker.request import Request
 from worker.settings import Bucket
 
 # family -> native size in pixels, the scheduler in the published model_index.json
@@ -19,6 +20,30 @@ _PUBLISHED = {
     "flux-schnell": (1024, "FlowMatchEulerDiscreteScheduler"),
     "flux-dev": (1024, "FlowMatchEulerDiscreteScheduler"),
 }
+
+
+_DIFFUSION = {"clip_skip": None, "guidance_rescale": 0.0, "ip_adapter_image": None, "negative_prompt": None}
+_FLOW = {"ip_adapter_image": None}
+# family -> what its pipelines take, as `engine.tasks` finds it; the strengths are diffusers' defaults
+_TASKS: dict[str, dict[str, dict[str, object]]] = {
+    "sd1": {
+        TEXT: _DIFFUSION,
+        IMAGE: {"strength": 0.8, "clip_skip": None, "ip_adapter_image": None},
+        MASK: {"strength": 1.0, "clip_skip": None, "ip_adapter_image": None},
+        TEXT + CONTROLLED: {},
+        IMAGE + CONTROLLED: {"strength": 0.8},
+        MASK + CONTROLLED: {"strength": 1.0},
+    },
+    "sdxl": {
+        TEXT: {**_DIFFUSION, "denoising_end": None},
+        IMAGE: {**_DIFFUSION, "denoising_end": None, "strength": 0.3},
+        MASK: {**_DIFFUSION, "denoising_end": None, "strength": 0.9999},
+        TEXT + CONTROLLED: {"denoising_end": None},
+    },
+    "sd3": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}, TEXT + CONTROLLED: {}},
+    "flux-dev": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}},
+}
+_TASKS |= {"shapes": _TASKS["sd1"], "sd2": _TASKS["sd1"], "flux-schnell": _TASKS["flux-dev"]}
 
 
 def model_of(family_name: str, **changes: Any) -> Model:
@@ -38,6 +63,11 @@ def model_of(family_name: str, **changes: Any) -> Model:
         max_pixels=family.max_pixels,
         max_steps=family.max_steps,
         max_images=family.max_images,
+        tasks=_TASKS[family_name],
+        weighted_prompts=family.noise == "diffusion",
+        latent_upscaling=family.noise == "diffusion",
+        clip_layers=12 if family.noise == "diffusion" else 0,
+        previews=True,
     )
     return replace(model, **changes)
 

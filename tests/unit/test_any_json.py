@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from worker.errors import InvalidInput
 from worker.families import FAMILIES, Model
 from worker.fields import spellings
-from worker.request import Request, parse
+from worker.parse import parse
+from worker.request import Request
 from worker.settings import Bucket
 
 MODELS = [model_of(family.name) for family in FAMILIES] + [

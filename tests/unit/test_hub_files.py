@@ -10,7 +10,7 @@ import pytest
 
 from worker import schedulers
 from worker.families import FAMILIES, Model
-from worker.request import parse
+from worker.parse import parse
 from worker.settings import Settings, read_settings
 
 ROOT = Path(__file__).parents[2]

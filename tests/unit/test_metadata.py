@@ -10,7 +10,8 @@ from asking import SDXL, ask, model_of
 from PIL import Image
 
 from worker.families import Model
-from worker.output import encode, parameters
+from worker.output import encode
+from worker.recipe import write
 from worker.request import Request
 
 PROMPTS = [
@@ -66,7 +67,7 @@ def _image() -> Image.Image:
 def _written(extension: str, model: Model = SDXL, **fields: Any) -> tuple[Request, dict[str, str]]:
     """A request, and what the web UI reads from the file of its first picture."""
     request = ask(model, **fields)
-    file = encode(_image(), parameters(request.pictures[0], request, model), extension, 90)
+    file = encode(_image(), write(request.pictures[0], request, model), extension, 90)
     return request, read_infotext(read_file(file.data))
 
 
@@ -75,6 +76,7 @@ def _written(extension: str, model: Model = SDXL, **fields: Any) -> tuple[Reques
 def test_the_web_ui_reads_back_what_was_asked(extension: str, prompt: str) -> None:
     fields = {"seed": 2**32 - 1, "num_inference_steps": 30, "guidance_scale": 6.5, "scheduler": "DPM++ 2M Karras"}
     _, found = _written(extension, prompt=prompt, negative_prompt=f"no {prompt}", width=832, height=1216, **fields)
+    assert found.pop("Recipe")
     assert found == {
         "Prompt": "\n".join(line.strip() for line in prompt.split("\n")),
         "Negative prompt": f"no {prompt}",
@@ -90,12 +92,12 @@ def test_the_web_ui_reads_back_what_was_asked(extension: str, prompt: str) -> No
 def test_without_a_negative_prompt_there_is_no_such_line() -> None:
     for fields in ({}, {"negative_prompt": ""}, {"negative_prompt": None}):
         request = ask(**fields)
-        assert "Negative" not in parameters(request.pictures[0], request, SDXL)
+        assert "Negative" not in write(request.pictures[0], request, SDXL)
 
 
 def test_each_picture_of_a_job_names_its_own_prompt_and_seed() -> None:
     request = ask(prompt=["a", "b"], num_images=2, seed=7)
-    found = [read_infotext(parameters(picture, request, SDXL)) for picture in request.pictures]
+    found = [read_infotext(write(picture, request, SDXL)) for picture in request.pictures]
     assert [(one["Prompt"], one["Seed"]) for one in found] == [("a", "7"), ("a", "8"), ("b", "9"), ("b", "10")]
 
 

@@ -9,10 +9,9 @@ import pytest
 from asking import SD1, SDXL, ask, model_of, refusal
 
 from worker.errors import InvalidInput
-from worker.request import parse
+from worker.parse import parse
 
-LATER = ["image", "mask", "loras", "controlnet", "ip_adapter", "clip_skip", "hires", "preview", "replay"]
-LATER_ALIASES = ["image_url", "init_image", "mask_url", "mask_image", "lora"]
+PICTURES = ["image", "mask", "loras", "controlnet", "ip_adapter", "clip_skip", "hires", "preview", "replay"]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +100,7 @@ def test_two_spellings_of_one_field_are_refused(one: str, other: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["negative_prompt", "width", "num_images", "scheduler", "output_format", "quality", "delivery", "nsfw", *LATER],
+    ["negative_prompt", "width", "num_images", "scheduler", "output_format", "quality", "delivery", "nsfw", *PICTURES],
 )
 def test_null_counts_as_left_out_and_is_said(name: str) -> None:
     request = ask(**{name: None, "seed": 1})
@@ -157,13 +156,6 @@ def test_deep_nesting_is_refused_without_a_flood(name: str) -> None:
 def test_a_flood_of_bad_fields_is_answered_with_less_than_came() -> None:
     fields = {f"field{i}": "x" * 1_000 for i in range(1_000)}
     assert len(refusal(**fields)) < len(json.dumps(fields)) / 4
-
-
-@pytest.mark.parametrize("name", LATER + LATER_ALIASES)
-@pytest.mark.parametrize("value", ["https://example.com/a.png", {"scale": 1}, 2, ["x"]])
-def test_a_field_of_a_task_to_come_is_refused_by_name(name: str, value: object) -> None:
-    told = refusal(**{name: value})
-    assert told.startswith(f"{name}: got ") and "not supported" in told
 
 
 def test_fields_that_only_tune_something_absent_are_accepted_with_a_warning() -> None:

@@ -54,6 +54,12 @@ def test_an_empty_environment_is_enough() -> None:
         ("JOB_TIMEOUT_S", "nan", "greater than 0"),
         ("JOB_TIMEOUT_S", "soon", "number"),
         ("MAX_RESULT_BYTES", "10", "1000"),
+        ("MAX_INPUT_BYTES", "20MB", "integer"),
+        ("ALLOWED_IMAGE_HOSTS", "https://cdn.example.com", "pattern"),
+        ("ALLOWED_IMAGE_HOSTS", "cdn.example.com:8080", "pattern"),
+        ("ALLOWED_IMAGE_HOSTS", "*", "pattern"),
+        ("ALLOWED_IMAGE_HOSTS", "cdn.*.com", "pattern"),
+        ("ALLOWED_IMAGE_HOSTS", "a.com,,b.com", "pattern"),
         ("BUCKET_ENDPOINT_URL", "s3.example.com", "http"),
     ],
 )
@@ -93,6 +99,18 @@ def test_empty_values_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_empty_part_of_a_bucket_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "BUCKET_NAME" in _told(monkeypatch, **{**BUCKET, "BUCKET_NAME": ""})
+
+
+@pytest.mark.parametrize(
+    ("listed", "hosts"),
+    [
+        ("", ()),
+        ("cdn.example.com", ("cdn.example.com",)),
+        (" a.com , *.b.com,192.0.2.7 ", ("a.com", "*.b.com", "192.0.2.7")),
+    ],
+)
+def test_hosts_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch, listed: str, hosts: tuple[str, ...]) -> None:
+    assert _read(monkeypatch, ALLOWED_IMAGE_HOSTS=listed).image_hosts == hosts
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,19 @@
 """A loaded pipeline -> the `Model` that requests are checked against. Reads configs and signatures, runs nothing."""
 
-import inspect
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from worker import schedulers
+from worker.addons import Addons
+from worker.engine.preview import can_preview
+from worker.engine.tasks import call_arguments, reads_clip, task_classes
 from worker.errors import ModelError, SettingsError
 from worker.families import Family, Model, general, recognise
 from worker.settings import Settings
 
 
-def describe(pipeline: Any, name: str, settings: Settings) -> Model:
+def describe(pipeline: Any, name: str, settings: Settings, addons: Addons) -> Model:
     """What this pipeline can do, within the owner's limits.
 
     Raises:
@@ -18,7 +21,7 @@ def describe(pipeline: Any, name: str, settings: Settings) -> Model:
         SettingsError: a setting does not fit it.
     """
     _insist_on_prompt_alone(pipeline, name)
-    arguments = call_arguments(pipeline)
+    arguments = call_arguments(type(pipeline))
     kind = type(pipeline).__name__
     family = recognise(kind, lambda key: trait(pipeline, key))
     if family is None:
@@ -37,18 +40,22 @@ def describe(pipeline: Any, name: str, settings: Settings) -> Model:
         max_steps=settings.max_steps or family.max_steps,
         max_images=settings.max_images or family.max_images,
         refiner=settings.refiner_name is not None,
+        tasks=MappingProxyType({task: call_arguments(one) for task, one in task_classes(type(pipeline)).items()}),
+        weighted_prompts=reads_clip(type(pipeline)),
+        latent_upscaling=trait(pipeline, "unet.in_channels") is not None,
+        clip_layers=_clip_layers(pipeline, arguments),
+        previews=can_preview(pipeline),
+        loras=tuple(addons.loras),
+        controlnets=tuple(addons.controlnets),
+        ip_adapter=addons.ip_adapter is not None,
     )
 
 
 def trait(pipeline: Any, key: str) -> Any:
     """The pipeline's "component.entry" config entry, or None."""
     component, entry = key.split(".")
-    return getattr(getattr(pipeline, component, None), "config", {}).get(entry)
-
-
-def call_arguments(pipeline: Any) -> Mapping[str, object]:
-    """The parameters of the pipeline's call and their defaults."""
-    return {name: parameter.default for name, parameter in inspect.signature(pipeline.__call__).parameters.items()}
+    config = getattr(getattr(pipeline, component, None), "config", {})
+    return config.get(entry) if isinstance(config, Mapping) else getattr(config, entry, None)
 
 
 def _insist_on_prompt_alone(pipeline: Any, name: str) -> None:
@@ -56,8 +63,8 @@ def _insist_on_prompt_alone(pipeline: Any, name: str) -> None:
     inputs = trait(pipeline, "unet.in_channels") or trait(pipeline, "transformer.in_channels")
     # A transformer may take patches of two by two latents as one input.
     extra = latents and inputs and inputs not in (latents, 4 * latents)
-    controlled = "control_image" in call_arguments(pipeline) or getattr(pipeline, "controlnet", None) is not None
-    if extra or controlled or "prompt" not in call_arguments(pipeline):
+    controlled = "control_image" in call_arguments(type(pipeline)) or getattr(pipeline, "controlnet", None) is not None
+    if extra or controlled or "prompt" not in call_arguments(type(pipeline)):
         raise ModelError(f"{name} ({type(pipeline).__name__}) cannot draw from a prompt alone; it needs a picture too")
 
 
@@ -90,3 +97,11 @@ def _default_scheduler(pipeline: Any, family: Family, prediction: str, settings:
         allowed = ", ".join(schedulers.names(own, family.noise, prediction))
         raise SettingsError(f"DEFAULT_SCHEDULER: got {name!r}; {family.title} takes one of {allowed}")
     return row
+
+
+def _clip_layers(pipeline: Any, arguments: Mapping[str, object]) -> int:
+    """Layers of the shallowest text encoder that `clip_skip` acts on; 0 if it acts on none."""
+    if not (reads_clip(type(pipeline)) or "clip_skip" in arguments):
+        return 0
+    counts = [trait(pipeline, f"{name}.num_hidden_layers") for name in ("text_encoder", "text_encoder_2")]
+    return min((count for count in counts if count), default=0)

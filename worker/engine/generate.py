@@ -1,26 +1,31 @@
 """Request -> pictures, one after the other, each from its own seed.
 
 One picture is drawn at a time: it then never depends on its neighbours in the batch, and can be encoded while the
-next is drawn. Nothing here knows where pictures go.
+next is drawn. A picture may take several passes: the first draws it, the next enlarge or refine it. Nothing here
+knows where pictures go.
 """
 
-import copy
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import diffusers
+import PIL.Image
 import torch
-from diffusers import StableDiffusionXLImg2ImgPipeline
-from PIL.Image import Image
+from PIL.Image import Image, Resampling
 
+from worker.engine.conditioning import text_arguments
 from worker.engine.loading import Engine
+from worker.engine.preview import Prediction
+from worker.engine.scheduling import build_scheduler, watch
+from worker.engine.tasks import call_arguments
 from worker.errors import JobTimeout
+from worker.families import IMAGE
 from worker.request import Picture, Request
-from worker.schedulers import Scheduler
 
-OnStep = Callable[[int, int], None]
+Look = Callable[[], Image | None]
+OnStep = Callable[[int, int, Look | None], None]
 
 
 @dataclass(frozen=True)
@@ -41,96 +46,173 @@ def generate(engine: Engine, request: Request, on_step: OnStep, deadline: float 
     """Draw the request's pictures, in order.
 
     Args:
-        on_step: called after each denoising step with the number done and the number in all, over all pictures.
+        on_step: called after each denoising step with the number done and the number in all, over all pictures, and,
+            if the request wants previews, a function that says what the picture looks like now.
         deadline: on time.monotonic()'s clock; checked at every step.
 
     Raises:
         JobTimeout: the deadline has passed.
+        ModelError: a LoRA cannot be loaded or does not fit.
     """
     steps = _Steps(request, on_step, deadline)
-    for picture in request.pictures:
-        result = _draw(engine, request, picture, steps)
-        flags = getattr(result, "nsfw_content_detected", None) or [False]
-        yield Drawn(picture, result.images[0], bool(flags[0]))
+    with ExitStack() as attached:
+        attached.callback(engine.release)
+        attached.enter_context(engine.loras.active(request.loras))
+        if engine.image_prompter is not None:
+            attached.enter_context(engine.image_prompter.active(request.image_prompt))
+        for picture in request.pictures:
+            yield _Drawing(engine, request, picture, steps).draw()
 
 
-def _draw(engine: Engine, request: Request, picture: Picture, steps: "_Steps") -> Any:
-    base = engine.pipeline
-    base.scheduler = build_scheduler(engine, request.scheduler)
-    arguments = _arguments(engine, request, picture) | steps.callbacks(base)
-    arguments = {name: value for name, value in arguments.items() if name in engine.accepts}
-    if request.refinement is None or engine.refiner is None:
-        return base(**arguments)
-    share = request.refinement.high_noise_frac
-    latents = base(**arguments, denoising_end=share, output_type="latent").images
-    engine.refiner.scheduler = build_scheduler(engine, request.scheduler)
-    return engine.refiner(
-        prompt=picture.prompt,
-        negative_prompt=request.negative_prompt,
-        image=latents,
-        denoising_start=share,
-        num_inference_steps=request.refinement.steps,
-        guidance_scale=request.guidance_scale,
-        generator=arguments["generator"],
-        callback_on_step_end=steps.callbacks(engine.refiner)["callback_on_step_end"],
-    )
+class _Drawing:
+    """One picture on its way through its passes."""
 
+    def __init__(self, engine: Engine, request: Request, picture: Picture, steps: "_Steps") -> None:
+        self._engine = engine
+        self._request = request
+        self._picture = picture
+        self._steps = steps
+        self._generator = torch.Generator("cpu").manual_seed(picture.seed)
 
-def _arguments(engine: Engine, request: Request, picture: Picture) -> dict[str, Any]:
-    """What any pipeline is told; those that take less have had such fields refused."""
-    arguments: dict[str, Any] = {
-        "prompt": picture.prompt,
-        "width": request.width,
-        "height": request.height,
-        "num_inference_steps": request.num_inference_steps,
-        "generator": torch.Generator("cpu").manual_seed(picture.seed),
-    }
-    family = engine.model.family
-    if family.negative_prompt and request.negative_prompt is not None:  # each pipeline has its own idea of none
-        arguments["negative_prompt"] = request.negative_prompt
-    if family.guidance:
-        arguments[family.guidance] = request.guidance_scale
-    return arguments
+    def draw(self) -> Drawn:
+        request, refinement = self._request, self._request.refinement
+        refined_apart = refinement is not None and refinement.high_noise_frac is None
+        result = self._first(last=request.hires is None and not refined_apart)
+        if request.hires:
+            result = self._enlarged(result, last=not refined_apart)
+        if refinement is not None and refined_apart:
+            again = {"image": result.images[0], "strength": refinement.strength}
+            result = self._refine(again)
+        flagged = bool((getattr(result, "nsfw_content_detected", None) or [False])[0])
+        image = result.images[0]
+        source = request.source
+        if source is not None and source.mask is not None and not flagged:
+            image = PIL.Image.composite(image, source.image, source.mask)
+        return Drawn(self._picture, image, flagged)
+
+    def _first(self, last: bool) -> Any:
+        """The pass that draws, with its second half by the refiner if they share the schedule."""
+        request, refinement = self._request, self._request.refinement
+        pipeline = self._engine.pipeline_for(request.task, tuple(one.name for one in request.controls), last)
+        arguments = self._task_arguments(pipeline)
+        shared = refinement.high_noise_frac if refinement else None
+        latent = request.hires is not None and request.hires.latent
+        if shared is None:
+            return self._run(pipeline, arguments | ({"output_type": "latent"} if latent else {}))
+        half = self._run(pipeline, arguments | {"denoising_end": shared, "output_type": "latent"})
+        rest = {"image": half.images, "denoising_start": shared}
+        return self._refine(rest | ({"output_type": "latent"} if latent else {}))
+
+    def _task_arguments(self, pipeline: Any) -> dict[str, Any]:
+        request = self._request
+        arguments: dict[str, Any] = {
+            "width": request.width,
+            "height": request.height,
+            "num_inference_steps": request.num_inference_steps,
+        }
+        if request.source is not None:
+            source = request.source
+            arguments |= {"image": source.image, "mask_image": source.mask, "strength": source.strength}
+        if request.controls:
+            several = len(request.controls) > 1
+            columns = zip(*((one.image, one.scale, one.start, one.end) for one in request.controls), strict=True)
+            images, scales, starts, ends = (list(column) if several else column[0] for column in columns)
+            # Where there is no other picture, some pipelines call the one to follow just `image`.
+            name = "control_image" if "control_image" in call_arguments(type(pipeline)) else "image"
+            arguments |= {name: images, "controlnet_conditioning_scale": scales}
+            arguments |= {"control_guidance_start": starts, "control_guidance_end": ends}
+        return arguments
+
+    def _enlarged(self, first: Any, last: bool) -> Any:
+        """The second pass, over the first one's picture or latents made larger."""
+        hires = self._request.hires
+        assert hires is not None
+        pipeline = self._engine.pipeline_for(IMAGE, (), last)
+        if hires.latent:
+            scale = self._engine.pipeline.vae_scale_factor
+            size = hires.height // scale, hires.width // scale
+            image = torch.nn.functional.interpolate(first.images, size=size, mode="bicubic", antialias=True)
+        else:
+            image = first.images[0].resize((hires.width, hires.height), Resampling.LANCZOS)
+        arguments = {"image": image, "strength": hires.strength, "num_inference_steps": hires.steps}
+        return self._run(pipeline, arguments | {"width": hires.width, "height": hires.height})
+
+    def _refine(self, arguments: dict[str, Any]) -> Any:
+        assert self._engine.refiner is not None and self._request.refinement is not None
+        return self._run(self._engine.refiner, {"num_inference_steps": self._request.refinement.steps, **arguments})
+
+    def _run(self, pipeline: Any, arguments: dict[str, Any]) -> Any:
+        """One pass of a pipeline with these arguments and those that every pass has."""
+        request, model = self._request, self._engine.model
+        pipeline.scheduler = build_scheduler(request.scheduler, self._engine.scheduler_config, self._engine.schedulers)
+        arguments = arguments | text_arguments(pipeline, self._engine, self._picture.prompt, request)
+        arguments |= {"generator": self._generator, "guidance_rescale": request.guidance_rescale}
+        if model.family.guidance:
+            arguments[model.family.guidance] = request.guidance_scale
+        if request.image_prompt is not None:
+            arguments["ip_adapter_image"] = request.image_prompt.image
+        arguments |= self._steps.of(pipeline, self._look(pipeline, arguments))
+        accepted = call_arguments(type(pipeline))
+        return pipeline(**{name: value for name, value in arguments.items() if name in accepted and value is not None})
+
+    def _look(self, pipeline: Any, arguments: dict[str, Any]) -> Look | None:
+        if not self._request.preview:
+            return None
+        prediction = Prediction()
+        watch(pipeline.scheduler, prediction.saw)
+        width = arguments.get("width", self._request.size[0])
+        height = arguments.get("height", self._request.size[1])
+
+        def look() -> Image | None:
+            latents = prediction.latents()
+            return None if latents is None else self._engine.previewer.look(latents, width, height)
+
+        return look
 
 
 class _Steps:
     """Counts the denoising steps of a job, over all its pictures and passes, and watches the clock."""
 
     def __init__(self, request: Request, on_step: OnStep, deadline: float | None) -> None:
-        refinement = request.refinement
-        refined = round(refinement.steps * (1 - refinement.high_noise_frac)) if refinement else 0
-        self._lengths: dict[bool, int] = {False: request.num_inference_steps, True: refined}  # refining or not
+        self._expected = expected_steps(request)  # of each pass of a picture
         self._pictures = len(request.pictures)
         self._on_step = on_step
         self._deadline = deadline
         self._done = 0
+        self._pass = -1
 
-    def callbacks(self, pipeline: Any) -> dict[str, Any]:
-        """Both ways in which pipelines tell of their steps; each takes one of them."""
+    def of(self, pipeline: Any, look: Look | None) -> dict[str, Any]:
+        """Both ways in which pipelines tell of their steps; each takes one of them. To be called once a pass."""
+        self._pass = (self._pass + 1) % len(self._expected)
 
         def on_step_end(_: Any, __: int, ___: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            self._tick(pipeline)
+            self._tick(pipeline, look)
             return tensors
 
-        return {"callback_on_step_end": on_step_end, "callback": lambda *_: self._tick(pipeline), "callback_steps": 1}
+        return {
+            "callback_on_step_end": on_step_end,
+            "callback": lambda *_: self._tick(pipeline, look),
+            "callback_steps": 1,
+        }
 
-    def _tick(self, pipeline: Any) -> None:
+    def _tick(self, pipeline: Any, look: Look | None) -> None:
         self._done += 1
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise JobTimeout(f"stopped after {self._done} steps: the job's time is over (JOB_TIMEOUT_S)")
-        refining = isinstance(pipeline, StableDiffusionXLImg2ImgPipeline)
         # Some schedulers step twice for each step that was asked for.
-        self._lengths[refining] = getattr(pipeline, "num_timesteps", self._lengths[refining])
-        self._on_step(self._done, max(self._done, self._pictures * sum(self._lengths.values())))
+        self._expected[self._pass] = getattr(pipeline, "num_timesteps", self._expected[self._pass])
+        self._on_step(self._done, max(self._done, self._pictures * sum(self._expected)), look)
 
 
-def build_scheduler(engine: Engine, row: Scheduler) -> Any:
-    """A scheduler of this row on the model's own original config, without any earlier job's state.
-
-    It is copied from one that is kept, because some classes take half a second to construct.
-    """
-    key = (row.class_name, *row.options.items())
-    if key not in engine.schedulers:
-        scheduler_class = getattr(diffusers, row.class_name)
-        engine.schedulers[key] = scheduler_class.from_config(dict(engine.scheduler_config), **row.options)
-    return copy.deepcopy(engine.schedulers[key])
+def expected_steps(request: Request) -> list[int]:
+    """The steps of each pass of a picture, before any scheduler has its say."""
+    refinement, strength = request.refinement, request.source.strength if request.source else 1.0
+    shared = refinement.high_noise_frac if refinement else None
+    passes = [round(request.num_inference_steps * strength * (shared or 1.0))]
+    if refinement and shared:
+        passes.append(round(refinement.steps * (1 - shared)))
+    if request.hires:
+        passes.append(int(request.hires.steps * request.hires.strength))
+    if refinement and not shared:
+        passes.append(int(refinement.steps * refinement.strength))
+    return passes

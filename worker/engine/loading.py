@@ -6,7 +6,7 @@ Every automatic choice is logged once, with its reason. Nothing here knows jobs.
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -22,15 +22,21 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
-from worker.engine.describe import call_arguments, describe
+from worker.addons import find_addons
+from worker.engine.attach import load_controlnets, load_image_prompter, load_words, lora_fetcher
+from worker.engine.describe import describe
 from worker.engine.hub import download, first_line, hub_options, split
+from worker.engine.image_prompt import ImagePrompter
+from worker.engine.loras import Shelf
 from worker.engine.memory import place, plan_for
+from worker.engine.preview import Previewer
 from worker.engine.quantize import check_quantize, quantized
 from worker.engine.single_file import load_single_file
+from worker.engine.tasks import build, joined, task_classes
 from worker.engine.vae import replace_vae
 from worker.engine.whole import insist_on_whole
 from worker.errors import ModelError, SettingsError
-from worker.families import Model
+from worker.families import TEXT, Model
 from worker.models import Source, find_model
 from worker.settings import Settings
 from worker.weights import check_file
@@ -48,31 +54,60 @@ class Engine:
         pipeline: the diffusers pipeline, on `device`.
         model: what it can do, for the request parser.
         refiner: SDXL's second pipeline, which shares the first one's VAE and second text encoder; or None.
-        accepts: the arguments of the pipeline's call.
+        loras: those that jobs may name.
+        controlnets: the same, by name.
+        image_prompter: the IP-Adapter; or None.
+        words: of textual inversion.
+        previewer: shows what is being drawn.
+        release: to be called after each job.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
-        schedulers: those built so far.
+        schedulers, pipelines: those built so far.
     """
 
     pipeline: Any
     model: Model
     device: torch.device
     refiner: Any | None
-    accepts: frozenset[str]
+    loras: Shelf
+    controlnets: Mapping[str, Any]
+    image_prompter: ImagePrompter | None
+    words: frozenset[str]
+    previewer: Previewer
+    release: Callable[[], None]
     scheduler_config: Mapping[str, Any]
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    pipelines: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    def pipeline_for(self, task: str, controlnets: tuple[str, ...] = (), safety_checker: bool = True) -> Any:
+        """The pipeline that does this task, around the modules that are loaded already.
+
+        Args:
+            task: as in `Model.tasks`.
+            controlnets: the names of those it follows.
+            safety_checker: False for a pass whose picture is not the last.
+        """
+        if task == TEXT and safety_checker:
+            return self.pipeline
+        key = task, controlnets, safety_checker
+        if key not in self.pipelines:
+            kind = task_classes(type(self.pipeline))[task]
+            extra = {"controlnet": joined([self.controlnets[name] for name in controlnets])} if controlnets else {}
+            self.pipelines[key] = build(self.pipeline, kind, safety_checker, **extra)
+        return self.pipelines[key]
 
 
 def load(settings: Settings) -> Engine:
-    """Load the model that the settings name.
+    """Load the model that the settings name, and what they offer beside it.
 
     Raises:
-        ModelError: it cannot be found or read, or cannot draw from a prompt.
+        ModelError: something cannot be found or read, or the model cannot draw from a prompt.
         SettingsError: a setting does not fit this model.
     """
     started = time.perf_counter()
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
+    addons = find_addons(settings)
     source = _find("MODEL_NAME", settings.model_name, settings.model_revision)
     log.info("model %s: %s", source.name, source.reason)
     device, device_reason = choose_device()
@@ -81,16 +116,33 @@ def load(settings: Settings) -> Engine:
     pipeline = _read(source, settings, device)
     replace_vae(pipeline, settings)
     pipeline.set_progress_bar_config(disable=True)
-    model = describe(pipeline, source.name, settings)
+    model = describe(pipeline, source.name, settings, addons)
     refiner = _read_refiner(pipeline, settings) if settings.refiner_name else None
+    controlnets = load_controlnets(addons, pipeline, settings)
+    words = load_words(addons, pipeline)
+    image_prompter = load_image_prompter(addons, pipeline, settings)
     pipelines = [part for part in (pipeline, refiner) if part is not None]
+    nets = list(controlnets.values())
     wanted = None if settings.offload == "auto" else settings.offload
-    plan = plan_for(model, pipelines, wanted, device, settings.quantize)
+    plan = plan_for(model, pipelines, nets, wanted, device, settings.quantize)
     log.info("memory: %s", plan.reason)
-    place(pipelines, plan, device)
+    release = place(pipelines, nets, plan, device)
+    if image_prompter is not None:
+        image_prompter.detach()
     log.info("loaded %s (%s) in %.1f s", model.name, model.family.title, time.perf_counter() - started)
-    scheduler_config = MappingProxyType(dict(pipeline.scheduler.config))
-    return Engine(pipeline, model, device, refiner, frozenset(call_arguments(pipeline)), scheduler_config)
+    return Engine(
+        pipeline=pipeline,
+        model=model,
+        device=device,
+        refiner=refiner,
+        loras=Shelf(pipeline, addons.loras, lora_fetcher(settings)),
+        controlnets=MappingProxyType(controlnets),
+        image_prompter=image_prompter,
+        words=words,
+        previewer=Previewer(pipeline),
+        release=release,
+        scheduler_config=MappingProxyType(dict(pipeline.scheduler.config)),
+    )
 
 
 def choose_device() -> tuple[torch.device, str]:

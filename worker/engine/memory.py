@@ -3,11 +3,12 @@
 The plan is pure arithmetic on sizes, so it can be read and tested without a device.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from accelerate import cpu_offload_with_hook
 
 from worker.families import Model
 
@@ -75,29 +76,42 @@ def _last(wanted: Offload | None) -> tuple[Offload, bool]:
     return wanted or "group", True
 
 
-def weight_sizes(*pipelines: Any, device: str | None = None) -> dict[str, int]:
+def weight_sizes(
+    pipelines: Sequence[Any], controlnets: Sequence[Any] = (), device: str | None = None
+) -> dict[str, int]:
     """Bytes of each component's weights; one that pipelines share counts once.
 
     Args:
+        controlnets: work hand in hand with the denoiser, and count as part of it.
         device: count only what is on a device of this type.
     """
     modules = {id(part): (name, part) for pipeline in pipelines for name, part in pipeline.components.items()}
     sizes: dict[str, int] = {}
     for name, part in modules.values():
         if isinstance(part, torch.nn.Module):
-            size = sum(_bytes(weight) for weight in part.parameters() if device in (None, weight.device.type))
-            sizes[name if name not in sizes else f"refiner {name}"] = size
+            sizes[name if name not in sizes else f"refiner {name}"] = _bytes(part, device)
+    denoiser = next((name for name in ("unet", "transformer") if name in sizes), None)
+    if denoiser is not None:
+        sizes[denoiser] += sum(_bytes(controlnet, device) for controlnet in controlnets)
     return sizes
 
 
-def _bytes(weight: Any) -> int:
+def _bytes(module: torch.nn.Module, device: str | None) -> int:
+    return sum(_weight_bytes(weight) for weight in module.parameters() if device in (None, weight.device.type))
+
+
+def _weight_bytes(weight: Any) -> int:
     """Of a weight and, where it is quantised, of the scales that bitsandbytes hangs on it."""
     scales = (getattr(weight, "SCB", None), getattr(getattr(weight, "quant_state", None), "absmax", None))
     return sum(part.numel() * part.element_size() for part in (weight, *scales) if part is not None)
 
 
-def place(pipelines: list[Any], plan: Plan, device: torch.device) -> None:
-    """Put the pipelines' weights where the plan says."""
+def place(pipelines: Sequence[Any], controlnets: Sequence[Any], plan: Plan, device: torch.device) -> Callable[[], None]:
+    """Put the weights where the plan says.
+
+    Returns:
+        to be called after each job: sends back what waits in main memory between jobs.
+    """
     for pipeline in pipelines:
         if plan.tiling:
             _decode_by_tiles(getattr(pipeline, "vae", None))
@@ -107,6 +121,22 @@ def place(pipelines: list[Any], plan: Plan, device: torch.device) -> None:
             pipeline.enable_model_cpu_offload(device=device)
         else:
             pipeline.enable_group_offload(device, offload_type="leaf_level", use_stream=True)
+    hooks = []
+    for controlnet in controlnets:
+        if plan.offload == "none":
+            controlnet.to(device)
+        elif plan.offload == "model":
+            hooks.append(cpu_offload_with_hook(controlnet, device)[1])
+        else:
+            controlnet.enable_group_offload(device, offload_type="leaf_level", use_stream=True)
+
+    def release() -> None:
+        for part in pipelines:
+            part.maybe_free_model_hooks()
+        for hook in hooks:
+            hook.offload()
+
+    return release
 
 
 def _decode_by_tiles(vae: Any) -> None:
@@ -126,11 +156,17 @@ def free_memory() -> int:
 
 
 def plan_for(
-    model: Model, pipelines: list[Any], wanted: Offload | None, device: torch.device, quantize: Quantize = "none"
+    model: Model,
+    pipelines: Sequence[Any],
+    controlnets: Sequence[Any],
+    wanted: Offload | None,
+    device: torch.device,
+    quantize: Quantize = "none",
 ) -> Plan:
     """The plan for these pipelines on this device; on a CPU there is nothing to plan."""
     if device.type == "cpu":
         return Plan("none", False, "all in main memory")
-    already_there = sum(weight_sizes(*pipelines, device=device.type).values())  # quantised weights are made there
-    free = free_memory() + already_there
-    return make_plan(weight_sizes(*pipelines), model.width * model.height, free, wanted, quantize)
+    # Quantised weights are made on the device.
+    already_there = sum(weight_sizes(pipelines, controlnets, device.type).values())
+    sizes = weight_sizes(pipelines, controlnets)
+    return make_plan(sizes, model.width * model.height, free_memory() + already_there, wanted, quantize)

@@ -1,0 +1,316 @@
+"""A picture that would harm, hang or fill the worker, or is none, is refused in one clear sentence."""
+
+import base64
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from picture_sources import chunk, corners, file_of, png
+from PIL import ExifTags, Image
+from runpod.serverless.utils import rp_ssrf  # noqa: F401  imported here, before any deadline runs
+
+from worker.errors import InvalidInput
+from worker.inputs import InputRules, read_parameters, read_picture
+
+ROOT = Path(__file__).parents[2]
+RULES = InputRules()
+GOOD = {format: file_of(corners(), format) for format in ("PNG", "JPEG", "WEBP")}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _told(reference: str, rules: InputRules = RULES) -> str:
+    """What the caller is told, for a picture and for its texts alike."""
+    with pytest.raises(InvalidInput) as caught:
+        read_picture("controlnet.0.image", reference, rules)
+    told = str(caught.value)
+    assert told.startswith("controlnet.0.image: got ") and "\n" not in told and len(told) < 400
+    return told
+
+
+# What stands on the network volume
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+HOSTILE_FILES: dict[str, Callable[[Path], object]] = {
+    "out.png": lambda path: path.symlink_to("../secret.png"),
+    "etc.png": lambda path: path.symlink_to("/etc/passwd"),
+    "loop.png": lambda path: path.symlink_to("loop.png"),
+    "up": lambda path: path.symlink_to(".."),
+    "pipe.png": _pipe,
+    "zero.png": lambda path: path.symlink_to("/dev/zero"),
+    "folder.png": lambda path: path.mkdir(),
+    "socket.png": lambda path: socket.socket(socket.AF_UNIX).bind(str(path)),
+}
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """A volume with hostile files on it, and pictures beside it that no job may have."""
+    volume = tmp_path / "v"
+    for folder in (volume, tmp_path / "v-other"):
+        folder.mkdir()
+        (folder / "secret.png").write_bytes(GOOD["PNG"])
+    (tmp_path / "secret.png").write_bytes(GOOD["PNG"])
+    (volume / "secret.png").unlink()
+    for name, make in HOSTILE_FILES.items():
+        make(volume / name)
+    return volume
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*HOSTILE_FILES, "missing.png", "", ".", "../secret.png", "up/secret.png", "../v-other/secret.png", "a\0b.png",
+     "folder.png/../../secret.png", "//etc/passwd", "\ud800.png", "x" * 300, "x/" * 3_000, "../../../../dev/zero"],
+    ids=ascii,
+)  # fmt: skip
+@pytest.mark.parametrize("before", ["{volume}/", "volume:"])
+def test_only_pictures_below_the_volume(volume: Path, before: str, path: str) -> None:
+    start = time.monotonic()
+    told = _told(before.format(volume=volume) + path, InputRules(volume=volume))
+    assert told.endswith(f"there is no such file below {volume}")
+    assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize(
+    "reference", ["volume:{0}/secret.png", "{0}/secret.png", "{0}/v-other/secret.png", "v/out.png"]
+)
+def test_no_path_elsewhere(volume: Path, reference: str) -> None:
+    _told(reference.format(volume.parent), InputRules(volume=volume))
+
+
+def test_a_file_is_not_read_beyond_the_limit(volume: Path) -> None:
+    with (volume / "big.png").open("wb") as file:
+        file.truncate(10**12)
+    assert "at most 1000 bytes" in _told("volume:big.png", InputRules(volume=volume, max_bytes=1_000))
+
+
+def test_a_worker_without_a_volume(tmp_path: Path) -> None:
+    assert "no such file" in _told("volume:a.png", InputRules(volume=tmp_path / "none"))
+
+
+# What is no picture, or one that would do harm
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image href="file:///etc/passwd"/></svg>'
+STRANGERS = {
+    "nothing": b"",
+    "text": b"a red square",
+    "svg": SVG,
+    "html": b"<html>",
+    "gif": file_of(corners(), "GIF"),
+    "bmp": file_of(corners(), "BMP"),
+    "tiff": file_of(corners(), "TIFF"),
+    "icon": file_of(corners(), "ICO"),
+    "jpeg 2000": file_of(corners(), "JPEG2000"),
+    "avif": file_of(corners(), "AVIF"),
+    "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+    "zip": b"PK\x03\x04" + bytes(100),
+    "png of no size": png(0, 0, 8, 2, b""),
+    "png of no height": png(4, 0, 8, 2, b""),
+    "jpeg of no size": GOOD["JPEG"].replace(b"\0\x20\0\x30\x03", b"\0\0\0\0\x03"),
+    "only a head": b"\x89PNG\r\n\x1a\n",
+    "wrong checksum": GOOD["PNG"].replace(b"\0\0\0\x30\0\0\0\x20", b"\0\0\0\x31\0\0\0\x20"),
+}
+
+
+@pytest.mark.parametrize("data", STRANGERS.values(), ids=list(STRANGERS))
+def test_only_png_jpeg_and_webp(data: bytes) -> None:
+    assert _told(f"data:image/png;base64,{_base64(data)}").endswith("that is no PNG, JPEG or WEBP picture")
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "=", "A", "%%%", "hello world!", "data:", "data:,x", "data:image/png,x", "é" * 9]
+)
+def test_text_that_is_no_reference(reference: str) -> None:
+    _told(reference)
+
+
+def test_what_came_is_not_repeated() -> None:
+    for reference in (_base64(GOOD["PNG"][:-60]), f"data:;base64,{_base64(GOOD['PNG'][:-60])}"):
+        told = _told(reference)
+        assert reference[30:60] not in told and str(len(reference)) in told
+
+
+@pytest.mark.parametrize("format", GOOD)
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.95])
+def test_a_picture_that_is_cut_short(format: str, share: float) -> None:
+    data = file_of(corners().resize((480, 320)), format)
+    _told(_base64(data[: int(len(data) * share)]))
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_an_animation(format: str) -> None:
+    data = file_of(corners(), format, save_all=True, append_images=[Image.new("RGB", (48, 32))])
+    assert "animated" in _told(_base64(data))
+
+
+@pytest.mark.parametrize("format", GOOD)
+def test_a_page_behind_a_picture_is_just_not_read(format: str) -> None:
+    data = GOOD[format] + b"<html><script>alert(1)</script></html>"
+    assert read_picture("image", _base64(data), RULES).size == (48, 32)
+
+
+@pytest.mark.parametrize(
+    ("size", "limit"),
+    [((49, 32), 48 * 32), ((16_385, 1), 50_000_000), ((1, 50_000), 10**6), ((8_000, 8_000), 50_000_000)],
+)
+def test_too_many_pixels(size: tuple[int, int], limit: int) -> None:
+    rules = InputRules(max_pixels=limit)
+    told = _told(_base64(file_of(Image.new("1", size))), rules)
+    assert f"{size[0]}x{size[1]} is more" in told and str(limit) in told and "16384 on a side" in told
+
+
+@pytest.mark.parametrize("before", ["", "data:image/png;base64,"])
+@pytest.mark.parametrize("count", [10_001, 10_000_000])
+def test_too_many_bytes_of_base64(before: str, count: int) -> None:
+    assert "at most 10000 bytes" in _told(before + _base64(bytes(count)), InputRules(max_bytes=10_000))
+
+
+def _bomb_png() -> bytes:
+    """12,000 x 12,000 pixels in 140 KB: 432 MB once decoded."""
+    return png(12_000, 12_000, 8, 0, bytes(12_001 * 12_000))
+
+
+def _webp_bomb() -> bytes:
+    """A header that speaks of 16,384 x 16,384 pixels with alpha."""
+    frame = b"VP8L" + struct.pack("<I", 10) + b"\x2f" + struct.pack("<I", 16_383 | 16_383 << 14 | 1 << 28) + bytes(5)
+    return b"RIFF" + struct.pack("<I", len(frame) + 4) + b"WEBP" + frame
+
+
+def _png_with(kind: bytes, before: bytes, size: int) -> bytes:
+    return png(1, 1, 8, 2, b"\0\1\2\3", chunk(kind, before + zlib.compress(bytes(size), 9)))
+
+
+def _jpeg_of_many_passes() -> bytes:
+    """A progressive JPEG whose last pass stands there 20,000 times."""
+    data = file_of(Image.new("RGB", (4_000, 3_000)), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * 20_000 + data[-2:]
+
+
+BOMBS = {
+    "pixels": _bomb_png,
+    "webp": _webp_bomb,
+    "colour profile": lambda: _png_with(b"iCCP", b"x\0\0", 50_000_000),
+    "text": lambda: _png_with(b"zTXt", b"parameters\0\0", 50_000_000),
+    "international text": lambda: _png_with(b"iTXt", b"parameters\0\1\0\0\0", 50_000_000),
+    "jpeg passes": _jpeg_of_many_passes,
+}
+WEIGHED = """
+import resource, sys, time
+from worker.errors import InvalidInput
+from worker.inputs import InputRules, read_parameters, read_picture
+text = sys.stdin.read()
+try:
+    read_picture("image", "iVBORw0KGgo=", InputRules())  # what Pillow loads once does not count
+except InvalidInput:
+    pass
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+for read in (read_picture, read_parameters):
+    try:
+        read("image", text, InputRules())
+        print("accepted")
+    except InvalidInput as error:
+        print("refused", len(str(error)))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, round(time.monotonic() - start, 1))
+"""
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=list(BOMBS))
+def test_a_bomb_takes_little_memory_and_time(bomb: Callable[[], bytes]) -> None:
+    text = _base64(bomb())
+    done = subprocess.run(
+        [sys.executable, "-c", WEIGHED], cwd=ROOT, input=text, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    *outcomes, figures = done.stdout.splitlines()
+    megabytes, seconds = map(float, figures.split())
+    assert [outcome.split()[0] for outcome in outcomes] == ["refused", "refused"]
+    assert megabytes < 30 and seconds < 3
+
+
+@pytest.mark.parametrize("key", [b"transparency", b"exif", b"icc_profile", b"dpi", b"interlace", b"XML:com.adobe.xmp"])
+def test_a_text_that_goes_by_the_name_of_something_else(key: bytes) -> None:
+    data = png(1, 1, 8, 2, b"\0\1\2\3", chunk(b"tEXt", key + b"\0canary"))
+    _refused_or_read(_base64(data), RULES)
+
+
+def _refused_or_read(reference: str, rules: InputRules) -> None:
+    for read in (read_picture, read_parameters):
+        try:
+            found = read("image", reference, rules)
+        except InvalidInput as error:
+            str(error).encode()
+            continue
+        if isinstance(found, Image.Image):
+            assert found.mode in ("RGB", "RGBA") and len(found.tobytes()) == found.width * found.height * len(
+                found.mode
+            )
+
+
+@st.composite
+def _damaged(draw: st.DrawFn) -> bytes:
+    """A good file with a few bytes changed, cut out or put in, its PNG checksums made good again half of the time."""
+    data = bytearray(draw(st.sampled_from(FILES)))
+    for _ in range(draw(st.integers(1, 6))):
+        place, cut = draw(st.integers(0, len(data))), draw(st.integers(0, 4))
+        data[place : place + cut] = draw(st.binary(max_size=4))
+    return _with_checksums(bytes(data)) if draw(st.booleans()) else bytes(data)
+
+
+def _with_checksums(data: bytes) -> bytes:
+    """The same PNG, as far as it is one, with the checksum that each chunk should have."""
+    mended, place = data[:8], 8
+    while data[:4] == b"\x89PNG" and place + 12 <= len(data):
+        end = place + 8 + int.from_bytes(data[place : place + 4])
+        mended += chunk(data[place + 4 : place + 8], data[place + 8 : end])
+        place = end + 4
+    return mended if place > 8 else data
+
+
+def _exif() -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"ASCII\0\0\0a red square"
+    return exif
+
+
+FILES = [
+    *GOOD.values(),
+    file_of(corners().quantize(4), transparency=b"\x07" * 4),
+    file_of(corners(), "JPEG", progressive=True, exif=_exif(), comment="x", icc_profile=bytes(99)),
+    file_of(corners(), "MPO", save_all=True, append_images=[corners()]),
+    file_of(corners(), "WEBP", lossless=True, exif=_exif(), icc_profile=bytes(99)),
+    file_of(corners().convert("CMYK"), "JPEG"),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=200, deadline=None)
+@given(_damaged() | st.binary(max_size=200))
+def test_any_bytes_are_a_picture_or_refused(data: bytes) -> None:
+    _refused_or_read(_base64(data), RULES)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.text(st.characters(), max_size=60),
+    st.sampled_from(["", "data:", "data:;base64,", "volume:", "/runpod-volume/", "file:"]),
+)
+def test_any_text_is_a_picture_or_refused(text: str, before: str) -> None:
+    _refused_or_read(before + text, RULES)

@@ -1,0 +1,103 @@
+"""IP-Adapter: a picture that speaks beside the prompt (arXiv:2308.06721), attached for one job and taken off after it.
+
+Attached, it gives the denoiser other attention processors and a projection of the picture. Both are kept here while
+it is off, and the denoiser is then exactly as it was loaded.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from worker.errors import ModelError
+from worker.request import ImagePrompt
+from worker.weights import read_json
+
+_PROJECTIONS = ("encoder_hid_proj", "image_proj")  # the denoisers' names for it
+_KIND = "encoder_hid_dim_type"  # the entry of their config that tells of it
+
+
+@dataclass(frozen=True)
+class _State:
+    """What of a denoiser an IP-Adapter changes."""
+
+    processors: dict[str, Any]
+    projections: dict[str, Any]
+    kind: Any
+
+
+class ImagePrompter:
+    """An IP-Adapter for one pipeline's denoiser, attached when made."""
+
+    def __init__(self, pipeline: Any, file: Path, encoder: Path) -> None:
+        """Load it, and register its image encoder with the pipeline.
+
+        Args:
+            file: the adapter's weights.
+            encoder: folder of its image encoder.
+
+        Raises:
+            ModelError: the files are no IP-Adapter, or one for another model.
+        """
+        self._pipeline = pipeline
+        self._denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+        self._off = self._state()
+        try:
+            pipeline.register_modules(**_image_encoder(encoder, pipeline))
+            weights = load_file(file)
+            parts = {part: _inside(weights, f"{part}.") for part in ("image_proj", "ip_adapter")}
+            if any("_lora." in name for name in parts["ip_adapter"]):
+                raise ValueError("FaceID adapters need a face recogniser, which is not part of this worker")
+            pipeline.load_ip_adapter(parts, subfolder="", weight_name="")
+        except (OSError, SafetensorError, LookupError, ValueError, RuntimeError) as error:
+            raise ModelError(f"IP_ADAPTER: {file.name} does not fit {type(pipeline).__name__}: {error}") from error
+        self._on = self._state()
+
+    def detach(self) -> None:
+        """Leave the denoiser as it was; to be called once the weights are where they belong."""
+        self._put(self._off)
+
+    @contextmanager
+    def active(self, prompt: ImagePrompt | None) -> Iterator[None]:
+        """Let the adapter act inside the `with`, if there is a picture for it."""
+        if prompt is None:
+            yield
+            return
+        self._put(self._on)
+        try:
+            self._pipeline.set_ip_adapter_scale(prompt.scale)
+            yield
+        finally:
+            self._put(self._off)
+
+    def _state(self) -> _State:
+        projections = {name: getattr(self._denoiser, name) for name in _PROJECTIONS if hasattr(self._denoiser, name)}
+        return _State(dict(self._denoiser.attn_processors), projections, self._denoiser.config.get(_KIND))
+
+    def _put(self, state: _State) -> None:
+        self._denoiser.set_attn_processor(dict(state.processors))  # it empties what it is given
+        for name in _PROJECTIONS:
+            if hasattr(self._denoiser, name):
+                setattr(self._denoiser, name, state.projections.get(name))
+        if _KIND in self._denoiser.config:
+            setattr(self._denoiser.config, _KIND, state.kind)
+
+
+def _inside(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+
+
+def _image_encoder(folder: Path, pipeline: Any) -> dict[str, Any]:
+    """The encoder, and for SigLIP its own way of preparing pictures; diffusers knows CLIP's."""
+    options = {"dtype": pipeline.dtype, "use_safetensors": True, "local_files_only": True}
+    if read_json(folder / "config.json").get("model_type") == "siglip_vision_model":
+        processor = transformers.SiglipImageProcessor.from_pretrained(str(folder), local_files_only=True)
+        encoder = transformers.SiglipVisionModel.from_pretrained(str(folder), **options)
+        return {"image_encoder": encoder, "feature_extractor": processor}
+    return {"image_encoder": transformers.CLIPVisionModelWithProjection.from_pretrained(str(folder), **options)}

@@ -1,0 +1,104 @@
+"""What a picture looks like while it is drawn: the predicted latents as colours, without the decoder.
+
+A linear map from latents to RGB is close enough for a thumbnail and costs nothing. It is fitted once per model, by
+least squares, on flat patches of colour that the model's own encoder turns into latents.
+"""
+
+import math
+from typing import Any
+
+import PIL.Image
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+PATCHES = 12  # each way
+SIDE = 128  # pixels at most of a preview
+
+
+class Previewer:
+    """Latents of one pipeline -> small pictures."""
+
+    def __init__(self, pipeline: Any) -> None:
+        """Nothing is fitted yet."""
+        self._pipeline = pipeline
+        self._factors: Tensor | None = None  # (channels + 1, 3); the last row is the constant
+
+    def look(self, latents: Tensor, width: int, height: int) -> Image:
+        """The first picture of these latents.
+
+        Args:
+            latents: clean, as the pipeline's denoiser knows them.
+            width, height: of the finished picture, for pipelines that pack latents into sequences.
+        """
+        if self._factors is None:
+            self._factors = _fit(self._pipeline)
+        grid = unpacked(self._pipeline, latents, width, height)[0].float()
+        step = max(1, math.ceil(max(grid.shape[1:]) / SIDE))
+        grid = torch.nn.functional.avg_pool2d(grid, step)
+        factors = self._factors.to(grid.device)
+        colours = torch.einsum("chw,ck->hwk", grid, factors[:-1]) + factors[-1]
+        return PIL.Image.fromarray(colours.clamp(0, 1).mul(255).round().byte().cpu().numpy())
+
+
+def can_preview(pipeline: Any) -> bool:
+    """Whether the latents are a picture of their own, and the decoder's counterpart is there to learn from."""
+    vae = getattr(pipeline, "vae", None)
+    return type(vae).__name__ == "AutoencoderKL" and (not _packs(pipeline) or hasattr(pipeline, "_unpack_latents"))
+
+
+def _packs(pipeline: Any) -> bool:
+    return hasattr(type(pipeline), "_pack_latents")
+
+
+def unpacked(pipeline: Any, latents: Tensor, width: int, height: int) -> Tensor:
+    """(pictures, channels, rows, columns), also where the denoiser works on a sequence of patches."""
+    if latents.ndim == 4:
+        return latents
+    grid: Tensor = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor)
+    return grid
+
+
+@torch.no_grad()
+def _fit(pipeline: Any) -> Tensor:
+    vae = pipeline.vae
+    scale = 2 ** (len(vae.config.block_out_channels) - 1)
+    colours = torch.rand(1, 3, PATCHES, PATCHES, generator=torch.Generator().manual_seed(0))
+    pixels = colours.repeat_interleave(2 * scale, 2).repeat_interleave(2 * scale, 3)
+    device = pipeline._execution_device
+    latents = vae.encode(pixels.to(device, vae.dtype) * 2 - 1).latent_dist.mode().float().cpu()
+    latents = (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    rows = torch.nn.functional.avg_pool2d(latents, 2)[0].flatten(1).T
+    rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
+    factors: Tensor = torch.linalg.lstsq(rows, colours[0].flatten(1).T).solution
+    return factors
+
+
+class Prediction:
+    """What the denoiser's latest step says the finished latents are."""
+
+    def __init__(self) -> None:
+        """Nothing is predicted yet."""
+        self._step: tuple[Any, Tensor, float, Tensor] | None = None
+
+    def saw(self, scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> None:
+        """Note a step, to be worked out only if somebody looks."""
+        self._step = scheduler, output, timestep, sample
+
+    def latents(self) -> Tensor | None:
+        """The predicted clean latents, or None before the first step."""
+        return _clean(*self._step) if self._step else None
+
+
+def _clean(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+    """The clean latents that a step's output implies; for flows, diffusion that predicts noise, or the velocity."""
+    steps, time = int(scheduler.config.num_train_timesteps), float(timestep)
+    if not hasattr(scheduler, "alphas_cumprod"):
+        return sample - time / steps * output
+    alpha = float(scheduler.alphas_cumprod[min(steps - 1, max(0, round(time)))])
+    signal, noise = math.sqrt(alpha), math.sqrt(1 - alpha)
+    if float(scheduler.init_noise_sigma) > 1:  # samples of the Euler kind, scaled so that the signal counts 1
+        sample = signal * sample
+    if scheduler.config.prediction_type == "v_prediction":
+        return signal * sample - noise * output
+    return (sample - noise * output) / signal

@@ -1,0 +1,54 @@
+"""Scheduler rows -> diffusers schedulers, and how each of their steps is watched."""
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import LMSDiscreteScheduler
+
+from worker.schedulers import Scheduler
+
+OnPrediction = Callable[[Any, torch.Tensor, Any, torch.Tensor], None]
+
+
+class BoundedLMS(LMSDiscreteScheduler):  # type: ignore[misc]
+    """LMS whose order is bounded by the derivatives it holds.
+
+    diffusers bounds it by the position in the schedule. A schedule that is entered in its middle (image to image,
+    inpainting, refining) then starts with a formula of order 4 and one derivative, and goes astray.
+    """
+
+    def step(
+        self, model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, order: int = 4, return_dict: bool = True
+    ) -> Any:
+        """As in diffusers."""
+        return super().step(model_output, timestep, sample, min(order, len(self.derivatives) + 1), return_dict)
+
+
+def build_scheduler(row: Scheduler, config: Mapping[str, Any], built: dict[tuple[Any, ...], Any]) -> Any:
+    """A scheduler of this row on the model's own original config, without any earlier job's state.
+
+    Args:
+        config: of the model's own scheduler, as loaded.
+        built: those built so far. A new one is a copy, because some classes take half a second to construct.
+    """
+    key = (row.class_name, *row.options.items())
+    if key not in built:
+        kind = BoundedLMS if row.class_name == "LMSDiscreteScheduler" else getattr(diffusers, row.class_name)
+        built[key] = kind.from_config(dict(config), **row.options)
+    return copy.deepcopy(built[key])
+
+
+def watch(scheduler: Any, on_prediction: OnPrediction) -> None:
+    """Show every step's inputs to `on_prediction`: the scheduler, the model's output, the timestep, the sample."""
+    step = scheduler.step
+
+    @functools.wraps(step)  # pipelines read the signature
+    def watched(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        on_prediction(scheduler, model_output, timestep, sample)
+        return step(model_output, timestep, sample, *rest, **named)
+
+    scheduler.step = watched

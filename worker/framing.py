@@ -1,0 +1,89 @@
+"""Which size a picture is drawn at, and how the pictures that a job brings are fitted to it.
+
+Nothing is ever stretched: a picture whose aspect differs is scaled until it covers the frame, and its middle is kept.
+"""
+
+import math
+
+from PIL import ImageChops, ImageOps
+from PIL.Image import Image, Resampling
+
+from worker.families import Model
+
+SMALLEST = 64  # pixels a side
+
+
+def frame(
+    width: int | None, height: int | None, image: Image | None, model: Model, warnings: list[str]
+) -> tuple[int, int]:
+    """Width and height to draw at, multiples of the family's step.
+
+    Args:
+        width, height: what the job says, already within the model's limit.
+        image: what it starts from, whose size and aspect count where the job says nothing.
+        warnings: is told what was rounded.
+    """
+    if image is None:
+        wanted = width or model.width, height or model.height
+        return (_rounded("width", wanted[0], model, warnings), _rounded("height", wanted[1], model, warnings))
+    if width and height:
+        size = width, height
+    elif width or height:
+        scale = width / image.width if width else (height or 0) / image.height
+        size = width or round(image.width * scale), height or round(image.height * scale)
+    else:
+        size = image.size
+    step = model.family.size_step
+    shrink = min(1.0, math.sqrt(model.max_pixels / (size[0] * size[1])))
+    grow = max(1.0, SMALLEST / min(size))
+    sides = [max(SMALLEST, math.floor(side * shrink * grow / step) * step) for side in size]
+    while sides[0] * sides[1] > model.max_pixels:  # a sliver, whose short side was lifted to the smallest
+        sides[sides[1] > sides[0]] -= step
+    return sides[0], sides[1]
+
+
+def _rounded(name: str, side: int, model: Model, warnings: list[str]) -> int:
+    step = model.family.size_step
+    rounded = side // step * step
+    if rounded != side:
+        warnings.append(f"{name}: {side} was rounded to {rounded}, a multiple of {step}")
+    return rounded
+
+
+def fitted(name: str, image: Image, size: tuple[int, int], warnings: list[str]) -> Image:
+    """The picture at this size, in its own aspect; what does not fit is cut off at its edges alike."""
+    if image.size == size:
+        return image
+    cover = max(size[0] / image.width, size[1] / image.height)
+    cut = image.width * cover - size[0] >= 1 or image.height * cover - size[1] >= 1
+    how = "scaled and its edges cut" if cut else "scaled"
+    warnings.append(f"{name}: {image.width}x{image.height} was {how} to {size[0]}x{size[1]}")
+    return ImageOps.fit(image, size, Resampling.LANCZOS)
+
+
+def marked(mask: Image) -> Image:
+    """The mask of a picture of a mask: 255 is drawn anew, 0 stays; what is transparent there stays."""
+    return ImageChops.multiply(mask.convert("L"), mask.getchannel("A")) if mask.mode == "RGBA" else mask.convert("L")
+
+
+def transparent(image: Image) -> Image | None:
+    """The mask that a picture's own transparency makes: what is transparent is drawn anew. None if nothing is."""
+    if image.mode != "RGBA":
+        return None
+    mask = ImageOps.invert(image.getchannel("A"))
+    return mask if marks_something(mask) else None
+
+
+def marks_something(mask: Image) -> bool:
+    """Whether any of it is to be drawn anew; pipelines take a mask's grey from the middle on as white."""
+    return mask.point(lambda value: 255 * (value >= 128)).getbbox() is not None
+
+
+def flattened(image: Image) -> Image:
+    """RGB: transparent parts over white, as most viewers show them."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    white = image.copy()
+    white.paste((255, 255, 255, 255), (0, 0, *image.size))
+    white.alpha_composite(image)
+    return white.convert("RGB")

@@ -1,0 +1,267 @@
+"""job -> Request: every default filled in, every choice made, the pictures that it brings fetched and fitted.
+
+The table of fields is in `fields.py`; this module applies it to one job and one model. Nothing here knows torch.
+"""
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL.Image import Image
+from pydantic import SecretStr, ValidationError
+
+from worker import recipe
+from worker.errors import InvalidInput
+from worker.explain import explain, shown, where
+from worker.families import CONTROLLED, TEXT, Model, task_name
+from worker.fields import Fields, spellings
+from worker.framing import fitted, flattened, frame, marked, marks_something, transparent
+from worker.inputs import InputRules, read_parameters, read_picture
+from worker.nested_fields import Refiner, S3Config
+from worker.request import Control, Hires, ImagePrompt, Lora, Picture, Refinement, Request, Source
+from worker.rules import chosen_scheduler
+from worker.settings import Bucket
+
+SEEDS = 2**32
+_CANONICAL = spellings()
+
+
+def parse(
+    job: Mapping[str, Any], model: Model, bucket: Bucket | None = None, rules: InputRules | None = None
+) -> Request:
+    """What this job asks of this model; the pictures that it brings are fetched and fitted.
+
+    Args:
+        bucket: the endpoint's own, for jobs that bring none.
+        rules: which pictures a job may bring.
+
+    Raises:
+        InvalidInput: lists every bad field with what came and what is allowed.
+    """
+    given = job.get("input")
+    if not isinstance(given, dict):
+        raise InvalidInput([f"input: got {shown(given)}; should be an object of fields"])
+    rules = rules or InputRules()
+    warnings: list[str] = []
+    if isinstance(given.get("replay"), str):
+        given = _replayed(given, model, rules, warnings)
+    nulls = [name for name, value in given.items() if value is None and name in _CANONICAL]
+    warnings += [f"{name}: null was read as left out" for name in nulls if name != "seed"]
+    present = {name: value for name, value in given.items() if name not in nulls}
+    problems: list[str] = []
+    fields = None
+    try:
+        fields = Fields.model_validate(present, context=model)
+    except ValidationError as error:
+        problems += explain(error, present)
+    try:
+        bucket = _bucket(job.get("s3Config")) or bucket
+    except ValidationError as error:
+        problems += [f"s3Config.{where(detail)}: {detail['msg']}" for detail in error.errors()]
+    if fields is not None and fields.delivery == "s3" and bucket is None:
+        problems.append("delivery: got 's3', but neither the endpoint (BUCKET_*) nor the job (s3Config) names a bucket")
+    if fields is None or problems:
+        raise InvalidInput(problems)
+    return _Choices(fields, model, rules, warnings).request(bucket)
+
+
+def _replayed(given: Mapping[str, Any], model: Model, rules: InputRules, warnings: list[str]) -> dict[str, Any]:
+    """The fields of the picture that `replay` names, with what the job gives beside it on top."""
+    again = recipe.read(read_parameters("replay", given["replay"], rules).get("parameters", ""))
+    if again.model != model.name:
+        warnings.append(f"replay: the picture was made by {again.model}, this is {model.name}")
+    own = {_CANONICAL.get(name, name) for name in given}
+    missing = [name for name in again.needs if name not in own]
+    if missing:
+        raise InvalidInput([f"replay: the picture was made from others; give {', '.join(missing)} beside it"])
+    kept = {name: value for name, value in again.fields.items() if name not in own}
+    return {**kept, **{name: value for name, value in given.items() if name != "replay"}}
+
+
+class _Choices:
+    """What fields that passed every rule mean for this model: every default filled in, every choice made."""
+
+    def __init__(self, fields: Fields, model: Model, rules: InputRules, warnings: list[str]) -> None:
+        self._fields = fields
+        self._model = model
+        self._rules = rules
+        self._warnings = warnings
+
+    def request(self, bucket: Bucket | None) -> Request:
+        fields, model = self._fields, self._model
+        image = self._read("image", fields.image)
+        followed = [self._read(f"controlnet.{i}.image", one.image) for i, one in enumerate(fields.controlnet or [])]
+        self._size = frame(fields.width, fields.height, image or next(iter(followed), None), model, self._warnings)
+        self._scheduler = chosen_scheduler(fields.scheduler, model)
+        self._steps = fields.num_inference_steps or max(
+            self._scheduler.min_steps, min(model.family.steps, model.max_steps)
+        )
+        mask = self._mask(image)
+        self._task = task_name(image is not None, mask is not None, bool(followed))
+        return Request(
+            pictures=self._pictures(),
+            negative_prompt=fields.negative_prompt,
+            width=self._size[0],
+            height=self._size[1],
+            num_inference_steps=self._steps,
+            guidance_scale=_either(fields.guidance_scale, model.family.guidance_scale),
+            scheduler=self._scheduler,
+            source=self._source(image, mask),
+            controls=self._controls(followed),
+            image_prompt=self._image_prompt(),
+            loras=self._loras(),
+            clip_skip=fields.clip_skip,
+            guidance_rescale=fields.guidance_rescale,
+            hires=self._hires(),
+            refinement=self._refinement(),
+            preview=fields.preview,
+            output_format=fields.output_format,
+            format_fixed="output_format" in fields.model_fields_set,
+            quality=fields.quality,
+            delivery=fields.delivery,
+            bucket=bucket,
+            warnings=(*self._warnings, *_ignored(fields, model), *filter(None, [self._scheduler.caveat])),
+        )
+
+    def _read(self, name: str, reference: str | None) -> Image | None:
+        return read_picture(name, reference, self._rules) if reference is not None else None
+
+    def _pictures(self) -> tuple[Picture, ...]:
+        fields = self._fields
+        prompts = [prompt for prompt in fields.prompt for _ in range(fields.num_images)]
+        if isinstance(fields.seed, list):
+            seeds = [_seed(seed) for seed in fields.seed]
+        else:
+            first = _seed(fields.seed)
+            seeds = [(first + i) % SEEDS for i in range(len(prompts))]
+        return tuple(Picture(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True))
+
+    def _mask(self, image: Image | None) -> Image | None:
+        """The mask in the image's own size; without one, what is transparent in the image is drawn anew."""
+        sent = self._read("mask", self._fields.mask)
+        if image is None:
+            return None
+        if sent is None:
+            return self._transparent(image)
+        mask = marked(sent)
+        if not marks_something(mask):
+            raise InvalidInput(["mask: it is black; white is what is drawn anew"])
+        if mask.size != image.size:
+            self._warnings.append(f"mask: {_by(mask.size)} was stretched to the image's {_by(image.size)}")
+            mask = mask.resize(image.size)
+        return mask
+
+    def _transparent(self, image: Image) -> Image | None:
+        mask = transparent(image)
+        if mask is None:
+            return None
+        if task_name(True, True, self._fields.controlnet is not None) not in self._model.tasks:
+            self._warnings.append("image: its transparent parts were filled with white")
+            return None
+        self._warnings.append("image: only its transparent parts are drawn anew; without them, all of it is")
+        return mask
+
+    def _source(self, image: Image | None, mask: Image | None) -> Source | None:
+        if image is None:
+            return None
+        own = self._model.tasks[self._task].get("strength")
+        strength = _either(self._fields.strength, own if isinstance(own, float) else 1.0)
+        _insist_on_a_step("strength", strength, self._steps)
+        framed = fitted("image", flattened(image), self._size, self._warnings)
+        return Source(framed, strength, fitted("mask", mask, self._size, []) if mask is not None else None)
+
+    def _controls(self, images: Sequence[Image | None]) -> tuple[Control, ...]:
+        return tuple(
+            Control(
+                name=control.name or self._model.controlnets[0],
+                image=fitted(f"controlnet.{i}.image", flattened(image), self._size, self._warnings),
+                scale=control.scale,
+                start=control.start,
+                end=control.end,
+            )
+            for i, (control, image) in enumerate(zip(self._fields.controlnet or [], images, strict=True))
+            if image is not None
+        )
+
+    def _image_prompt(self) -> ImagePrompt | None:
+        given = self._fields.ip_adapter
+        if given is None:
+            return None
+        return ImagePrompt(flattened(read_picture("ip_adapter.image", given.image, self._rules)), given.scale)
+
+    def _loras(self) -> tuple[Lora, ...]:
+        default = _either(self._fields.lora_scale, 1.0)
+        given = self._fields.loras or []
+        return tuple(Lora(one.name.removesuffix(".safetensors"), _either(one.scale, default)) for one in given)
+
+    def _hires(self) -> Hires | None:
+        given = self._fields.hires
+        if given is None:
+            return None
+        step = self._model.family.size_step
+        width, height = (math.floor(side * given.scale / step) * step for side in self._size)
+        steps = given.steps or self._steps
+        _insist_on_a_step("hires.strength", given.strength, steps)
+        return Hires(given.scale, width, height, given.strength, steps, latent=given.upscaler == "latent")
+
+    def _refinement(self) -> Refinement | None:
+        """The refiner's part; with a refiner loaded, jobs that do not mention it use it as well."""
+        fields, given = self._fields, self._fields.refiner or Refiner()
+        if not self._model.refiner:
+            return None
+        steps = given.steps or fields.refiner_inference_steps or self._steps
+        if given.strength is not None:
+            _insist_on_a_step("refiner.strength", given.strength, steps)
+            return Refinement(None, given.strength, steps)
+        asked = given.high_noise_frac or fields.high_noise_frac
+        if asked == 1:
+            return None
+        if self._task not in (TEXT, TEXT + CONTROLLED) or not self._model.accepts(self._task, "denoising_end"):
+            if asked is not None:
+                self._warnings.append("high_noise_frac: has no effect here; refiner.strength refines any picture")
+            return None
+        return Refinement(asked or 0.8, 1.0, steps)
+
+
+def _either(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _insist_on_a_step(name: str, strength: float, steps: int) -> None:
+    if int(strength * steps) < 1:
+        raise InvalidInput([f"{name}: got {strength:g}; of {steps} steps that is none, give {1 / steps:.3g} or more"])
+
+
+def _seed(seed: int | None) -> int:
+    return secrets.randbelow(SEEDS) if seed is None or seed == -1 else seed % SEEDS
+
+
+_REFINER = dict.fromkeys(
+    ("refiner", "high_noise_frac", "refiner_inference_steps"), "has no effect; this endpoint has no refiner"
+)
+
+
+def _ignored(fields: Fields, model: Model) -> list[str]:
+    without_effect = {} if model.refiner else dict(_REFINER)
+    if fields.image is None:
+        without_effect["strength"] = "has no effect without an image"
+    if fields.loras is None:
+        without_effect["lora_scale"] = "has no effect without a LoRA"
+    notes = [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
+    if fields.guidance_scale is not None and model.family.guidance is None:
+        notes.append(f"guidance_scale: has no effect; {model.family.title} has its guidance built in")
+    if fields.nsfw:
+        notes.append("nsfw: has no effect; the endpoint's owner decides about the safety checker")
+    return notes
+
+
+def _bucket(s3_config: object) -> Bucket | None:
+    if s3_config is None:
+        return None
+    given = S3Config.model_validate(s3_config)
+    return Bucket(given.endpointUrl, given.bucketName, SecretStr(given.accessId), SecretStr(given.accessSecret))
