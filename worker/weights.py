@@ -22,10 +22,8 @@ def check_model(folder: Path) -> Path:
         raise ModelError(f"the folder {folder} holds no model_index.json, so it is no model in diffusers layout")
     index = read_json(folder / "model_index.json")
     for component, entry in index.items():
-        if not isinstance(entry, list) or entry[0] is None:
-            continue
-        if (folder / component / "config.json").is_file():
-            _check_weights(folder / component)
+        if isinstance(entry, list) and entry[0] is not None:
+            _check_listed(folder / component)
     return folder
 
 
@@ -81,6 +79,22 @@ def what_it_is(path: Path, error: Exception) -> str:
     if start.startswith(b"PK"):
         return "is a zip or .ckpt file under another name; convert it to safetensors"
     return f"is no safetensors file, or is damaged or incomplete: {str(error).strip().splitlines()[0]}"
+
+
+def _check_listed(folder: Path) -> None:
+    """Check a component that model_index.json lists; a safety checker may be absent, as it can be switched off."""
+    if (folder / "config.json").is_file():
+        check_component(folder)
+    elif any(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} holds weights, but their config.json is missing")
+    elif folder.name.startswith("tokenizer") and not any(map(_is_vocabulary, folder.glob("*"))):
+        raise ModelError(f"{folder} holds no vocabulary")
+    elif not folder.is_dir() and folder.name != "safety_checker":
+        raise ModelError(f"{folder} is missing")
+
+
+def _is_vocabulary(file: Path) -> bool:
+    return file.name == "tokenizer.json" or file.name.startswith("vocab") or file.suffix == ".model"
 
 
 def _check_weights(folder: Path) -> None:

@@ -41,6 +41,7 @@ ORDER = [
     "worker.engine.finite",
     "worker.engine.quantize",
     "worker.engine.hub",
+    "worker.engine.whole",
     "worker.engine.single_file",
     "worker.engine.vae",
     "worker.engine.preview",

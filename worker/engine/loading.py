@@ -36,6 +36,7 @@ from worker.engine.repair import Snapshot, parts_of
 from worker.engine.single_file import load_single_file
 from worker.engine.tasks import build, joined, task_classes
 from worker.engine.vae import replace_vae
+from worker.engine.whole import insist_on_whole
 from worker.errors import ModelError, SettingsError
 from worker.families import TEXT, Model
 from worker.models import Source, find_model
@@ -201,9 +202,11 @@ def _read(source: Source, settings: Settings, device: torch.device) -> Any:
     if settings.safety_checker == "off" and "safety_checker" in components:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     try:
-        return AutoPipelineForText2Image.from_pretrained(source.location, **options)
+        pipeline = AutoPipelineForText2Image.from_pretrained(source.location, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{source.location} cannot be loaded: {first_line(error)}") from error
+        raise ModelError(f"{source.location} cannot be loaded: {_why(error)}") from error
+    insist_on_whole(pipeline.components, f"{source.location} is no complete model")
+    return pipeline
 
 
 def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipeline:
@@ -219,9 +222,15 @@ def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipe
             source.location, dtype=base.dtype, **shared, **options
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{source.location} cannot be loaded as a refiner: {first_line(error)}") from error
+        raise ModelError(f"{source.location} cannot be loaded as a refiner: {_why(error)}") from error
+    insist_on_whole(refiner.components, f"{source.location} is no complete refiner")
     refiner.set_progress_bar_config(disable=True)
     return refiner
+
+
+def _why(error: Exception) -> str:
+    # Both libraries advise then how to go on with weights drawn at random.
+    return "weights do not fit its config" if "ignore_mismatched_sizes" in str(error) else first_line(error)
 
 
 def _chosen_dtype(settings: Settings, device: torch.device, transformer: bool) -> torch.dtype:

@@ -17,6 +17,7 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPTokenizer
 
+from worker.engine.whole import insist_on_whole
 from worker.errors import ModelError
 from worker.weights import what_it_is
 
@@ -141,7 +142,7 @@ def load_single_file(path: Path, dtype: torch.dtype) -> DiffusionPipeline:
         )
     except (SingleFileComponentError, ValueError, LookupError, RuntimeError) as error:
         raise ModelError(f"{path} is no complete {architecture.title} checkpoint: {_lack(error)}") from error
-    _check_complete(pipeline, path, architecture)
+    insist_on_whole(pipeline.components, f"{path} is no complete {architecture.title} checkpoint")
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **_noise(checkpoint))
     return pipeline
 
@@ -250,16 +251,6 @@ def _noise(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _tokenizer(padding: str) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(str(CONFIGS / "tokenizer"), pad_token=padding, local_files_only=True)
-
-
-def _check_complete(pipeline: Any, path: Path, architecture: Architecture) -> None:
-    """diffusers leaves weights that the file lacks on the meta device without a word."""
-    for component, module in pipeline.components.items():
-        if isinstance(module, torch.nn.Module):
-            missing = [name for name, weight in module.named_parameters() if weight.is_meta]
-            if missing:
-                lacks = f"{len(missing)} weights of {component}, {missing[0]} for one"
-                raise ModelError(f"{path} is no complete {architecture.title} checkpoint: it lacks {lacks}")
 
 
 def _lack(error: Exception) -> str:

@@ -10,6 +10,7 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import safe_open
 
 from worker.engine.hub import MissingFile, download, first_line, hub_options, split
+from worker.engine.whole import insist_on_whole
 from worker.errors import ModelError, SettingsError
 from worker.models import Source, find_vae
 from worker.settings import Settings
@@ -79,7 +80,8 @@ def _read_folder(folder: Path, own: Any, variant: str | None) -> Any:
         vae = kind.from_pretrained(folder, variant=variant, use_safetensors=True, dtype=own.dtype)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{folder} cannot be loaded as a VAE: {first_line(error)}") from error
-    return _whole(vae, folder)
+    insist_on_whole({"the VAE": vae}, f"{folder} is no complete VAE")
+    return vae
 
 
 def _read_file(path: Path, own: Any) -> Any:
@@ -101,14 +103,7 @@ def _read_file(path: Path, own: Any) -> Any:
             raise ModelError(f"{path} is no complete VAE") from error
         except (SingleFileComponentError, ValueError, LookupError, RuntimeError) as error:
             raise ModelError(f"{path} is no VAE like the model's own: {first_line(error)}") from error
-    return _whole(vae, path)
-
-
-def _whole(vae: Any, location: Path) -> Any:
-    """diffusers leaves weights that a file lacks on the meta device with a mere warning."""
-    missing = [name for name, weight in vae.named_parameters() if weight.is_meta]
-    if missing:
-        raise ModelError(f"{location} is no complete VAE: it lacks {len(missing)} weights, {missing[0]} for one")
+    insist_on_whole({"the VAE": vae}, f"{path} is no complete VAE")
     return vae
 
 

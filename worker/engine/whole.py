@@ -1,0 +1,32 @@
+"""Have all weights of a loaded model come from its files? The libraries warn of gaps at most, and go on without."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from worker.errors import ModelError
+
+
+def insist_on_whole(components: Mapping[str, Any], what: str) -> None:
+    """Raise if any component's weights are not all there.
+
+    Args:
+        what: the message up to the gap, such as "/models/x is no complete model".
+
+    Raises:
+        ModelError: says how many weights of which component are missing.
+    """
+    for name, module in components.items():
+        if isinstance(module, torch.nn.Module):
+            missing = [weight for weight, values in module.named_parameters() if values.is_meta] or _made_up(module)
+            if missing:
+                raise ModelError(f"{what}: it lacks {len(missing)} weights of {name}, {missing[0]} for one")
+
+
+def _made_up(module: torch.nn.Module) -> list[str]:
+    """Weights that transformers has drawn at random because the files lack them; it marks those that it has read."""
+    if not isinstance(module, PreTrainedModel) or not module.name_or_path:  # then diffusers has built and filled it
+        return []
+    return [name for name, values in module.named_parameters() if not getattr(values, "_is_hf_initialized", False)]
