@@ -6,6 +6,7 @@ The request's fault never restarts the worker; the worker's fault ends the proce
 import logging
 import signal
 import sys
+import time
 from types import FrameType
 
 from runpod.serverless import register_fitness_check
@@ -33,6 +34,9 @@ def classify(error: Exception) -> WorkerError:
 
 
 MOST_IN_A_ROW = 2  # admissible jobs that fail; then another process shall try
+AT_ONCE_S = 0.05  # within which a take that was empty did not wait for a job
+FREE_ASKS = 3  # empty takes in a row that nothing is made of
+LONGEST_BREATH_S = 2.0
 
 
 class Gate:
@@ -45,6 +49,8 @@ class Gate:
     def __init__(self) -> None:
         self._broken = False
         self._in_a_row = 0
+        self._asked_at = 0.0
+        self._at_once = 0
         self._installed = False
 
     def condemn(self) -> None:
@@ -69,10 +75,27 @@ class Gate:
         if not self._installed:
             self._installed = True
             _leave_at_once_when_idle()
-        if self._broken and JobsProgress().get_job_count() == 0:
-            log.error("leaving: this process is broken")
-            raise SystemExit(1)
+        if JobsProgress().get_job_count() == 0:
+            if self._broken:
+                log.error("leaving: this process is broken")
+                raise SystemExit(1)
+            self._breathe()
         return concurrency
+
+    def took_job(self) -> None:
+        """A job has come: the platform is there."""
+        self._at_once = 0
+
+    def _breathe(self) -> None:
+        """Wait a little when takes come back at once and empty, again and again.
+
+        A platform that is gone or answers 500 makes the SDK ask without a pause, at the cost of a whole core.
+        """
+        now = time.monotonic()
+        self._at_once = self._at_once + 1 if now - self._asked_at < AT_ONCE_S else 0
+        if self._at_once > FREE_ASKS:
+            time.sleep(min(LONGEST_BREATH_S, AT_ONCE_S * 2 ** (self._at_once - FREE_ASKS)))
+        self._asked_at = time.monotonic()
 
 
 def _leave_at_once_when_idle() -> None:

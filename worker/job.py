@@ -1,7 +1,6 @@
 """One job from the platform to its answer, and the one place that catches."""
 
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from worker.engine.repair import forget
 from worker.errors import InvalidInput, WorkerBroken, WorkerError
 from worker.health import BROKEN, Gate, classify
 from worker.inputs import InputRules
+from worker.logs import log_to_stderr
 from worker.output import File, encode
 from worker.parse import parse
 from worker.progress import Progress
@@ -38,19 +38,22 @@ class Worker:
 
     def __init__(self) -> None:
         """Read the settings and load the model; a failure is kept, for `health` to report where it can be heard."""
-        log_to_stderr()
+        self._discreet = log_to_stderr()
         self.gate = Gate()
         self.failure: WorkerError | None = None
         self.on_platform = on_platform()
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
         try:
             self._settings = read_settings()
+            self._discreet.hide_settings(self._settings)
             self._engine = load(self._settings)
         except Exception as error:
             self.failure = classify(error)
 
     def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to one job. Never raises: an exception would send the caller a traceback."""
+        self._discreet.hide_job(job)
+        self.gate.took_job()
         progress = Progress(job, silent=not self.on_platform)
         try:
             answer = self._answer(job, progress)
@@ -141,12 +144,3 @@ class Worker:
 def _notes(drawn: Sequence[Drawn]) -> list[str]:
     lean = sum(one.lean for one in drawn)
     return [f"{lean} of the pictures needed more memory than there is and were decoded by tiles"] if lean else []
-
-
-def log_to_stderr() -> None:
-    """Send the worker's own log lines to standard error, one line each."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)-7s| %(message)s"))
-    log.handlers = [handler]
-    log.setLevel(logging.INFO)
-    log.propagate = False

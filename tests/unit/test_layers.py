@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 ORDER = [
     "worker.errors",
     "worker.settings",
+    "worker.logs",
     "worker.schedulers",
     "worker.families",
     "worker.nested_fields",
