@@ -72,9 +72,7 @@ def host_of(url: str) -> str | None:
 async def _fetch(url: str, hosts: Sequence[str], max_bytes: int, timeout_s: float) -> bytes:
     import aiohttp
 
-    connector = aiohttp.TCPConnector(
-        resolver=aiohttp.ThreadedResolver(), socket_factory=_public_socket, force_close=True
-    )
+    connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver(), socket_factory=_public_socket)
     options = {"cookie_jar": aiohttp.DummyCookieJar(), "timeout": aiohttp.ClientTimeout(), "auto_decompress": False}
     try:
         async with (

@@ -286,12 +286,16 @@ class TestHosts:
     @pytest.mark.parametrize(
         "target",
         ["http://169.254.169.254/", "//10.0.0.1/", "http://[2002:7f00:1::]/", "http://[::1]/", "file:///etc/passwd",
-         "data:image/png;base64,AAAA", "http://u:p@127.0.0.1/", "http://8.8.8.8/", "http://evil.example/", "/\\evil",
-         "http://["],
+         "data:image/png;base64,AAAA", "ws://127.0.0.1:PORT/", "http://u:p@127.0.0.1:PORT/", "http://8.8.8.8/",
+         "http://evil.example/", "/\\evil", "http://["],
     )  # fmt: skip
     @pytest.mark.parametrize("hosts", [("127.0.0.1",), ("127.0.0.1", "169.254.169.254", "10.0.0.1", "::1")])
     def test_redirects_are_judged_one_by_one(self, dialled: list[str], target: str, hosts: tuple[str, ...]) -> None:
-        with hosting(answer(b"", 302, Location=target)) as host:
+        def lead(request: BaseHTTPRequestHandler) -> None:
+            port = request.server.server_address[1]
+            answer(b"", 302, Location=target.replace("PORT", str(port)))(request)
+
+        with hosting(lead) as host:
             _told(host.url(), InputRules(hosts=hosts))
             assert dialled == ["127.0.0.1"] and len(host.asked) == 1
 
