@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: run test check docs train-shapes eval-shapes lock image-test setup
+.PHONY: run test check docs train-shapes eval-shapes lock soak fuzz audit image-test setup
 
 run: setup  ## draw test_input.json with the local test of the RunPod SDK
 	@$(BIN)/python handler.py
@@ -32,6 +32,15 @@ lock: setup  ## requirements.lock, for the image
 	$(BIN)/uv pip compile --no-config --quiet --generate-hashes --only-binary :all: --python-version 3.11 \
 		--python-platform x86_64-unknown-linux-gnu --custom-compile-command "make lock" \
 		requirements.txt -o requirements.lock
+
+soak: setup  ## 2,000 mixed jobs, one in five hostile, through the real worker; takes about an hour
+	$(BIN)/python tests/soak.py
+
+fuzz: setup  ## the tests that make up their own input, for much longer than in `make test`
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist loadfile -m fuzz
+
+audit: setup  ## known vulnerabilities of what the image is made of; needs the internet
+	$(BIN)/uv tool run pip-audit --require-hashes --no-deps -r requirements.lock
 
 image-test: setup  ## build the image with buildah and have it serve jobs; Debian 12, root, buildah, debootstrap
 	$(BIN)/python builder/image_test.py

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from worker.errors import ModelError, SettingsError
-from worker.settings import Settings
+from worker.settings import EMBEDDED_LORAS, Settings
 from worker.weights import check_file
 
 log = logging.getLogger("worker")
@@ -44,7 +44,8 @@ def find_addons(settings: Settings) -> Addons:
     Raises:
         SettingsError: a folder is missing, or a list cannot be read.
     """
-    loras = _files("LORA_DIR", settings.lora_dir)
+    embedded = EMBEDDED_LORAS if settings.model_name is None else None
+    loras = _files("LORA_DIR", settings.lora_dir or embedded)
     for repository in _listed(settings.lora_repos):
         if repository.count("/") < 1 or repository.startswith(("/", ".", "~")):
             raise SettingsError(f"LORA_REPOS: got {repository!r}; should be hub ids like org/name, comma between them")

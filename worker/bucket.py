@@ -1,9 +1,11 @@
 """Pictures -> objects in an S3-compatible bucket, as presigned URLs."""
 
 import re
+import socket
 from collections.abc import Sequence
 from typing import Any
 
+from worker.download import host_of, is_public
 from worker.errors import DeliveryFailed
 from worker.output import File
 from worker.settings import Bucket
@@ -24,6 +26,8 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
+    if not bucket.anywhere:
+        _insist_on_public(bucket)
     client = _client(bucket)
     folder = re.sub(r"[^A-Za-z0-9_-]", "_", job_id)[:128]
     keys = [f"{folder}/{index}.{file.extension}" for index, file in enumerate(files)]
@@ -43,6 +47,17 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
         raise DeliveryFailed(f"the bucket {bucket.name} did not take the pictures: {_reason(error)}") from None
 
 
+def _insist_on_public(bucket: Bucket) -> None:
+    """Refuse a job's bucket at an address that only the worker can reach."""
+    host = host_of(bucket.endpoint_url) or ""
+    try:
+        addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        addresses = set()
+    if not addresses or not all(map(is_public, addresses)):
+        raise DeliveryFailed(f"the bucket {bucket.name} is at no public address (s3Config.endpointUrl)")
+
+
 def _client(bucket: Bucket) -> Any:
     import boto3
     from botocore.config import Config
@@ -50,8 +65,8 @@ def _client(bucket: Bucket) -> Any:
     config = Config(
         signature_version="s3v4",
         retries={"mode": "standard", "max_attempts": 3},
-        connect_timeout=10,
-        read_timeout=60,
+        connect_timeout=5,
+        read_timeout=30,
         # Newer boto3 sends checksums by default, which R2 and Google Cloud Storage refuse.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

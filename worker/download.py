@@ -124,14 +124,15 @@ def _checked(text: str, hosts: Sequence[str]) -> "URL":
         raise Unusable("a URL starts with https:// or http:// and the name of a host")
     if "@" in url.raw_authority:
         raise Unusable("a URL may not carry a user name or password")
-    if hosts and not any(_is_listed(host.removesuffix("."), listed) for listed in hosts):
+    if hosts and not any(is_listed(host.removesuffix("."), listed) for listed in hosts):
         raise Unusable(f"this endpoint takes pictures from {', '.join(hosts)} only")
     if not hosts and port not in (80, 443):
         raise Unusable("a URL may use the ports 80 and 443 only")
     return url
 
 
-def _is_listed(host: str, listed: str) -> bool:
+def is_listed(host: str, listed: str) -> bool:
+    """Whether the host is the listed one, or below it if that is `*.example.com`."""
     return host.endswith(listed[1:].lower()) if listed.startswith("*.") else host == listed.lower()
 
 
@@ -142,12 +143,13 @@ def _public_socket(address: "AddrInfoType") -> socket.socket:
         OSError: the address is not public; the next one of the host is tried.
     """
     family, kind, protocol, _, (ip, *_) = address
-    if not _is_public(str(ip)):
+    if not is_public(str(ip)):
         raise OSError("not a public address")
     return socket.socket(family, kind, protocol)
 
 
-def _is_public(ip: str) -> bool:
+def is_public(ip: str) -> bool:
+    """Whether this address belongs to the public internet."""
     from runpod.serverless.utils import rp_ssrf
 
     return rp_ssrf.is_safe_address(ip) and not any(ip_address(ip) in network for network in _NOT_PUBLIC)

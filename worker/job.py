@@ -129,7 +129,8 @@ class Worker:
         return encode(one.image, text, extension, request.quality)
 
     def _input_rules(self) -> InputRules:
-        return InputRules(hosts=self._settings.image_hosts, max_bytes=self._settings.max_input_bytes)
+        settings = self._settings
+        return InputRules(settings.image_hosts, settings.max_input_bytes, bucket_hosts=settings.bucket_hosts)
 
     def _delivery(self, job: Mapping[str, Any], request: Request, drawn: list[Drawn]) -> Delivery:
         return Delivery(

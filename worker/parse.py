@@ -12,6 +12,7 @@ from PIL.Image import Image
 from pydantic import SecretStr, ValidationError
 
 from worker import recipe
+from worker.download import host_of, is_listed
 from worker.errors import InvalidInput
 from worker.explain import explain, shown, where
 from worker.families import CONTROLLED, TEXT, Model, task_name
@@ -56,7 +57,7 @@ def parse(
     except ValidationError as error:
         problems += explain(error, present)
     try:
-        bucket = _bucket(job.get("s3Config")) or bucket
+        bucket = _bucket(job.get("s3Config"), rules) or bucket
     except ValidationError as error:
         problems += [f"s3Config.{where(detail)}: {detail['msg']}" for detail in error.errors()]
     if fields is not None and fields.delivery == "s3" and bucket is None:
@@ -260,8 +261,15 @@ def _ignored(fields: Fields, model: Model) -> list[str]:
     return notes
 
 
-def _bucket(s3_config: object) -> Bucket | None:
+def _bucket(s3_config: object, rules: InputRules) -> Bucket | None:
     if s3_config is None:
         return None
     given = S3Config.model_validate(s3_config)
-    return Bucket(given.endpointUrl, given.bucketName, SecretStr(given.accessId), SecretStr(given.accessSecret))
+    host = host_of(given.endpointUrl)
+    listed = any(is_listed(host or "", one) for one in rules.bucket_hosts)
+    if rules.bucket_hosts and not listed:
+        raise InvalidInput(
+            [f"s3Config.endpointUrl: this endpoint sends pictures to {', '.join(rules.bucket_hosts)} only"]
+        )
+    keys = SecretStr(given.accessId), SecretStr(given.accessSecret)
+    return Bucket(given.endpointUrl, given.bucketName, *keys, anywhere=listed)

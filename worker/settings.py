@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.errors import SettingsError
 
 EMBEDDED_MODEL = Path(__file__).parent.parent / "models" / "shapes"
+EMBEDDED_LORAS = EMBEDDED_MODEL.parent / "loras"
 VOLUME = Path("/runpod-volume")  # where the platform mounts an endpoint's network volume
 
 _HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
@@ -24,12 +25,17 @@ _HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
 
 @dataclass(frozen=True)
 class Bucket:
-    """An S3-compatible bucket and who may write to it; the keys print as stars."""
+    """An S3-compatible bucket and who may write to it; the keys print as stars.
+
+    Attributes:
+        anywhere: whether it may be at an address that is not public, because the owner has named it.
+    """
 
     endpoint_url: str
     name: str
     access_key_id: SecretStr
     secret_access_key: SecretStr
+    anywhere: bool = True
 
 
 class Settings(BaseSettings):
@@ -57,7 +63,10 @@ class Settings(BaseSettings):
     quantize: Literal["none", "8bit", "4bit"] = Field(
         "none", description="bits for the weights of the denoiser and of T5; 8bit works without `OFFLOAD` only"
     )
-    lora_dir: Path | None = Field(None, description="folder of LoRAs that jobs may name, by their path in it")
+    lora_dir: Path | None = Field(
+        None,
+        description="folder of LoRAs that jobs may name, by their path in it; the embedded model has its own",
+    )
     lora_repos: str | None = Field(
         None,
         description="hub ids of LoRAs that jobs may name, or `org/name/file.safetensors`, with commas between",
@@ -90,6 +99,11 @@ class Settings(BaseSettings):
         "any public host if left out",
     )
     max_input_bytes: int = Field(20_000_000, ge=1_000, description="largest picture file that a job may name, in bytes")
+    allowed_bucket_hosts: str | None = Field(
+        None,
+        pattern=_HOST_LIST,
+        description="hosts where the bucket of `s3Config` may be, with commas between; any public one if left out",
+    )
     bucket_endpoint_url: str | None = Field(None, pattern="^https?://", description="S3 endpoint")
     bucket_access_key_id: SecretStr | None = Field(None, description="S3 access key")
     bucket_secret_access_key: SecretStr | None = Field(None, description="S3 secret key")
@@ -98,7 +112,12 @@ class Settings(BaseSettings):
     @property
     def image_hosts(self) -> tuple[str, ...]:
         """The hosts that jobs may load pictures from; empty for any public one."""
-        return tuple(host.strip() for host in (self.allowed_image_hosts or "").split(",") if host.strip())
+        return _listed(self.allowed_image_hosts)
+
+    @property
+    def bucket_hosts(self) -> tuple[str, ...]:
+        """The hosts that a job's own bucket may be at; empty for any public one."""
+        return _listed(self.allowed_bucket_hosts)
 
     @property
     def bucket(self) -> Bucket | None:
@@ -110,6 +129,10 @@ class Settings(BaseSettings):
         return Bucket(
             self.bucket_endpoint_url, self.bucket_name, self.bucket_access_key_id, self.bucket_secret_access_key
         )
+
+
+def _listed(hosts: str | None) -> tuple[str, ...]:
+    return tuple(host.strip() for host in (hosts or "").split(",") if host.strip())
 
 
 def read_settings() -> Settings:

@@ -47,9 +47,7 @@ def test_other_failures_are_answered_and_the_worker_goes_on(platform: Any, start
     assert {job["workerId"] for job in (before, memory, after, bug, refused, spared)} == {worker.id}
 
 
-def test_two_admissible_jobs_in_a_row_that_fail_end_the_worker(
-    platform: Any, start_worker: Any, tiny_sd1: str
-) -> None:
+def test_two_admissible_jobs_in_a_row_that_fail_end_the_worker(platform: Any, start_worker: Any, tiny_sd1: str) -> None:
     worker = start_worker(FAULTY, env={"MODEL_NAME": tiny_sd1})
 
     first = platform.ask({"prompt": "a bug", "steps": 2})

@@ -11,7 +11,7 @@ JOB = {"prompt": "a star", "steps": 2, "num_images": 2}
 
 def test_the_endpoints_bucket_and_a_jobs_own(platform: Any, start_worker: Any, tiny_sd1: str, tmp_path: Path) -> None:
     with serve(tmp_path / "ours") as ours, serve(tmp_path / "theirs") as theirs:
-        worker = start_worker(env={"MODEL_NAME": tiny_sd1, **ours.environment()})
+        worker = start_worker(env={"MODEL_NAME": tiny_sd1, "ALLOWED_BUCKET_HOSTS": "127.0.0.1", **ours.environment()})
 
         to_ours = platform.ask(JOB)["output"]
         to_theirs = platform.ask(JOB, s3Config=theirs.s3_config())["output"]

@@ -6,6 +6,7 @@ from typing import Any
 from worker import schedulers
 from worker.errors import InvalidInput
 from worker.families import CONTROLLED, FAMILIES, IMAGE, MASK, TEXT, Model
+from worker.inputs import InputRules
 from worker.parse import parse
 from worker.request import Request
 from worker.settings import Bucket
@@ -79,7 +80,8 @@ SDXL = model_of("sdxl")
 def ask(model: Model = SD1, bucket: Bucket | None = None, s3: object = None, **fields: Any) -> Request:
     """The request that a job with these fields becomes; a prompt is added, `s3` stands beside the input."""
     job = {"id": "test", "input": {"prompt": "a red square", **fields}}
-    return parse(job if s3 is None else {**job, "s3Config": s3}, model, bucket)
+    rules = InputRules(bucket_hosts=("127.0.0.1", "*.example.com"))
+    return parse(job if s3 is None else {**job, "s3Config": s3}, model, bucket, rules)
 
 
 def refusal(model: Model = SD1, **fields: Any) -> str:
