@@ -20,7 +20,6 @@ from training import diffusion, models, train, vae
 from training.clock import Clock
 from training.data import PoolMaker, described
 from training.diffusion import LATENT, Denoiser, Material, train_denoiser
-from training.render import render
 from training.scenes import pack, realise
 from training.tokenizer import build_tokenizer, encode
 
@@ -112,10 +111,10 @@ def test_folding_the_latents_scale_leaves_pictures_as_they_are() -> None:
     specs, _, random = described(0, 6)
     scenes = pack([realise(spec, random) for spec in specs])
     with torch.no_grad():
-        before = net.post_quant_conv(net.encode(render(scenes)).latent_dist.mode())
+        before = net.post_quant_conv(vae.encode(net, scenes) / models.SCALING_FACTOR)
         vae.normalise(net, scenes)
         latents = vae.encode(net, scenes)
-        after = net.post_quant_conv(latents / net.config.scaling_factor)
+        after = net.post_quant_conv(latents / models.SCALING_FACTOR)
     assert torch.allclose(before, after, atol=1e-3)
     assert torch.allclose(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-3)
     assert torch.allclose(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3)
