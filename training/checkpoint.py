@@ -22,7 +22,9 @@ def save(folder: Path, name: str, modules: dict[str, nn.Module], spent: float) -
     }
     folder.mkdir(parents=True, exist_ok=True)
     for index, part in enumerate(_parts(tensors)):
-        save_file(part, folder / f"{name}-{index}.safetensors", metadata={"spent": str(spent)})
+        file = folder / f"{name}-{index}.safetensors"
+        save_file(part, file.with_suffix(".new"), metadata={"spent": str(spent)})
+        file.with_suffix(".new").replace(file)  # whoever copies it meanwhile gets all of it
 
 
 def restore(folder: Path, name: str, modules: dict[str, nn.Module]) -> float:

@@ -12,14 +12,17 @@ from random import Random
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import CLIPTokenizer
 
-from training.captions import caption
+from training.captions import wording
 from training.render import Packed
-from training.scenes import pack, realise, sample_spec
-from training.tokenizer import build_tokenizer, encode
+from training.scenes import Spec, pack, realise, sample_spec
+from training.tokenizer import encode
 
 CHUNK = 5_000
-WORDINGS = 4  # captions of one scene
+WORDINGS = 8  # captions of one scene
+
+Part = tuple[list[np.ndarray], np.ndarray]  # a chunk's packed scenes, field by field, and its token ids
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,14 @@ class Pool:
 
 
 class PoolMaker:
-    """Starts making a pool at once; `ready()` waits for it."""
+    """Starts making a pool at once; `ready()` waits for it. Every process is given the one tokenizer."""
 
-    def __init__(self, scenes: int) -> None:
-        self._executor = ProcessPoolExecutor(max(1, (os.cpu_count() or 2) - 1), get_context("spawn"))
-        self._parts: list[Future[tuple[list[np.ndarray], np.ndarray]]] = [
-            self._executor.submit(_chunk, seed, min(CHUNK, scenes - seed * CHUNK))
-            for seed in range(-(-scenes // CHUNK))
+    def __init__(self, scenes: int, tokenizer: CLIPTokenizer, chunk: int = CHUNK, processes: int | None = None) -> None:
+        processes = processes or max(1, (os.cpu_count() or 2) - 1)
+        self._executor = ProcessPoolExecutor(processes, get_context("spawn"), _start, (tokenizer,))
+        self._parts: list[Future[Part]] = [
+            self._executor.submit(_chunk, seed, min(chunk, scenes - seed * chunk))
+            for seed in range(-(-scenes // chunk))
         ]
 
     def first(self, parts: int = 8) -> Pool:
@@ -56,18 +60,31 @@ class PoolMaker:
         return _joined(parts)
 
 
-def _chunk(seed: int, count: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Scenes and captions of one seed, as plain arrays."""
+_given: list[CLIPTokenizer] = []  # in a process of the pool: its tokenizer
+
+
+def _start(tokenizer: CLIPTokenizer) -> None:
+    """Make a process ready to work."""
     torch.set_num_threads(1)
-    random, tokenizer = Random(1_000_003 * (seed + 1)), build_tokenizer()
-    specs = [sample_spec(random) for _ in range(count)]
+    _given.append(tokenizer)
+
+
+def _chunk(seed: int, count: int) -> Part:
+    """Scenes and captions of one seed, as plain arrays."""
+    specs, captions, random = described(seed, count)
     packed = pack([realise(spec, random) for spec in specs])
-    captions = [caption(spec, random) for spec in specs for _ in range(WORDINGS)]
     arrays = [getattr(packed, name).numpy() for name in packed.__dataclass_fields__]
-    return arrays, encode(tokenizer, captions).reshape(count, WORDINGS, -1)
+    return arrays, encode(_given[0], captions).reshape(count, WORDINGS, -1)
 
 
-def _joined(parts: list[tuple[list[np.ndarray], np.ndarray]]) -> Pool:
+def described(seed: int, count: int) -> tuple[list[Spec], list[str], Random]:
+    """The specs of one seed, WORDINGS captions for each, and the generator that made them."""
+    random = Random(1_000_003 * (seed + 1))
+    specs = [sample_spec(random) for _ in range(count)]
+    return specs, [wording(spec, random) for spec in specs for _ in range(WORDINGS)], random
+
+
+def _joined(parts: list[Part]) -> Pool:
     columns = [np.concatenate(column) for column in zip(*(arrays for arrays, _ in parts), strict=True)]
     tokens = np.concatenate([tokens for _, tokens in parts])
     return Pool(Packed(*(torch.from_numpy(column) for column in columns)), torch.from_numpy(tokens))

@@ -1,4 +1,4 @@
-"""The denoiser and its text encoder, trained together on latents: velocity prediction, min-SNR weights, EMA.
+"""The denoiser and its text encoder, trained together on latents: velocity prediction, EMA.
 
 It knows latents and token ids; pictures and words are behind it.
 """
@@ -23,10 +23,17 @@ PEAK_RATE = 7e-4
 EMA_DECAY = 0.999
 CAPTION_DROPOUT = 0.1
 KEEP_EVERY = 3000  # steps
-MIN_SNR = 5.0  # Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy"
+# The velocity's squared error is the picture's times SNR + 1 (Salimans & Ho 2022, "Progressive Distillation for Fast
+# Sampling of Diffusion Models", section 4). That factor is cut off here, so that the last, nearly clean steps do not
+# take the network's strength. Min-SNR weights, min(SNR, 5), are cut off likewise, but all but ignore the noisiest
+# steps, in which background and places are settled.
+MOST_WEIGHT = 10.0
 # Sampling starts from pure noise, which training otherwise never sees: the schedule's last step still holds 7 % of
 # the picture, enough to give the background away.
 PURE_NOISE, PURE_NOISE_FROM = 0.04, 980
+# Guidance pushes samples too far: at 7.5 they hold up to 1.7 times the picture when half of the noise is gone. This
+# share of the inputs holds up to 1 + INFLATION * sigma^2 times the picture, and the target leads back to the picture.
+INFLATED, INFLATION = 0.1, 0.8
 
 
 @dataclass(frozen=True)
@@ -55,71 +62,90 @@ def cache_latents(vae: AutoencoderKL, scenes: Packed, batch: int = 500) -> Tenso
     return latents
 
 
+@dataclass(frozen=True)
+class Material:
+    """What there is to learn from, on one device.
+
+    Attributes:
+        latents: (N, 4, 32, 32).
+        tokens: (N, wordings, 77) token ids.
+        empty: (77,) token ids of the empty caption.
+    """
+
+    latents: Tensor
+    tokens: Tensor
+    empty: Tensor
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Random latents and one caption of each, some left out."""
+        device = self.latents.device
+        index = torch.randint(len(self.latents), (count,), device=device)
+        ids = self.tokens[index, torch.randint(self.tokens.shape[1], (count,), device=device)]
+        ids = torch.where(torch.rand(count, 1, device=device) < CAPTION_DROPOUT, self.empty, ids)
+        return self.latents[index].float(), ids.long()
+
+
 def train_denoiser(
-    net: Denoiser,
-    average: Denoiser,
-    latents: Tensor,
-    tokens: Tensor,
-    empty: Tensor,
-    clock: Clock,
-    batch: int,
-    keep: Callable[[], None],
+    net: Denoiser, average: Denoiser, material: Material, clock: Clock, batch: int, keep: Callable[[], None]
 ) -> None:
     """Train for the clock's time.
 
     Args:
         net: trained in place.
         average: its moving average, moved along.
-        latents: (N, 4, 32, 32).
-        tokens: (N, wordings, 77) token ids.
-        empty: (77,) token ids of the empty caption.
+        material: what is learned from.
         clock: how long.
         batch: latents in one step.
         keep: saves what there is; called now and then.
     """
-    device = latents.device
-    alphas = build_scheduler().alphas_cumprod.to(device)
-    parameters = net.parameters()
-    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=latents.is_cuda)
-    unet, text_encoder = (torch.compile(m) if latents.is_cuda else m for m in (net.unet, net.text_encoder))
+    fast = material.latents.is_cuda
+    alphas = build_scheduler().alphas_cumprod.to(material.latents.device)
+    parameters, followers, begun = net.parameters(), average.parameters(), clock.spent > 0
+    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=fast)
+    unet, text_encoder = (torch.compile(m) if fast else m for m in (net.unet, net.text_encoder))
     while clock.tick():
-        index = torch.randint(len(latents), (batch,), device=device)
-        ids = tokens[index, torch.randint(tokens.shape[1], (batch,), device=device)]
-        ids = torch.where(torch.rand(batch, 1, device=device) < CAPTION_DROPOUT, empty, ids).long()
-        noisy, velocity, times, weight = _noised(latents[index].float(), alphas)
-        with torch.autocast(device.type, torch.bfloat16):
+        latents, ids = material.draw(batch)
+        noisy, velocity, times, weight = noised(latents, alphas)
+        with torch.autocast(latents.device.type, torch.bfloat16):
             text = text_encoder(ids).last_hidden_state
             guess = unet(noisy.contiguous(memory_format=torch.channels_last), times, text).sample
-        error = F.mse_loss(guess.float(), velocity, reduction="none").mean((1, 2, 3))
-        loss = (weight * error).mean()
+        loss = (weight * F.mse_loss(guess.float(), velocity, reduction="none")).mean()
         optimizer.param_groups[0]["lr"] = clock.rate(PEAK_RATE)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        _follow(average, net, clock.steps)
+        _follow(followers, parameters, EMA_DECAY if begun else min(EMA_DECAY, clock.steps / (10 + clock.steps)))
         if clock.steps % KEEP_EVERY == 0:
             keep()
         if clock.steps % 250 == 1:
             print(f"unet {clock.steps} {clock.spent:.0f}s loss {loss.item():.4f}", flush=True)
 
 
-def _noised(latents: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Noise, at random timesteps: noisy latents, the velocity to predict, timesteps, weights of the loss."""
+def noised(latents: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Noise at random timesteps, some of it with nothing or too much of the latents in it.
+
+    The velocity is the one that leads back to the latents, whatever the input holds: samplers take
+    signal * noisy - spread * velocity for them.
+
+    Returns:
+        Noisy latents, the velocity to predict, timesteps (B,), weights of the squared error (B, 1, 1, 1).
+    """
     count, device = len(latents), latents.device
-    pure = torch.rand(count, device=device) < PURE_NOISE
+    chance = torch.rand(3, count, 1, 1, 1, device=device)
+    pure, inflated = chance[0] < PURE_NOISE, chance[1] < INFLATED
     late = torch.randint(PURE_NOISE_FROM, len(alphas), (count,), device=device)
-    times = torch.where(pure, late, torch.randint(len(alphas), (count,), device=device))
-    alpha = alphas[times]
-    signal, spread = (part.sqrt()[:, None, None, None] for part in (alpha, 1 - alpha))
+    times = torch.where(pure.flatten(), late, torch.randint(len(alphas), (count,), device=device))
+    alpha = alphas[times][:, None, None, None]
+    signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
+    held = signal * (1 + inflated * INFLATION * chance[2] * (1 - alpha))
     noise = torch.randn_like(latents)
-    noisy = torch.where(pure[:, None, None, None], noise, signal * latents + spread * noise)
-    snr = alpha / (1 - alpha)
-    return noisy, signal * noise - spread * latents, times, snr.clamp(max=MIN_SNR) / (snr + 1)
+    noisy = torch.where(pure, noise, held * latents + spread * noise)
+    velocity = (signal * noisy - latents) / spread
+    return noisy, velocity, times, (MOST_WEIGHT * (1 - alpha)).clamp(max=1)
 
 
 @torch.no_grad()
-def _follow(average: Denoiser, net: Denoiser, steps: int) -> None:
-    """Move the average a step towards the trained weights; faster at first."""
-    decay = min(EMA_DECAY, (1 + steps) / (10 + steps))
-    torch._foreach_lerp_(average.parameters(), net.parameters(), 1 - decay)
+def _follow(followers: list[nn.Parameter], parameters: list[nn.Parameter], decay: float) -> None:
+    """Move the average a step towards the trained weights."""
+    torch._foreach_lerp_([*followers], [*parameters], 1 - decay)

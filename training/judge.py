@@ -4,13 +4,14 @@ It does not know the model: it segments by colour and classifies the outline by 
 a 256x256 picture and in CIELAB distances.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage  # type: ignore[import-untyped]
 
 from training.render import FIGURES
 from training.world import COLOURS, SMALL_LIMIT
@@ -110,7 +111,8 @@ def _overlap(solid: Mask, figure: Mask, aspect: float) -> float:
     columns = ((np.arange(width) + 0.5) * solid.shape[1] / width).astype(int)
     stretched = solid[np.ix_(rows, columns)]
     ratio = aspect / (height / width)
-    return float((stretched & figure).sum() / (stretched | figure).sum()) * min(ratio, 1 / ratio) ** 0.25
+    likeness = float((stretched & figure).sum() / (stretched | figure).sum())
+    return likeness * math.sqrt(math.sqrt(min(ratio, 1 / ratio)))
 
 
 @cache

@@ -137,7 +137,7 @@ def _polygon(corners: list[tuple[float, float]]) -> Callable[[Tensor, Tensor], T
     """The distance function of a closed polygon."""
 
     def distance(x: Tensor, y: Tensor) -> Tensor:
-        x, y = torch.broadcast_tensors(x, y)
+        x, y = x + torch.zeros_like(y), y + torch.zeros_like(x)
         nearest, inside = torch.full_like(x, 1e6), torch.zeros_like(x, dtype=torch.bool)
         for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
             ex, ey, px, py = bx - ax, by - ay, x - ax, y - ay

@@ -6,6 +6,7 @@ no words and draws nothing.
 
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,10 @@ from training.world import COLOURS, RADII, RELATIONS, SHAPES, SIDE, SIZES, STYLE
 MARGIN = 8  # pixels between an object and the edge of the picture
 GAP = 10  # pixels between two objects
 PLACES = ("left", "right", "top", "bottom", "centre")
+COUNTS = (0.28, 0.32, 0.40)  # shares of scenes with one, two and three objects
+BARE = 0.05  # share of captions that say one word
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,10 @@ class Spec:
         things: in the order in which they are named.
         background: its colour.
         layout: "alone"; for two, one of RELATIONS or "beside"; for three, "row" (left to right), "column" (top to
-            bottom) or "between" (the first between the others); for two or three, "together" (no order said) or
-            "same" (one description, several objects).
+            bottom), "between" (the first between the others), "one over two", "two over one" or "two and one" (the
+            first two alike, no order said); for two or three, "together" (no order said), "same" (one description,
+            several objects), "same row" or "same column"; for one to three, "bare" (the caption says one attribute of
+            the first, or the background, or nothing).
         place: where a lone object stands, one of PLACES.
     """
 
@@ -67,20 +74,35 @@ class Scene:
     objects: tuple[Drawn, ...] = field(default_factory=tuple)
 
 
-def sample_spec(random: Random, counts: tuple[float, float, float] = (0.34, 0.34, 0.32)) -> Spec:
-    """What a training caption might say. `counts` weighs scenes of one, two and three objects."""
-    count = random.choices((1, 2, 3), counts)[0]
+def sample_spec(random: Random) -> Spec:
+    """What a training caption might say."""
+    count = random.choices((1, 2, 3), COUNTS)[0]
+    if random.random() < BARE:
+        return _sample_bare(random, count)
     background = random.choice(list(COLOURS)) if random.random() < 0.85 else None
     if count > 1 and random.random() < 0.1:
-        return Spec((_sample_thing(random, background),) * count, background, "same")
+        layout = random.choices(("same", "same row", "same column"), (6, 2, 1))[0]
+        return Spec((_sample_thing(random, background),) * count, background, layout)
     things = tuple(_sample_thing(random, background) for _ in range(count))
+    if count == 3 and random.random() < 0.07:
+        return Spec((things[0], things[0], things[2]), background, "two and one")
     if count == 1:
         return Spec(things, background, "alone", random.choice(PLACES) if random.random() < 0.2 else None)
     if count == 2:
         layout = random.choices((*RELATIONS, "beside", "together"), (5, 5, 5, 5, 1, 4))[0]
     else:
-        layout = random.choices(("row", "column", "together", "between"), (6, 3, 4, 1))[0]
+        layouts = ("row", "column", "together", "between", "one over two", "two over one")
+        layout = random.choices(layouts, (8, 6, 5, 1, 1, 1))[0]
     return Spec(things, background, layout)
+
+
+def _sample_bare(random: Random, count: int) -> Spec:
+    """One attribute, or one background, and nothing more; one in seven says nothing at all."""
+    said = random.choices(("colour", "shape", "size", "style", "background", ""), (3, 3, 1, 1, 3, 2))[0]
+    values = {"colour": tuple(COLOURS), "shape": SHAPES, "size": SIZES, "style": STYLES}
+    first = Thing(**{said: random.choice(values[said])}) if said in values else Thing()
+    background = random.choice(list(COLOURS)) if said == "background" else None
+    return Spec((first, *[Thing()] * (count - 1)), background, "bare")
 
 
 def _sample_thing(random: Random, background: str | None) -> Thing:
@@ -102,10 +124,7 @@ def realise(spec: Spec, random: Random) -> Scene:
     """One picture that does what the spec says; what it leaves open is chosen at random (style: filled)."""
     taken = {thing.colour for thing in spec.things}
     background = spec.background or random.choice([c for c in COLOURS if c not in taken])
-    same = spec.layout == "same"
-    things = [_completed(t, background, random) for t in (spec.things[:1] if same else spec.things)]
-    if same:
-        things *= len(spec.things)
+    things = _alike([_completed(thing, background, random) for thing in spec.things], spec.layout)
     places = _places(spec, [t.size for t in things], random)
     objects = [
         Drawn(thing.shape or "", thing.colour or "", thing.style or "", *place)
@@ -126,13 +145,21 @@ def _completed(thing: Thing, background: str, random: Random) -> Thing:
     return replace(thing, shape=shape, colour=colour, style=thing.style or "filled")
 
 
+def _alike(values: list[T], layout: str) -> list[T]:
+    """One value for each object, those of objects that are described as one made the same."""
+    if layout.startswith("same"):
+        return values[:1] * len(values)
+    return [values[0], *values[:1], *values[2:]] if layout == "two and one" else values
+
+
 def _places(spec: Spec, sizes: list[str | None], random: Random) -> list[tuple[float, float, float]]:
     """Centre and radius for each object, in the order of the spec."""
     radii = [random.uniform(*RADII[size][len(sizes)]) for size in sizes]
     if len(radii) == 1:
         return [(*_alone(spec.place, radii[0], random), radii[0])]
-    if spec.layout == "same":
-        radii = [radii[0]] * len(radii)
+    radii = _alike(radii, spec.layout)
+    if spec.layout in ("one over two", "two over one"):
+        return _in_two_rows(radii, spec.layout == "one over two", random)
     order, across = _order(spec.layout, len(radii), random)
     along = _spread([radii[i] for i in order], random)
     # One line for the whole scene, and a little freedom for each object around it.
@@ -142,6 +169,16 @@ def _places(spec: Spec, sizes: list[str | None], random: Random) -> list[tuple[f
         level = _within(line + random.uniform(-8, 8), radii[i])
         placed[i] = (position, level, radii[i]) if across else (level, position, radii[i])
     return placed
+
+
+def _in_two_rows(radii: list[float], one_first: bool, random: Random) -> list[tuple[float, float, float]]:
+    """One object over two that stand side by side, or two over one; in the order of the spec."""
+    pair = radii[1:] if one_first else radii[:2]
+    one = radii[0] if one_first else radii[2]
+    upper, lower = _spread([one, max(pair)] if one_first else [max(pair), one], random)
+    single = (_within(random.gauss(SIDE / 2, 34), one), upper if one_first else lower, one)
+    both = [(x, lower if one_first else upper, r) for x, r in zip(_spread(pair, random), pair, strict=True)]
+    return [single, *both] if one_first else [*both, single]
 
 
 def _order(layout: str, count: int, random: Random) -> tuple[list[int], bool]:
@@ -155,6 +192,7 @@ def _order(layout: str, count: int, random: Random) -> tuple[list[int], bool]:
         return (straight if random.random() < 0.8 else random.sample(straight, count)), random.random() < 0.7
     fixed = {"left of": (straight, True), "right of": (reverse, True), "above": (straight, False)}
     fixed |= {"below": (reverse, False), "row": (straight, True), "column": (straight, False)}
+    fixed |= {"same row": (straight, True), "same column": (straight, False)}
     return fixed.get(layout, (straight, random.random() < 0.7))
 
 

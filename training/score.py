@@ -74,6 +74,10 @@ def _in_order(layout: str, match: tuple[Seen | None, ...]) -> bool:
         return False
     if layout == "between":
         return any(min(b, c) < a < max(b, c) for a, b, c in (_along(match, "x"), _along(match, "y")))
+    if layout in ("one over two", "two over one"):
+        first, *_, last = heights = _along(match, "y")
+        upper, lower = ([first], heights[1:]) if layout == "one over two" else (heights[:2], [last])
+        return min(lower) - max(upper) > APART
     if layout not in AXES:
         return True
     axis, sign = AXES[layout]

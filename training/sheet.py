@@ -6,6 +6,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageDraw, ImageFont
 
+from training.evaluate import GUIDANCE
 from training.world import SIDE
 
 PROMPTS = (
@@ -45,7 +46,8 @@ def main() -> None:
 
 def _drawn(pipe: StableDiffusionPipeline, prompt: str) -> Image.Image:
     generator = torch.Generator().manual_seed(1)
-    return pipe(prompt, num_inference_steps=20, guidance_scale=2.5, generator=generator).images[0]
+    picture: Image.Image = pipe(prompt, num_inference_steps=20, guidance_scale=GUIDANCE, generator=generator).images[0]
+    return picture
 
 
 def _wrapped(text: str, width: int = 40) -> str:

@@ -1,25 +1,24 @@
 """A small byte-pair tokenizer made from the captions: every word of the grammar is one token, any text can be read."""
 
 import json
-from functools import cache
 from random import Random
 
 import numpy as np
 from tokenizers import pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from training.captions import caption
+from training.captions import FILLERS, caption
 from training.scenes import sample_spec
 
 MAX_LENGTH = 77  # as in every CLIP text encoder
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-@cache
-def build_tokenizer(captions: int = 20_000) -> CLIPTokenizer:
-    """Train it; the same on every machine."""
+def build_tokenizer(captions: int = 30_000) -> CLIPTokenizer:
+    """Train it; the same in every process."""
     random = Random(0)
-    words = {word for _ in range(captions) for word in caption(sample_spec(random), random).lower().split()}
+    texts = [*FILLERS, *(caption(sample_spec(random), random) for _ in range(captions))]
+    words = {word for text in texts for word in text.lower().split()}
     learner = CLIPTokenizer().backend_tokenizer  # for its normalizer and its way to split words
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(

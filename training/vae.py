@@ -21,6 +21,8 @@ KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 4.0
 PEAK_RATE = 8e-4
 POLISH_RATE = 3e-4
+LATENT_NOISE = 0.1  # most that is added to latents in training, in their own deviations
+DRAWN_AT_ONCE = 8  # steps for which pictures are drawn together: drawing few takes as long as drawing many
 POLISH_NOISE = 0.12  # what sampling leaves in latents of unit deviation
 POLISH_OVERSHOOT = 0.15  # how far guidance pushes latents outwards
 
@@ -30,7 +32,11 @@ def train_vae(vae: AutoencoderKL, scenes: Packed, clock: Clock, batch: int) -> N
 
     def copy(pictures: Tensor) -> tuple[Tensor, Tensor]:
         posterior = vae.encode(pictures).latent_dist
-        return vae.decode(posterior.sample()).sample, posterior.kl().mean() / posterior.mean[0].numel()
+        latents = posterior.sample()
+        deviation = latents.detach().float().std((0, 2, 3), keepdim=True)
+        amount = LATENT_NOISE * torch.rand(len(latents), 1, 1, 1, device=latents.device) * deviation
+        copies = vae.decode(latents + amount * torch.randn_like(latents)).sample
+        return copies, posterior.kl().mean() / posterior.mean[0].numel()
 
     _fit(vae, list(vae.parameters()), _compiled(copy, scenes), scenes, clock, batch, PEAK_RATE)
 
@@ -70,21 +76,28 @@ def _fit(
     optimizer = torch.optim.AdamW(
         parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-3, fused=device.type == "cuda"
     )
+    drawn: list[Tensor] = []
     while clock.tick():
-        pictures = render(scenes.pick(torch.randint(len(scenes), (batch,), device=device)))
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        drawn = drawn or list(torch.split(_drawn(scenes, DRAWN_AT_ONCE * batch), batch))
+        pictures = drawn.pop()
         with torch.autocast(device.type, torch.bfloat16):
             copies, kl = copy(pictures)
         error = difference(copies.float(), pictures)
         loss = error + KL_WEIGHT * kl.float()
         optimizer.param_groups[0]["lr"] = clock.rate(peak)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         if clock.steps % 100 == 1:
             print(f"vae {clock.steps} {clock.spent:.0f}s error {error.item():.4f} kl {kl.item():.2f}", flush=True)
     vae.eval()
+
+
+def _drawn(scenes: Packed, count: int) -> Tensor:
+    """Pictures of random scenes."""
+    pictures = render(scenes.pick(torch.randint(len(scenes), (count,), device=scenes.place.device)))
+    return pictures.contiguous(memory_format=torch.channels_last)
 
 
 def difference(copies: Tensor, pictures: Tensor) -> Tensor:
@@ -122,7 +135,8 @@ def normalise(vae: AutoencoderKL, scenes: Packed) -> None:
 
 def means(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     """The means of the pictures' latents, not scaled."""
-    return vae.encode(pictures).latent_dist.mean
+    latents: Tensor = vae.encode(pictures).latent_dist.mean
+    return latents
 
 
 @torch.no_grad()

@@ -1,12 +1,25 @@
 """What the model learns from: nothing held out slips in, captions say what is drawn, every word is one token."""
 
+import ast
+import os
+import subprocess
+import sys
 from random import Random
 
+import pytest
+from transformers import CLIPTokenizer
+
+from training import captions
 from training.captions import caption
 from training.cases import handwritten, held_out
 from training.scenes import realise, sample_spec
 from training.tokenizer import build_tokenizer, encode
-from training.world import HELD_OUT, SHAPES, SIDE
+from training.world import COLOURS, HELD_OUT, SHAPES, SIDE
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> CLIPTokenizer:
+    return build_tokenizer()
 
 
 def test_no_training_scene_holds_a_held_out_combination() -> None:
@@ -37,12 +50,25 @@ def test_captions_name_what_their_spec_holds() -> None:
         spec = sample_spec(random)
         text = caption(spec, random)
         assert all(t.shape in text for t in spec.things if t.shape in plain)
+        assert spec.background is None or any(word in text for word in captions.COLOUR_WORDS[spec.background])
         assert spec.layout != "between" or "between" in text
     assert len(SHAPES) >= 8
 
 
-def test_every_word_is_one_token_and_any_text_can_be_read() -> None:
-    tokenizer = build_tokenizer()
+def test_no_word_means_two_colours() -> None:
+    words = [word for colour in COLOURS for word in sorted({*captions.COLOUR_WORDS[colour]})]
+    assert len(words) == len({*words})
+
+
+def test_a_few_captions_say_one_word_or_nothing() -> None:
+    random = Random(4)
+    bare = [spec for spec in (sample_spec(random) for _ in range(2000)) if spec.layout == "bare"]
+    assert 50 < len(bare) < 160
+    assert {len(spec.things) for spec in bare} == {1, 2, 3}
+    assert all(len(caption(spec, random)) < 40 for spec in bare)
+
+
+def test_every_word_is_one_token_and_any_text_can_be_read(tokenizer: CLIPTokenizer) -> None:
     assert tokenizer.tokenize("A BIG doughnut, underneath") == [
         "a</w>",
         "big</w>",
@@ -51,13 +77,19 @@ def test_every_word_is_one_token_and_any_text_can_be_read() -> None:
         "underneath</w>",
     ]
     assert encode(tokenizer, ["", "zebra café"]).shape == (2, 77)
+    for text in ("ß Ω 円 🌟 \x00\x07", "\u200d".join("xyz"), "".join(map(chr, range(0x20, 0x250)))):
+        assert tokenizer.unk_token_id not in tokenizer(text).input_ids[1:-1]
+    tables = (captions.SHAPE_WORDS, captions.COLOUR_WORDS, captions.SIZE_WORDS, captions.STYLE_WORDS)
+    words = {word for table in tables for choices in table.values() for choice in choices for word in choice.split()}
+    assert {word for word in words if len(tokenizer.tokenize(word)) > 1} <= {"five-pointed"}
     assert max(len(tokenizer(case.prompt).input_ids) for case in handwritten()) <= 77
 
 
-def test_the_tokenizer_is_the_same_in_every_process() -> None:
-    """The pool's processes each build their own: word ids that differ between them spoil the training."""
-    once, again = (build_tokenizer.__wrapped__(300) for _ in range(2))
-    assert once.get_vocab() == again.get_vocab()
+def test_the_tokenizer_is_the_same_whenever_it_is_built(tokenizer: CLIPTokenizer) -> None:
+    """A training that goes on in another process builds it again."""
+    program = "import sys; from training.tokenizer import build_tokenizer as b; sys.stdout.write(str(b().get_vocab()))"
+    other = subprocess.run([sys.executable, "-c", program], env=os.environ, capture_output=True, text=True, check=True)
+    assert ast.literal_eval(other.stdout) == tokenizer.get_vocab()
 
 
 def test_there_are_fifty_prompts_by_hand() -> None:

@@ -45,6 +45,15 @@ def test_a_true_picture_of_every_evaluation_prompt_scores_full_marks() -> None:
     assert shares(scores)["all"] == 100.0
 
 
+@pytest.mark.parametrize("layout", ["one over two", "two over one", "two and one", "row", "column", "between"])
+def test_a_true_picture_of_three_objects_is_in_order(layout: str) -> None:
+    first, last = Thing("circle", "red"), Thing("star", "blue", "small")
+    middle = first if layout == "two and one" else Thing("square", "green")
+    spec = Spec((first, middle, last), "white", layout)
+    for seed in range(4):
+        assert shares([score(spec, *judge(_drawn([realise(spec, Random(seed))])[0]))])["all"] == 100.0
+
+
 @pytest.mark.parametrize(
     ("wrong", "question"),
     [
