@@ -16,7 +16,7 @@ SCALING_FACTOR = 0.18215  # as in Stable Diffusion; `vae.normalise` makes it tru
 
 def build_vae() -> AutoencoderKL:
     """Pictures (B, 3, 256, 256) in -1 to 1 <-> latents (B, 4, 32, 32)."""
-    widths = (32, 32, 96, 128)  # most of a decoding's time goes into the first two
+    widths = (32, 48, 96, 128)  # most of a decoding's time goes into the first two
     return AutoencoderKL(
         block_out_channels=widths,
         down_block_types=("DownEncoderBlock2D",) * len(widths),
@@ -39,7 +39,7 @@ def build_unet() -> UNet2DConditionModel:
         sample_size=LATENT_SIDE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=(32, 64, 160),
+        block_out_channels=(48, 80, 160),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
@@ -56,7 +56,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         hidden_size=WIDTH,
         intermediate_size=4 * WIDTH,
         projection_dim=WIDTH,
-        num_hidden_layers=6,
+        num_hidden_layers=5,
         num_attention_heads=4,
         max_position_embeddings=tokenizer.model_max_length,
         bos_token_id=tokenizer.bos_token_id,
