@@ -84,6 +84,8 @@ async def _fetch(url: str, hosts: Sequence[str], max_bytes: int, timeout_s: floa
         raise Unusable(f"fetching it took longer than {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: what a redirect names is no URL
         log.warning("fetching a picture from %s failed: %s", host_of(url), type(error).__name__)
+        if isinstance(error, aiohttp.ClientSSLError):
+            raise Unusable("no secure connection could be made; is the host's certificate valid?") from None
         if isinstance(error, aiohttp.ClientConnectorError):
             raise Unusable("no public address of that host could be reached directly") from None
         raise Unusable("the transfer failed; the host may be asked again") from None

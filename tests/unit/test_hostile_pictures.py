@@ -134,10 +134,25 @@ def test_only_png_jpeg_and_webp(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "reference", ["", "=", "A", "%%%", "hello world!", "data:", "data:,x", "data:image/png,x", "é" * 9]
+    ("reference", "why"),
+    [
+        ("", "no PNG"),
+        ("=", "no PNG"),
+        ("A", "neither a URL"),
+        ("%%%", "neither a URL"),
+        ("hello world!", "neither a URL"),
+        ("AAAA!AAAA", "neither a URL"),
+        ("é", "neither a URL"),
+        ("C:/a.png", "neither a URL"),
+        ("/etc/passwd", "no PNG"),  # base64, to the letter
+        ("/runpod-volume-of-others/a.png", "neither a URL"),
+        ("data:", "a data URI starts with"),
+        ("data:,x", "a data URI starts with"),
+        ("data:image/png,iVBORw0KGgo", "a data URI starts with"),
+    ],
 )
-def test_text_that_is_no_reference(reference: str) -> None:
-    _told(reference)
+def test_text_that_is_no_reference(reference: str, why: str) -> None:
+    assert why in _told(reference)
 
 
 def test_what_came_is_not_repeated() -> None:
@@ -175,10 +190,18 @@ def test_too_many_pixels(size: tuple[int, int], limit: int) -> None:
     assert f"{size[0]}x{size[1]} is more" in told and str(limit) in told and "16384 on a side" in told
 
 
+def test_more_pixels_than_the_codec_itself_opens() -> None:
+    assert "at most 50000000 pixels" in _told(_base64(png(16_000, 16_000, 8, 2, b"")))
+
+
 @pytest.mark.parametrize("before", ["", "data:image/png;base64,"])
 @pytest.mark.parametrize("count", [10_001, 10_000_000])
 def test_too_many_bytes_of_base64(before: str, count: int) -> None:
     assert "at most 10000 bytes" in _told(before + _base64(bytes(count)), InputRules(max_bytes=10_000))
+
+
+def test_a_flood_of_spaces() -> None:
+    assert "at most 10000 bytes" in _told(f"AAAA{' ' * 100_000}AAAA", InputRules(max_bytes=10_000))
 
 
 def _bomb_png() -> bytes:

@@ -281,7 +281,7 @@ class TestHosts:
 
     def test_a_host_without_a_good_certificate(self) -> None:
         with hosting(answer(GOOD["PNG"])) as host:
-            assert "directly" in _told(host.url().replace("http:", "https:"), self.RULES)
+            assert "no secure connection" in _told(host.url().replace("http:", "https:"), self.RULES)
 
     @pytest.mark.parametrize(
         "target",

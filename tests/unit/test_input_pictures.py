@@ -188,7 +188,9 @@ def test_a_picture_stands_upright(format: str, orientation: int) -> None:
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 50, b""])
 def test_unreadable_exif_leaves_the_picture_as_it_is(format: str, exif: bytes) -> None:
-    assert _read(file_of(corners(), format, exif=exif)).size == (48, 32)
+    data = file_of(corners(), format, exif=exif)
+    assert _read(data).size == (48, 32)
+    assert read_parameters("image", _base64(data), RULES) == {}
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
@@ -259,11 +261,12 @@ def test_an_ascii_comment() -> None:
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_a_picture_without_texts(format: str) -> None:
-    assert read_parameters("image", _base64(file_of(corners(), format)), RULES) == {}
+    data = file_of(corners(), format, dpi=(72, 72), icc_profile=b"x")
+    assert read_parameters("image", _base64(data), RULES) == {}
 
 
 def test_texts_are_bounded_and_the_parameters_come_first() -> None:
-    texts = [chunk(b"tEXt", b"workflow%d\0" % i + b"w" * 30_000) for i in range(9)]
+    texts = [chunk(b"tEXt", b"flow%d\0" % i + b"w" * 30_000) for i in range(9)]
     data = png(1, 1, 8, 2, b"\0\x01\x02\x03", *texts, chunk(b"tEXt", b"parameters\0" + b"p" * 20_000))
     found = read_parameters("image", _base64(data), RULES)
     assert found["parameters"] == "p" * 20_000 and 1 < len(found) < 5
