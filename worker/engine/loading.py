@@ -22,7 +22,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
-from worker.addons import find_addons
+from worker.addons import Addons, find_addons
 from worker.engine.attach import load_controlnets, load_image_prompter, load_words, lora_fetcher
 from worker.engine.describe import describe
 from worker.engine.finite import guard_decoder
@@ -113,19 +113,30 @@ def load(settings: Settings) -> Engine:
         SettingsError: a setting does not fit this model.
     """
     started = time.perf_counter()
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.set_verbosity_error()
+    _quiet_libraries()
     addons = find_addons(settings)
     source = _find("MODEL_NAME", settings.model_name, settings.model_revision)
     log.info("model %s: %s", source.name, source.reason)
     device, device_reason = choose_device()
     log.info("device %s: %s", device, device_reason)
-    check_quantize(settings, source, device)
     pipeline = _read(source, settings, device)
     replace_vae(pipeline, settings)
     pipeline.set_progress_bar_config(disable=True)
-    model = describe(pipeline, source.name, settings, addons)
+    engine = _assemble(pipeline, source.name, settings, addons, device)
+    title, seconds = engine.model.family.title, time.perf_counter() - started
+    log.info("loaded %s (%s) in %.1f s", engine.model.name, title, seconds)
+    return engine
+
+
+def _quiet_libraries() -> None:
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
+
+
+def _assemble(pipeline: Any, name: str, settings: Settings, addons: Addons, device: torch.device) -> Engine:
+    """The model with what stands beside it, all of it where the memory plan wants it."""
+    model = describe(pipeline, name, settings, addons)
     refiner = _read_refiner(pipeline, settings) if settings.refiner_name else None
     controlnets = load_controlnets(addons, pipeline, settings)
     words = load_words(addons, pipeline)
@@ -138,10 +149,9 @@ def load(settings: Settings) -> Engine:
     release = place(pipelines, nets, plan, device)
     resident = plan.offload == "none"
     if hasattr(pipeline, "vae"):
-        guard_decoder(pipeline.vae, may_upcast=resident)
+        guard_decoder(pipeline.vae, may_upcast=resident and settings.quantize == "none")
     if image_prompter is not None:
         image_prompter.detach()
-    log.info("loaded %s (%s) in %.1f s", model.name, model.family.title, time.perf_counter() - started)
     return Engine(
         pipeline=pipeline,
         model=model,
