@@ -119,6 +119,7 @@ def load(settings: Settings) -> Engine:
     log.info("model %s: %s", source.name, source.reason)
     device, device_reason = choose_device()
     log.info("device %s: %s", device, device_reason)
+    check_quantize(settings, source, device)
     pipeline = _read(source, settings, device)
     replace_vae(pipeline, settings)
     pipeline.set_progress_bar_config(disable=True)
