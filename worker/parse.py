@@ -144,6 +144,8 @@ class _Choices:
             return None
         if sent is None:
             return self._transparent(image)
+        if transparent(image):
+            self._warnings.append("image: its transparent parts were filled with white")
         mask = marked(sent)
         if not marks_something(mask):
             raise InvalidInput(["mask: it is black; white is what is drawn anew"])
@@ -169,7 +171,14 @@ class _Choices:
         strength = _either(self._fields.strength, own if isinstance(own, float) else 1.0)
         _insist_on_a_step("strength", strength, self._steps)
         framed = fitted("image", flattened(image), self._size, self._warnings)
-        return Source(framed, strength, fitted("mask", mask, self._size, []) if mask is not None else None)
+        return Source(framed, strength, self._fitted_mask(mask) if mask is not None else None)
+
+    def _fitted_mask(self, mask: Image) -> Image:
+        framed = fitted("mask", mask, self._size, [])
+        if not marks_something(framed):
+            name = "mask" if self._fields.mask is not None else "image"
+            raise InvalidInput([f"{name}: nothing of what is to be drawn anew is left at {_by(self._size)}"])
+        return framed
 
     def _controls(self, images: Sequence[Image | None]) -> tuple[Control, ...]:
         return tuple(
@@ -234,7 +243,8 @@ def _by(size: tuple[int, int]) -> str:
 
 def _insist_on_a_step(name: str, strength: float, steps: int) -> None:
     if int(strength * steps) < 1:
-        raise InvalidInput([f"{name}: got {strength:g}; of {steps} steps that is none, give {1 / steps:.3g} or more"])
+        enough = math.ceil(10_000 / steps) / 10_000  # rounded up, so that it is
+        raise InvalidInput([f"{name}: got {strength:g}; of {steps} steps that is none, give {enough:g} or more"])
 
 
 def _seed(seed: int | None) -> int:
