@@ -227,8 +227,8 @@ class _Choices:
         if asked == 1:
             return None
         if self._task not in (TEXT, TEXT + CONTROLLED) or not self._model.accepts(self._task, "denoising_end"):
-            if asked is not None:
-                self._warnings.append("high_noise_frac: has no effect here; refiner.strength refines any picture")
+            if asked is not None or steps != self._steps:
+                self._warnings.append("refiner: has no effect here; refiner.strength refines any picture")
             return None
         return Refinement(asked or 0.8, 1.0, steps)
 
@@ -260,8 +260,8 @@ def _ignored(fields: Fields, model: Model) -> list[str]:
     without_effect = {} if model.refiner else dict(_REFINER)
     if fields.image is None:
         without_effect["strength"] = "has no effect without an image"
-    if fields.loras is None:
-        without_effect["lora_scale"] = "has no effect without a LoRA"
+    if all(one.scale is not None for one in fields.loras or []):
+        without_effect["lora_scale"] = "has no effect without a LoRA that brings no scale"
     notes = [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
     if fields.guidance_scale is not None and model.family.guidance is None:
         notes.append(f"guidance_scale: has no effect; {model.family.title} has its guidance built in")
