@@ -25,6 +25,7 @@ from worker.settings import Bucket
 
 SEEDS = 2**32
 _CANONICAL = spellings()
+_SHORT = {"high_noise_frac": "high_noise_frac", "refiner_inference_steps": "steps"}  # -> their names in `refiner`
 
 
 def parse(
@@ -70,13 +71,17 @@ def _replayed(given: Mapping[str, Any], model: Model, rules: InputRules, warning
     """The fields of the picture that `replay` names, with what the job gives beside it on top."""
     again = recipe.read(read_parameters("replay", given["replay"], rules).get("parameters", ""))
     if again.model != model.name:
-        warnings.append(f"replay: the picture was made by {again.model}, this is {model.name}")
+        warnings.append(f"replay: the picture was made by {shown(again.model)}, this is {model.name}")
     own = {_CANONICAL.get(name, name) for name in given}
     missing = [name for name in again.needs if name not in own]
     if missing:
         raise InvalidInput([f"replay: the picture was made from others; give {', '.join(missing)} beside it"])
     kept = {name: value for name, value in again.fields.items() if name not in own}
-    return {**kept, **{name: value for name, value in given.items() if name != "replay"}}
+    beside = {name: value for name, value in given.items() if name != "replay"}
+    if isinstance(kept.get("refiner"), dict):  # whose short forms cannot stand beside it
+        short = {part: beside.pop(name) for name, part in _SHORT.items() if beside.get(name) is not None}
+        kept["refiner"] = {**kept["refiner"], **short}
+    return {**kept, **beside}
 
 
 class _Choices:
