@@ -62,6 +62,10 @@ def test_a_mask_of_another_size_is_stretched_over_the_image_and_said(size: tuple
     request = ask(image=picture(128, 64), mask=sent(_half(size)))
     assert request.warnings == (f"mask: {size[0]}x{size[1]} was stretched to the image's 128x64",)
     assert _extremes(_mask(request)) == [WHITE, BLACK]
+    top = _half((size[1], size[0])).transpose(Image.Transpose.ROTATE_270)  # its upper half is white
+    mask = _mask(ask(image=picture(128, 64), mask=sent(top)))
+    assert mask.getpixel((64, 2)) == WHITE and mask.getpixel((64, 61)) == BLACK
+    assert mask.point(lambda value: 255 * (value > 127)).getbbox() == (0, 0, 128, 32)
 
 
 def test_image_and_mask_are_cut_alike() -> None:
@@ -92,9 +96,9 @@ def test_a_mask_whose_white_is_cut_off_or_lost_is_refused() -> None:
     edge.paste(WHITE, (0, 0, 16, 64))
     told = refusal(image=picture(512, 64), mask=sent(edge), width=64, height=64)
     assert told.startswith("mask: ") and "64x64" in told
-    dot = Image.new("L", (2048, 2048))
-    dot.putpixel((1000, 1000), WHITE)
-    assert "64x64" in refusal(image=picture(2048, 2048), mask=sent(dot), width=64, height=64)
+    dot = Image.new("L", (1024, 1024))
+    dot.putpixel((500, 500), WHITE)
+    assert "64x64" in refusal(image=picture(1024, 1024), mask=sent(dot), width=64, height=64)
 
 
 def test_a_mask_without_an_image_is_refused() -> None:
