@@ -142,9 +142,6 @@ def read(text: str) -> Recipe:
 
 def _prompts(text: str, prompt: int, negative_prompt: int | None) -> dict[str, str]:
     """The prompts of these lengths that the text starts with, if they end where the settings begin."""
-    lengths = [prompt] if negative_prompt is None else [prompt, negative_prompt]
-    if any(type(length) is not int or length < 0 for length in lengths):
-        raise ValueError("these are no lengths")
     found = {"prompt": text[:prompt]}
     if negative_prompt is not None:
         start = prompt + len(_NEGATIVE)
