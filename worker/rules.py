@@ -16,6 +16,7 @@ from worker.families import CONTROLLED, IMAGE, MASK, TEXT, Model, task_name
 from worker.nested_fields import Control, Hires, ImagePrompt, Lora, Refiner
 from worker.schedulers import Scheduler
 
+MOST_NAMES = 50  # in one answer; a folder of LoRAs may hold thousands
 Info = ValidationInfo[Model]
 T = TypeVar("T")
 
@@ -242,4 +243,5 @@ def _insist_on_few(steps: float | None, model: Model) -> None:
 
 def _insist_on_name(name: str | None, known: Sequence[str], kind: str) -> None:
     if name is not None and name not in known:
-        raise problem(f"there is no {kind} {name[:80]!r}; there are {', '.join(known)}")
+        more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+        raise problem(f"there is no {kind} {name[:80]!r}; there are {', '.join(known[:MOST_NAMES])}{more}")
