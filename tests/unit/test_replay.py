@@ -229,7 +229,9 @@ def test_the_refiner_can_be_overridden_in_either_way(beside: dict[str, Any]) -> 
     made = _made(ask(REFINED, refiner={"steps": 40}), REFINED)
     refinement = _again(made, REFINED, **beside).refinement
     assert refinement is not None and (refinement.high_noise_frac, refinement.steps) == (0.6, 40)
-    refinement = _again(made, REFINED, refiner_inference_steps=30).refinement
+    again = _again(made, REFINED, refiner_inference_steps=30, high_noise_frac=None)
+    assert again.warnings == ("high_noise_frac: null was read as left out",)
+    refinement = again.refinement
     assert refinement is not None and (refinement.high_noise_frac, refinement.steps) == (0.8, 30)
 
 

@@ -89,6 +89,14 @@ def test_an_unknown_name_is_told_with_those_there_are() -> None:
     assert "no ControlNet 'pose'" in told and "there are canny, depth" in told
 
 
+def test_a_folder_of_thousands_is_listed_in_part() -> None:
+    full = model_of("sd1", loras=tuple(f"lora{i:04}" for i in range(3_000)))
+    told = refusal(full, loras="x")
+    assert told.endswith("lora0048, lora0049 and 2950 more") and "lora0050" not in told
+    assert ask(full, loras="lora2999").loras[0].name == "lora2999"
+    assert refusal(model_of("sd1", loras=full.loras[:50]), loras="x").endswith("lora0048, lora0049")
+
+
 HOSTILE = [
     "../style",
     "/etc/passwd",
