@@ -5,6 +5,7 @@ one, never made into a path. Knows folders and names, not tensors.
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from worker.weights import check_file
 log = logging.getLogger("worker")
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ def find_addons(settings: Settings) -> Addons:
     embedded = EMBEDDED_LORAS if settings.model_name is None else None
     loras = _files("LORA_DIR", settings.lora_dir or embedded)
     for repository in _listed(settings.lora_repos):
-        if repository.count("/") < 1 or repository.startswith(("/", ".", "~")):
-            raise SettingsError(f"LORA_REPOS: got {repository!r}; should be hub ids like org/name, comma between them")
+        file = repository.split("/")[2:]
+        if not _REPOSITORY.fullmatch(repository) or (file and not file[-1].endswith(".safetensors")):
+            allowed = "hub ids like org/name or org/name/file.safetensors, with commas between"
+            raise SettingsError(f"LORA_REPOS: got {repository!r}; should be {allowed}")
         loras[repository.removesuffix(".safetensors")] = repository
     return Addons(
         loras=MappingProxyType(loras),
@@ -77,9 +81,17 @@ def _files(setting: str, folder: Path | None) -> dict[str, str]:
         except ModelError as error:
             log.warning("%s: leaving out %s: %s", setting, name, error)
             continue
+        if not _is_unicode(name):
+            log.warning("%s: leaving out %a: its name is no Unicode, so that no job could name it", setting, name)
+            continue
         found[name.removesuffix(".safetensors")] = str(path)
     log.info("%s: %d files", setting, len(found))
     return found
+
+
+def _is_unicode(name: str) -> bool:
+    """False for a name whose bytes on the disk are no UTF-8, which Python keeps as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _listed(setting: str | None) -> list[str]:
@@ -92,5 +104,7 @@ def _controlnets(setting: str | None) -> dict[str, str]:
         name, equals, place = (part.strip() for part in entry.partition("="))
         if not (name and equals and place):
             raise SettingsError(f"CONTROLNETS: got {entry!r}; should be name=folder or name=org/name, comma between")
+        if name in found:
+            raise SettingsError(f"CONTROLNETS: got {name!r} twice; should be one place for each name")
         found[name] = place
     return found

@@ -26,17 +26,32 @@ def frame(
     if image is None:
         wanted = width or model.width, height or model.height
         return (_rounded("width", wanted[0], model, warnings), _rounded("height", wanted[1], model, warnings))
+    sides = _within(_asked(width, height, image), model)
+    for name, asked, side in (("width", width, sides[0]), ("height", height, sides[1])):
+        if asked not in (None, side):
+            reason = f"of at most {model.max_pixels} pixels and sides that are multiples of {model.family.size_step}"
+            warnings.append(f"{name}: {asked} became {side}, for a picture {reason}")
+    return sides
+
+
+def _asked(width: int | None, height: int | None, image: Image) -> tuple[int, int]:
+    """What the job says; the side it says nothing of follows the image's aspect, down to the smallest."""
     if width and height:
-        size = width, height
-    elif width or height:
-        scale = width / image.width if width else (height or 0) / image.height
-        size = width or round(image.width * scale), height or round(image.height * scale)
-    else:
-        size = image.size
+        return width, height
+    if width:
+        return width, max(SMALLEST, round(image.height * width / image.width))
+    if height:
+        return max(SMALLEST, round(image.width * height / image.height)), height
+    return image.size
+
+
+def _within(size: tuple[int, int], model: Model) -> tuple[int, int]:
+    """The size in its own aspect, no larger than the model's limit, no smaller than the smallest, in whole steps."""
     step = model.family.size_step
     shrink = min(1.0, math.sqrt(model.max_pixels / (size[0] * size[1])))
     grow = max(1.0, SMALLEST / min(size))
-    sides = [max(SMALLEST, math.floor(side * shrink * grow / step) * step) for side in size]
+    # A root that falls short of a whole number by a rounding error would cost a step.
+    sides = [max(SMALLEST, math.floor(side * shrink * grow / step + 1e-9) * step) for side in size]
     while sides[0] * sides[1] > model.max_pixels:  # a sliver, whose short side was lifted to the smallest
         sides[sides[1] > sides[0]] -= step
     return sides[0], sides[1]

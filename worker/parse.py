@@ -26,6 +26,7 @@ from worker.settings import Bucket
 
 SEEDS = 2**32
 _CANONICAL = spellings()
+_SHORT = {"high_noise_frac": "high_noise_frac", "refiner_inference_steps": "steps"}  # -> their names in `refiner`
 
 
 def parse(
@@ -71,13 +72,17 @@ def _replayed(given: Mapping[str, Any], model: Model, rules: InputRules, warning
     """The fields of the picture that `replay` names, with what the job gives beside it on top."""
     again = recipe.read(read_parameters("replay", given["replay"], rules).get("parameters", ""))
     if again.model != model.name:
-        warnings.append(f"replay: the picture was made by {again.model}, this is {model.name}")
+        warnings.append(f"replay: the picture was made by {shown(again.model)}, this is {model.name}")
     own = {_CANONICAL.get(name, name) for name in given}
     missing = [name for name in again.needs if name not in own]
     if missing:
         raise InvalidInput([f"replay: the picture was made from others; give {', '.join(missing)} beside it"])
     kept = {name: value for name, value in again.fields.items() if name not in own}
-    return {**kept, **{name: value for name, value in given.items() if name != "replay"}}
+    beside = {name: value for name, value in given.items() if name != "replay"}
+    if isinstance(kept.get("refiner"), dict):  # whose short forms cannot stand beside it
+        short = {part: beside.pop(name) for name, part in _SHORT.items() if beside.get(name) is not None}
+        kept["refiner"] = {**kept["refiner"], **short}
+    return {**kept, **beside}
 
 
 class _Choices:
@@ -145,6 +150,8 @@ class _Choices:
             return None
         if sent is None:
             return self._transparent(image)
+        if transparent(image):
+            self._warnings.append("image: its transparent parts were filled with white")
         mask = marked(sent)
         if not marks_something(mask):
             raise InvalidInput(["mask: it is black; white is what is drawn anew"])
@@ -170,7 +177,14 @@ class _Choices:
         strength = _either(self._fields.strength, own if isinstance(own, float) else 1.0)
         _insist_on_a_step("strength", strength, self._steps)
         framed = fitted("image", flattened(image), self._size, self._warnings)
-        return Source(framed, strength, fitted("mask", mask, self._size, []) if mask is not None else None)
+        return Source(framed, strength, self._fitted_mask(mask) if mask is not None else None)
+
+    def _fitted_mask(self, mask: Image) -> Image:
+        framed = fitted("mask", mask, self._size, [])
+        if not marks_something(framed):
+            name = "mask" if self._fields.mask is not None else "image"
+            raise InvalidInput([f"{name}: nothing of what is to be drawn anew is left at {_by(self._size)}"])
+        return framed
 
     def _controls(self, images: Sequence[Image | None]) -> tuple[Control, ...]:
         return tuple(
@@ -219,8 +233,8 @@ class _Choices:
         if asked == 1:
             return None
         if self._task not in (TEXT, TEXT + CONTROLLED) or not self._model.accepts(self._task, "denoising_end"):
-            if asked is not None:
-                self._warnings.append("high_noise_frac: has no effect here; refiner.strength refines any picture")
+            if asked is not None or steps != self._steps:
+                self._warnings.append("refiner: has no effect here; refiner.strength refines any picture")
             return None
         return Refinement(asked or 0.8, 1.0, steps)
 
@@ -235,7 +249,8 @@ def _by(size: tuple[int, int]) -> str:
 
 def _insist_on_a_step(name: str, strength: float, steps: int) -> None:
     if int(strength * steps) < 1:
-        raise InvalidInput([f"{name}: got {strength:g}; of {steps} steps that is none, give {1 / steps:.3g} or more"])
+        enough = math.ceil(10_000 / steps) / 10_000  # rounded up, so that it is
+        raise InvalidInput([f"{name}: got {strength:g}; of {steps} steps that is none, give {enough:g} or more"])
 
 
 def _seed(seed: int | None) -> int:
@@ -251,8 +266,8 @@ def _ignored(fields: Fields, model: Model) -> list[str]:
     without_effect = {} if model.refiner else dict(_REFINER)
     if fields.image is None:
         without_effect["strength"] = "has no effect without an image"
-    if fields.loras is None:
-        without_effect["lora_scale"] = "has no effect without a LoRA"
+    if all(one.scale is not None for one in fields.loras or []):
+        without_effect["lora_scale"] = "has no effect without a LoRA that brings no scale"
     notes = [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
     if fields.guidance_scale is not None and model.family.guidance is None:
         notes.append(f"guidance_scale: has no effect; {model.family.title} has its guidance built in")

@@ -16,29 +16,28 @@ class Fragment:
 
 
 def fragments(prompt: str) -> list[Fragment]:
-    """The prompt cut where weights change; weights inside weights multiply.
+    """The prompt cut where weights change; weights inside weights multiply, up to the heaviest.
 
     Joined, the texts are the prompt without its weights. A prompt without any is one fragment of weight 1.
     """
-    groups = _groups(prompt)
-    if not groups:
-        return [Fragment(prompt, 1.0)]
-    # Letters that are syntax belong to no fragment.
-    weights: list[float | None] = [1.0] * len(prompt)
-    for group in groups:
-        for i in range(group.start + 1, group.number):
-            weight = weights[i]
-            weights[i] = None if weight is None else weight * group.weight
-        for i in (group.start, *range(group.number, group.end + 1)):
-            weights[i] = None
+    opened = {group.start: group for group in _groups(prompt)}
+    closed = {group.number: group for group in opened.values()}
+    weights = [1.0]  # of the groups around a letter, the innermost last
     found: list[Fragment] = []
-    for letter, weight in zip(prompt, weights, strict=True):
-        if weight is None:
+    end = 0  # of the syntax that belongs to no fragment
+    for i, letter in enumerate(prompt):
+        if i in opened:
+            weights.append(min(weights[-1] * opened[i].weight, HEAVIEST))
+            end = i + 1
+        elif i in closed:
+            weights.pop()
+            end = closed[i].end + 1
+        if i < end:
             continue
-        if found and found[-1].weight == weight:
-            found[-1] = Fragment(found[-1].text + letter, weight)
+        if found and found[-1].weight == weights[-1]:
+            found[-1] = Fragment(found[-1].text + letter, weights[-1])
         else:
-            found.append(Fragment(letter, weight))
+            found.append(Fragment(letter, weights[-1]))
     return found or [Fragment("", 1.0)]
 
 
@@ -65,7 +64,8 @@ def _groups(prompt: str) -> list[_Group]:
             opened.append(i)
         elif letter == ")" and opened:
             start = opened.pop()
-            number = _NUMBER.search(prompt, start + 1, i)
-            if number and float(number[1]) <= HEAVIEST and number.start() > start + 1:
-                found.append(_Group(start, number.start(), i, float(number[1])))
+            colon = prompt.rfind(":", start + 2, i)  # something to weigh stands before it
+            number = _NUMBER.match(prompt, colon, i) if colon > start else None
+            if number and float(number[1]) <= HEAVIEST:
+                found.append(_Group(start, colon, i, float(number[1])))
     return found

@@ -10,12 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from worker import schedulers
 from worker.errors import InvalidInput
 from worker.families import Model
 from worker.request import Picture, Request
 
 _NEGATIVE = "\nNegative prompt: "
+_SETTINGS = "\nSteps: "
 _RECIPE = ", Recipe: "
+# Fields that are pictures, which a recipe does not carry.
+_PICTURES = ("image", "mask", "controlnet", "ip_adapter")
 
 
 @dataclass(frozen=True)
@@ -46,21 +50,31 @@ def write(picture: Picture, request: Request, model: Model) -> str:
         # Counted from the last layer there, from the last but one in diffusers.
         **({"Clip skip": request.clip_skip + 1} if request.clip_skip else {}),
     }
-    prompts = picture.prompt + (f"{_NEGATIVE}{request.negative_prompt}" if request.negative_prompt else "")
+    prompts = _joined(picture.prompt, request.negative_prompt)
     line = ", ".join(f"{name}: {value}" for name, value in settings.items())
-    return f"{prompts}\n{line}{_RECIPE}{json.dumps(_recipe(picture, request, model))}"
+    return f"{prompts}\n{line}{_RECIPE}{_quoted(_recipe(picture, request, model))}"
 
 
-def _recipe(picture: Picture, request: Request, model: Model) -> str:
-    return json.dumps(
-        {
-            "model": model.name,
-            "fields": {**_fields(request, model), "seed": picture.seed},
-            "needs": _needs(request),
-            "prompt": len(picture.prompt),
-            "negative_prompt": len(request.negative_prompt or ""),
-        }
-    )
+def _joined(prompt: str, negative_prompt: str | None = None) -> str:
+    return f"{prompt}{_NEGATIVE}{negative_prompt}" if negative_prompt else prompt
+
+
+def _quoted(recipe: Mapping[str, Any]) -> str:
+    """JSON in a JSON string, as other programs' parsers want what holds commas; short, for JPEG has little room."""
+    text = json.dumps(recipe, ensure_ascii=False)
+    # A name in it may say "Recipe" too; the last in the text must be the one that starts it.
+    return json.dumps(text.replace("Recipe", r"\u0052ecipe"), ensure_ascii=False)
+
+
+def _recipe(picture: Picture, request: Request, model: Model) -> dict[str, Any]:
+    negative = request.negative_prompt
+    return {
+        "model": model.name,
+        "fields": {**_fields(request, model), "seed": picture.seed},
+        "needs": _needs(request),
+        "prompt": len(picture.prompt),
+        "negative_prompt": None if negative is None else len(negative),  # an empty one is not the same as none
+    }
 
 
 def _fields(request: Request, model: Model) -> dict[str, Any]:
@@ -68,7 +82,7 @@ def _fields(request: Request, model: Model) -> dict[str, Any]:
         "width": request.width,
         "height": request.height,
         "num_inference_steps": request.num_inference_steps,
-        "scheduler": request.scheduler.name,
+        "scheduler": _scheduler(request, model),
         "clip_skip": request.clip_skip,
         "guidance_rescale": request.guidance_rescale,
     }
@@ -93,15 +107,17 @@ def _fields(request: Request, model: Model) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def _scheduler(request: Request, model: Model) -> str:
+    """A name that means this scheduler: its own, or its class's where the model's own goes by that."""
+    row = request.scheduler
+    return row.name if schedulers.find(row.name, model.scheduler) == row else row.class_name
+
+
 def _needs(request: Request) -> list[str]:
     source = request.source
-    given = {
-        "image": source is not None,
-        "mask": source is not None and source.mask is not None,
-        "controlnet": bool(request.controls),
-        "ip_adapter": request.image_prompt is not None,
-    }
-    return [name for name, needed in given.items() if needed]
+    masked = source is not None and source.mask is not None
+    given = (source is not None, masked, bool(request.controls), request.image_prompt is not None)
+    return [name for name, needed in zip(_PICTURES, given, strict=True) if needed]
 
 
 def read(text: str) -> Recipe:
@@ -112,12 +128,24 @@ def read(text: str) -> Recipe:
     """
     try:
         found = json.loads(json.loads(text.rpartition(_RECIPE)[2]))
-        prompt, rest = text[: found["prompt"]], text[found["prompt"] :]
-        fields = {**found["fields"], "prompt": prompt}
-        if length := found["negative_prompt"]:
-            if not rest.startswith(_NEGATIVE):
-                raise ValueError("the prompts have another length")
-            fields["negative_prompt"] = rest[len(_NEGATIVE) :][:length]
-        return Recipe(str(found["model"]), fields, tuple(map(str, found["needs"])))
+        prompts = {"prompt": found["prompt"], "negative_prompt": found["negative_prompt"]}
+        fields = {**found["fields"], **_prompts(text, **prompts)}
+        model, needs = found["model"], found["needs"]
+        if "replay" in fields or not (
+            isinstance(model, str) and isinstance(needs, list) and all(name in _PICTURES for name in needs)
+        ):
+            raise ValueError("another kind of recipe")
+        return Recipe(model, fields, tuple(needs))
     except (KeyError, TypeError, ValueError, RecursionError):
         raise InvalidInput(["replay: the picture carries no request of this worker's, or a changed one"]) from None
+
+
+def _prompts(text: str, prompt: int, negative_prompt: int | None) -> dict[str, str]:
+    """The prompts of these lengths that the text starts with, if they end where the settings begin."""
+    found = {"prompt": text[:prompt]}
+    if negative_prompt is not None:
+        start = prompt + len(_NEGATIVE)
+        found["negative_prompt"] = text[start : start + negative_prompt]
+    if not text.startswith(_joined(**found) + _SETTINGS):
+        raise ValueError("the prompts have other lengths")
+    return found

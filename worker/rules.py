@@ -16,6 +16,7 @@ from worker.families import CONTROLLED, IMAGE, MASK, TEXT, Model, task_name
 from worker.nested_fields import Control, Hires, ImagePrompt, Lora, Refiner
 from worker.schedulers import Scheduler
 
+MOST_NAMES = 50  # in one answer; a folder of LoRAs may hold thousands
 Info = ValidationInfo[Model]
 T = TypeVar("T")
 
@@ -83,9 +84,7 @@ class Rules(BaseModel):
     @classmethod
     def _steps(cls, value: int | None, info: Info) -> int | None:
         model = info.context
-        row = chosen_scheduler(info.data.get("scheduler"), model)
-        if value is not None and not row.min_steps <= value <= model.max_steps:
-            raise problem(f"{row.name} takes {row.min_steps} to {model.max_steps} steps")
+        _insist_on_steps(value, chosen_scheduler(info.data.get("scheduler"), model), model)
         return value
 
     @field_validator("seed", check_fields=False)
@@ -186,6 +185,7 @@ class Rules(BaseModel):
         width, height = ((info.data.get(side) or getattr(model, side)) * value.scale for side in ("width", "height"))
         if width * height > model.max_pixels:
             raise problem(f"the enlarged picture may have {model.max_pixels} pixels, {width:.0f}x{height:.0f} is more")
+        _insist_on_steps(value.steps, chosen_scheduler(info.data.get("scheduler"), model), model)
         return value
 
     @field_validator("refiner", check_fields=False)
@@ -193,6 +193,8 @@ class Rules(BaseModel):
     def _refiner_way(cls, value: Refiner | None, info: Info) -> Refiner | None:
         if value is not None and None not in (value.high_noise_frac, value.strength):
             raise problem("high_noise_frac shares one schedule, strength starts a second one; give one of them")
+        if value is not None and info.context.refiner:
+            _insist_on_few(value.steps, info.context)
         return value
 
     @field_validator("high_noise_frac", "refiner_inference_steps", check_fields=False)
@@ -200,6 +202,8 @@ class Rules(BaseModel):
     def _refiner(cls, value: float | None, info: Info) -> float | None:
         if value is not None and info.data.get("refiner") is not None:
             raise problem("stands in refiner already; give one of them")
+        if info.field_name == "refiner_inference_steps" and info.context.refiner:
+            _insist_on_few(value, info.context)
         return value
 
     @field_validator("preview", check_fields=False)
@@ -226,6 +230,18 @@ def _accepted(value: T, info: Info, argument: str, lack: str) -> T:
     return value
 
 
+def _insist_on_steps(steps: int | None, row: Scheduler, model: Model) -> None:
+    if steps is not None and not row.min_steps <= steps <= model.max_steps:
+        raise problem(f"{row.name} takes {row.min_steps} to {model.max_steps} steps")
+
+
+def _insist_on_few(steps: float | None, model: Model) -> None:
+    """The refiner brings a scheduler of its own, so that only the owner's limit counts."""
+    if steps is not None and steps > model.max_steps:
+        raise problem(f"the refiner takes 1 to {model.max_steps} steps")
+
+
 def _insist_on_name(name: str | None, known: Sequence[str], kind: str) -> None:
     if name is not None and name not in known:
-        raise problem(f"there is no {kind} {name[:80]!r}; there are {', '.join(known)}")
+        more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+        raise problem(f"there is no {kind} {name[:80]!r}; there are {', '.join(known[:MOST_NAMES])}{more}")

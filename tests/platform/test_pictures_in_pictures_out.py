@@ -89,7 +89,7 @@ def test_pictures_that_cannot_be_had_are_refused_by_field_and_nothing_inside_is_
         "http://169.254.169.254/latest/meta-data?token=canary": "image: got a URL at 169.254.169.254; ",
         "http://localhost:1/secret-path.png": "image: got a URL at localhost",
         "/etc/passwd": "image: got '/etc/passwd'; ",
-        data_uri(photo())[:-400]: "image: got a data URI of ",
+        data_uri(photo())[:-140]: "image: got a data URI of ",
     }
     for reference, told in refused.items():
         answer = platform.ask({**SMALL, "image": reference})

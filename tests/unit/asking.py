@@ -1,7 +1,11 @@
 """Models to ask, as a worker would describe them after loading, without loading any; and asking in one line."""
 
+import base64
+import io
 from dataclasses import replace
 from typing import Any
+
+from PIL import Image
 
 from worker import schedulers
 from worker.errors import InvalidInput
@@ -77,17 +81,31 @@ SD1 = model_of("sd1")
 SDXL = model_of("sdxl")
 
 
-def ask(model: Model = SD1, bucket: Bucket | None = None, s3: object = None, **fields: Any) -> Request:
+def sent(image: Image.Image, format: str = "PNG", **options: Any) -> str:
+    """The picture as jobs send it: a data URI. `options` are those of Pillow's writer of this format."""
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def picture(width: int = 512, height: int = 512, colour: Any = "red", mode: str = "RGB") -> str:
+    """A picture of one colour, as jobs send it."""
+    return sent(Image.new(mode, (width, height), colour))
+
+
+def ask(
+    model: Model = SD1, bucket: Bucket | None = None, s3: object = None, rules: InputRules | None = None, **fields: Any
+) -> Request:
     """The request that a job with these fields becomes; a prompt is added, `s3` stands beside the input."""
     job = {"id": "test", "input": {"prompt": "a red square", **fields}}
-    rules = InputRules(bucket_hosts=("127.0.0.1", "*.example.com"))
+    rules = rules or InputRules(bucket_hosts=("127.0.0.1", "*.example.com"))
     return parse(job if s3 is None else {**job, "s3Config": s3}, model, bucket, rules)
 
 
-def refusal(model: Model = SD1, **fields: Any) -> str:
+def refusal(model: Model = SD1, rules: InputRules | None = None, **fields: Any) -> str:
     """What the caller is told when a job with these fields is refused; fails when it is accepted."""
     try:
-        request = ask(model, **fields)
+        request = ask(model, rules=rules, **fields)
     except InvalidInput as error:
         return str(error)
     raise AssertionError(f"accepted: {request}")

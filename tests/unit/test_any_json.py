@@ -1,21 +1,29 @@
 """Whatever JSON comes as a job's input, the answer is a request within the model's limits or one clear refusal."""
 
+import base64
 import json
 from typing import Any
 
-from asking import SD1, model_of
+from asking import SD1, ask, model_of, picture, sent
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from worker.errors import InvalidInput
 from worker.families import FAMILIES, Model
 from worker.fields import spellings
+from worker.output import encode
 from worker.parse import parse
+from worker.recipe import write
 from worker.request import Request
 from worker.settings import Bucket
 
-MODELS = [model_of(family.name) for family in FAMILIES] + [
-    model_of("sd1", max_pixels=512 * 512, max_steps=20, max_images=2)
+_ABLE: dict[str, Any] = {"loras": ("style", "people/anna"), "controlnets": ("canny",), "ip_adapter": True}
+MODELS = [
+    *(model_of(family.name) for family in FAMILIES),
+    model_of("sd1", max_pixels=512 * 512, max_steps=20, max_images=2, **_ABLE),
+    model_of("sdxl", refiner=True, **{**_ABLE, "controlnets": ("canny", "depth")}),
+    model_of("sd1", tasks={}, latent_upscaling=False, clip_layers=0, previews=False),
 ]
 # Python's json reads lone surrogates, NaN and Infinity; so may a job.
 TEXT = st.text(st.characters(), max_size=20) | st.sampled_from(["", "\ud800", "a \udfff", "\0", "\U0001f600"])
@@ -33,9 +41,62 @@ LIKELY = st.one_of(
     st.sampled_from(["png", "jpeg", "auto", "base64", "LMS", "Euler", "Flow Euler", "DDIM", "IPNDM", "blurry"]),
     st.lists(st.integers(-1, 2**64), max_size=4),
 )
-LIKELY_FIELDS = st.sampled_from(
-    [name for name in sorted(spellings()) if name not in ("image", "mask", "loras", "controlnet", "hires", "replay")]
-)
+LIKELY_FIELDS = st.sampled_from(sorted(spellings()))
+
+
+def _replayable() -> str:
+    request = ask(seed=5, hires={"scale": 1.5}, negative_prompt="blurry")
+    file = encode(Image.new("RGB", (8, 8)), write(request.pictures[0], request, SD1), "png", 90)
+    return "data:image/png;base64," + base64.b64encode(file.data).decode()
+
+
+_ALPHA = Image.linear_gradient("L").resize((40, 70))
+_PICTURES = [
+    *(picture(*size) for size in ((64, 64), (90, 70), (1, 1), (400, 1))),
+    picture(64, 64, "white"),
+    sent(Image.merge("RGBA", [_ALPHA] * 4)),
+]
+_NO_PICTURES = ["volume:../../etc/passwd", "ftp://a/b.png", "data:image/png;base64,AAAA", "AAAA", ""]
+PICTURES = st.sampled_from(_PICTURES * 3 + [_replayable()] + _NO_PICTURES)  # more often right than wrong
+SHARES = st.floats(0, 1) | st.sampled_from([0, 1, 0.5])
+
+
+def _object(needed: dict[str, Any] | None = None, **parts: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """An object with what it needs and some of the other parts; now and then with one that is anything."""
+    right = st.fixed_dictionaries(needed or {}, optional=parts)
+    wrong = st.fixed_dictionaries({}, optional=dict.fromkeys(parts, JSON))
+    return st.one_of(right, right, right, wrong)
+
+
+def _names(*names: str) -> st.SearchStrategy[str]:
+    return st.sampled_from([*names * 4, "../style", "", "\0", "style/../style", "\ud800"])
+
+
+LORA_NAMES = _names("style", "style.safetensors", "people/anna")
+LORA = _object({"name": LORA_NAMES}, scale=st.floats(-11, 11))
+CONTROL = _object({"image": PICTURES}, name=_names("canny"), scale=st.floats(0, 10), start=SHARES, end=SHARES)
+SHORT_STEPS = st.integers(0, 60)
+NESTED: dict[str, st.SearchStrategy[Any]] = {
+    "image": PICTURES,
+    "mask": PICTURES,
+    "replay": st.just(_replayable()) | PICTURES,
+    "strength": SHARES,
+    "width": st.integers(60, 300),
+    "height": st.integers(60, 300),
+    "loras": LORA_NAMES | LORA | st.lists(LORA_NAMES | LORA, max_size=3),
+    "lora_scale": st.floats(-11, 11),
+    "controlnet": CONTROL | st.lists(CONTROL, max_size=3),
+    "ip_adapter": _object({"image": PICTURES}, scale=st.floats(0, 11)),
+    "clip_skip": st.integers(0, 13),
+    "guidance_rescale": SHARES,
+    "hires": _object(
+        scale=st.floats(0.9, 4), strength=SHARES, steps=SHORT_STEPS, upscaler=st.sampled_from(["lanczos", "latent"])
+    ),
+    "refiner": _object(high_noise_frac=SHARES, strength=SHARES, steps=SHORT_STEPS),
+    "high_noise_frac": SHARES,
+    "refiner_inference_steps": SHORT_STEPS,
+    "preview": st.booleans(),
+}
 
 
 def _request(given_input: object, model: Model, s3: object = None) -> Request | None:
@@ -61,6 +122,24 @@ def _within_limits(request: Request, model: Model) -> None:
     assert 1 <= request.quality <= 100
     assert request.delivery != "s3" or isinstance(request.bucket, Bucket)
     json.dumps(request.warnings, ensure_ascii=False).encode()
+    _passes_within_limits(request, model)
+
+
+def _passes_within_limits(request: Request, model: Model) -> None:
+    """What the request brings fits the size it is drawn at, and every pass has a step within the limits."""
+    brought = [control.image for control in request.controls]
+    if request.source:
+        brought += [request.source.image, *([request.source.mask] if request.source.mask else [])]
+        assert request.source.strength * request.num_inference_steps >= 1
+    assert all(image.size == (request.width, request.height) for image in brought)
+    assert all(control.name in model.controlnets and control.start < control.end for control in request.controls)
+    assert all(lora.name in model.loras for lora in request.loras)
+    assert request.task in model.tasks or not (brought or request.image_prompt)
+    if hires := request.hires:
+        assert hires.width * hires.height <= model.max_pixels and hires.width >= request.width
+        assert hires.strength * hires.steps >= 1 and hires.steps <= model.max_steps
+    if refinement := request.refinement:
+        assert model.refiner and refinement.steps <= model.max_steps
 
 
 @settings(max_examples=300, deadline=None)
@@ -80,6 +159,19 @@ def test_any_json_in_known_fields(fields: dict[str, Any], prompt: object, model:
 @settings(max_examples=500, deadline=None)
 @given(st.dictionaries(LIKELY_FIELDS, LIKELY, max_size=3), st.sampled_from(MODELS))
 def test_likely_requests(fields: dict[str, Any], model: Model) -> None:
+    if request := _request({**fields, "prompt": "a red square"}, model):
+        _within_limits(request, model)
+
+
+FEW = st.lists(st.sampled_from(sorted(NESTED)), min_size=1, max_size=3).map(
+    lambda names: {*names, *(["image"] if "mask" in names else [])}
+)
+ABLE = st.sampled_from([*MODELS[-3:-1] * 4, *MODELS])
+
+
+@settings(max_examples=400, deadline=None)
+@given(FEW.flatmap(lambda names: st.fixed_dictionaries({name: NESTED[name] for name in sorted(names)})), ABLE)
+def test_likely_requests_with_pictures_and_objects(fields: dict[str, Any], model: Model) -> None:
     if request := _request({**fields, "prompt": "a red square"}, model):
         _within_limits(request, model)
 

@@ -1,0 +1,173 @@
+"""What is drawn anew: where the mask is white, or where the picture is transparent if there is no mask."""
+
+import pytest
+from asking import SD1, SDXL, ask, model_of, picture, refusal, sent
+from PIL import Image
+
+from worker.families import CONTROLLED, IMAGE, MASK, TEXT, Model
+from worker.request import Request
+
+WHITE, BLACK = 255, 0
+NO_INPAINTING = model_of("sd1", tasks={task: SD1.tasks[task] for task in (TEXT, IMAGE)})
+
+
+def _half(size: tuple[int, int] = (128, 64), left: int = WHITE, right: int = BLACK) -> Image.Image:
+    image = Image.new("L", size, right)
+    image.paste(left, (0, 0, size[0] // 2, size[1]))
+    return image
+
+
+def _picture(alpha: Image.Image, colour: tuple[int, int, int] = (200, 30, 30)) -> Image.Image:
+    """A picture of one colour with this opacity."""
+    image = Image.new("RGB", alpha.size, colour)
+    image.putalpha(alpha)
+    return image
+
+
+def _mask(request: Request) -> Image.Image:
+    assert request.source is not None and request.source.mask is not None
+    assert request.source.mask.mode == "L"
+    assert request.source.mask.size == request.source.image.size == (request.width, request.height)
+    return request.source.mask
+
+
+def _extremes(mask: Image.Image) -> list[object]:
+    """The mask's value in the middle of its left and of its right half."""
+    return [mask.getpixel((mask.width * share // 4, mask.height // 2)) for share in (1, 3)]
+
+
+@pytest.mark.parametrize("name", ["mask", "mask_url", "mask_image"])
+def test_white_is_drawn_anew_and_black_stays(name: str) -> None:
+    request = ask(image=picture(128, 64), **{name: sent(_half())})
+    assert request.task == MASK
+    assert _mask(request).tobytes() == _half().tobytes()
+    assert request.warnings == ()
+
+
+def test_a_coloured_mask_counts_by_its_lightness() -> None:
+    colours = Image.new("RGB", (128, 64), (0, 0, 255))
+    colours.paste((255, 255, 0), (0, 0, 64, 64))
+    light, dark = _extremes(_mask(ask(image=picture(128, 64), mask=sent(colours))))
+    assert light == 226 and dark == 29  # ITU-R 601
+
+
+def test_a_soft_mask_stays_soft() -> None:
+    ramp = Image.linear_gradient("L").resize((128, 64))
+    assert _mask(ask(image=picture(128, 64), mask=sent(ramp))).tobytes() == ramp.tobytes()
+
+
+@pytest.mark.parametrize("size", [(256, 128), (64, 32), (100, 100)])
+def test_a_mask_of_another_size_is_stretched_over_the_image_and_said(size: tuple[int, int]) -> None:
+    """It says which part of the image is meant, so that its corners are the image's corners."""
+    request = ask(image=picture(128, 64), mask=sent(_half(size)))
+    assert request.warnings == (f"mask: {size[0]}x{size[1]} was stretched to the image's 128x64",)
+    assert _extremes(_mask(request)) == [WHITE, BLACK]
+    top = Image.new("L", size)
+    top.paste(WHITE, (0, 0, size[0], size[1] // 4))
+    mask = _mask(ask(image=picture(128, 64), mask=sent(top)))
+    assert mask.point(lambda value: 255 * (value > 127)).getbbox() == (0, 0, 128, 16)
+
+
+def test_image_and_mask_are_cut_alike() -> None:
+    """What is red in the picture and white in its mask stays one after both are cut to a square."""
+    image = Image.new("RGB", (256, 128), "blue")
+    image.paste("red", (96, 32, 160, 96))
+    mask = Image.new("L", (256, 128))
+    mask.paste(WHITE, (96, 32, 160, 96))
+    request = ask(image=sent(image), mask=sent(mask), width=64, height=64)
+    assert request.source is not None
+    red = request.source.image.getchannel("R").point(lambda value: 255 * (value > 127))
+    assert _mask(request).point(lambda value: 255 * (value > 127)).getbbox() == red.getbbox() == (16, 16, 48, 48)
+    assert [warning.partition(":")[0] for warning in request.warnings] == ["image"]  # one choice, said once
+
+
+@pytest.mark.parametrize("grey", [0, 1, 127])
+def test_a_mask_that_marks_nothing_is_refused(grey: int) -> None:
+    assert refusal(image=picture(), mask=picture(colour=grey, mode="L")).startswith("mask: it is black; white is ")
+
+
+def test_the_darkest_grey_that_counts_as_white() -> None:
+    """Pipelines take a mask's grey from the middle on as white."""
+    assert _extremes(_mask(ask(image=picture(), mask=picture(colour=128, mode="L")))) == [128, 128]
+
+
+def test_a_mask_whose_white_is_cut_off_or_lost_is_refused() -> None:
+    edge = Image.new("L", (512, 64))
+    edge.paste(WHITE, (0, 0, 16, 64))
+    told = refusal(image=picture(512, 64), mask=sent(edge), width=64, height=64)
+    assert told.startswith("mask: ") and "64x64" in told
+    dot = Image.new("L", (1024, 1024))
+    dot.putpixel((500, 500), WHITE)
+    assert "64x64" in refusal(image=picture(1024, 1024), mask=sent(dot), width=64, height=64)
+
+
+def test_a_mask_without_an_image_is_refused() -> None:
+    assert "needs an image beside it" in refusal(mask=picture(colour="white"))
+    assert "mask" not in refusal(image=5, mask=picture(colour="white"))  # there is one, if a wrong one
+
+
+def test_what_is_transparent_in_a_mask_stays_as_it_is() -> None:
+    """Paint programs save strokes on a transparent layer."""
+    strokes = Image.new("RGBA", (128, 64), (255, 255, 255, 0))
+    strokes.paste((255, 255, 255, 255), (0, 0, 64, 64))
+    assert _extremes(_mask(ask(image=picture(128, 64), mask=sent(strokes)))) == [WHITE, BLACK]
+    black = Image.new("RGBA", (128, 64), (0, 0, 0, 0))
+    black.paste((0, 0, 0, 255), (0, 0, 64, 64))
+    assert refusal(image=picture(128, 64), mask=sent(black)).startswith("mask: it is black")
+
+
+def test_what_is_transparent_in_the_picture_is_drawn_anew_and_said() -> None:
+    request = ask(image=sent(_picture(_half(left=0, right=255))))
+    assert request.task == MASK and _extremes(_mask(request)) == [WHITE, BLACK]
+    (warning,) = request.warnings
+    assert warning.startswith("image: only its transparent parts are drawn anew")
+
+
+def test_transparency_of_the_picture_keeps_its_softness() -> None:
+    ramp = Image.linear_gradient("L").resize((128, 64))
+    mask = _mask(ask(image=sent(_picture(ramp))))
+    assert mask.tobytes() == bytes(255 - value for value in ramp.tobytes())
+
+
+def test_the_strength_of_inpainting_holds_where_transparency_is_the_mask() -> None:
+    request = ask(image=sent(_picture(_half())))
+    assert request.source is not None and request.source.strength == 1.0
+
+
+@pytest.mark.parametrize("opacity", [255, 254, 200, 128])
+def test_a_nearly_opaque_picture_has_no_mask(opacity: int) -> None:
+    request = ask(image=sent(_picture(Image.new("L", (128, 64), opacity))))
+    assert (request.task, request.warnings) == (IMAGE, ())
+
+
+def test_transparent_parts_are_white_in_what_is_started_from() -> None:
+    request = ask(image=sent(_picture(_half(left=0, right=255))))
+    assert request.source is not None and request.source.image.mode == "RGB"
+    assert _extremes(request.source.image) == [(255, 255, 255), (200, 30, 30)]
+
+
+def test_a_mask_goes_before_transparency_which_is_filled_with_white_and_said() -> None:
+    request = ask(image=sent(_picture(_half(left=0, right=255))), mask=sent(_half(left=0, right=255)))
+    assert _extremes(_mask(request)) == [BLACK, WHITE]
+    assert request.warnings == ("image: its transparent parts were filled with white",)
+    assert request.source is not None
+    assert _extremes(request.source.image) == [(255, 255, 255), (200, 30, 30)]
+
+
+def test_where_the_model_cannot_inpaint_transparency_is_filled_with_white_and_said() -> None:
+    request = ask(NO_INPAINTING, image=sent(_picture(_half(left=0, right=255))))
+    assert request.task == IMAGE and request.warnings == ("image: its transparent parts were filled with white",)
+    assert request.source is not None
+    assert _extremes(request.source.image) == [(255, 255, 255), (200, 30, 30)]
+
+
+@pytest.mark.parametrize("model", [SDXL, SD1])
+def test_transparency_beside_a_controlnet_counts_where_the_two_go_together(model: Model) -> None:
+    tasks = {**model.tasks, IMAGE + CONTROLLED: {"strength": 0.8}}
+    able = MASK + CONTROLLED in model.tasks
+    request = ask(
+        model_of(model.name, controlnets=("canny",), tasks=tasks),
+        image=sent(_picture(_half(left=0, right=255))),
+        controlnet={"image": picture(128, 64)},
+    )
+    assert request.task == (MASK if able else IMAGE) + CONTROLLED
