@@ -1,5 +1,6 @@
 """What a caller sees of a picture while it is drawn: small, cheap, and more and more like what it becomes."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ def test_the_last_preview_is_what_the_decoder_gets(
     seen, _ = watched(engine, **fields, width=64, height=96, num_inference_steps=8, guidance_scale=2.0)
     errors = [float((one - decoded[-1]).norm() / decoded[-1].norm()) for one in looked]
 
-    assert errors[-1] < 0.02 and errors == sorted(errors, reverse=True)
+    assert errors[-1] < min(0.02, errors[0] / 20)
+    assert all(later < earlier + 1e-3 for earlier, later in itertools.pairwise(errors))
     assert {one.size for one in seen} == {(8, 12)} and {one.mode for one in seen} == {"RGB"}
 
 
