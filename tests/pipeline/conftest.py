@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 import tiny_models
+import tiny_transformers
 import torch
+from diffusers import DiffusionPipeline
 from drawing import load_engine
+from plain_diffusers import load_plain
 
 from worker.engine.loading import Engine
 
@@ -24,6 +27,32 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def engines(folders: dict[str, Path]) -> dict[str, Engine]:
     """Family -> its tiny model, loaded by the worker."""
     return {family: load_engine(MODEL_NAME=str(folder)) for family, folder in folders.items()}
+
+
+@pytest.fixture(scope="session")
+def plain(folders: dict[str, Path]) -> dict[str, DiffusionPipeline]:
+    """Family -> the same model in diffusers' own pipeline, and nothing of the worker's."""
+    return {family: load_plain(folder) for family, folder in folders.items()}
+
+
+@pytest.fixture(scope="session")
+def more_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same of families beyond the UNets with CLIP."""
+    root = tmp_path_factory.mktemp("more")
+    makers = {name: getattr(tiny_transformers, name) for name in ("sd3", "flux", "chroma", "lcm")}
+    return {family: tiny_models.save(make(), root / family) for family, make in makers.items()}
+
+
+@pytest.fixture(scope="session")
+def more_engines(more_folders: dict[str, Path]) -> dict[str, Engine]:
+    """Those, loaded by the worker."""
+    return {family: load_engine(MODEL_NAME=str(folder)) for family, folder in more_folders.items()}
+
+
+@pytest.fixture(scope="session")
+def more_plain(more_folders: dict[str, Path]) -> dict[str, DiffusionPipeline]:
+    """Those in diffusers' own pipelines."""
+    return {family: load_plain(folder) for family, folder in more_folders.items()}
 
 
 @pytest.fixture(scope="session")

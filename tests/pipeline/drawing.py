@@ -1,9 +1,13 @@
 """Loading an engine and drawing with it, as a job would, in one line each."""
 
+import base64
+import io
 import os
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image as Pillow
 from PIL import ImageChops, ImageStat
 from PIL.Image import Image
 
@@ -50,3 +54,23 @@ def assert_same(ours: Image, theirs: Image) -> None:
     assert ours.size == theirs.size
     assert ImageChops.difference(ours, theirs).getbbox() is None
     assert ImageStat.Stat(ours).stddev[0] > 1, "an empty picture proves nothing"
+
+
+def scene(width: int = 64, height: int = 64, seed: int = 0) -> Image:
+    """A picture of soft random colours, no two alike."""
+    patches = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Pillow.fromarray(patches).resize((width, height), Pillow.Resampling.BICUBIC)
+
+
+def hole(width: int = 64, height: int = 64) -> Image:
+    """A mask whose middle is white."""
+    mask = Pillow.new("L", (width, height))
+    mask.paste(255, (width // 4, height // 4, width * 3 // 4, height * 5 // 8))
+    return mask
+
+
+def uri(image: Image) -> str:
+    """The picture as jobs bring it."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,14 +1,18 @@
 """SDXL's refiner finishes the base model's latents as plain diffusers' ensemble of experts does."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny_models
 import torch
-from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
-from drawing import SMALL, draw, load_engine, picture
+from diffusers import StableDiffusionXLImg2ImgPipeline
+from drawing import SMALL, assert_same, draw, hole, load_engine, picture, scene, uri
+from PIL import Image as Pillow
 from PIL.Image import Image
+from plain_diffusers import around, load_plain
 
 from worker.engine.generate import generate
 from worker.engine.loading import Engine
@@ -26,12 +30,19 @@ def engine(folders: dict[str, Path], refiner: Path) -> Engine:
     return load_engine(MODEL_NAME=str(folders["sdxl"]), REFINER_NAME=str(refiner))
 
 
+NEGATIVE = {"negative_prompt": "a star"}
+
+
+def plain_pair(folders: dict[str, Path], refiner: Path) -> tuple[Any, Any]:
+    """Diffusers' base pipeline and the refiner around its VAE and second text encoder."""
+    base = load_plain(folders["sdxl"])
+    shared = {name: base.components[name] for name in ("text_encoder_2", "tokenizer_2", "vae")}
+    return base, StableDiffusionXLImg2ImgPipeline.from_pretrained(refiner, **shared)
+
+
 def plainly(folders: dict[str, Path], refiner: Path, share: float, steps: int) -> Image:
     """As diffusers' documentation does it."""
-    base = StableDiffusionXLPipeline.from_pretrained(folders["sdxl"])
-    second = StableDiffusionXLImg2ImgPipeline.from_pretrained(
-        refiner, text_encoder_2=base.text_encoder_2, tokenizer_2=base.tokenizer_2, vae=base.vae
-    )
+    base, second = plain_pair(folders, refiner)
     generator = torch.Generator().manual_seed(7)
     common: dict[str, Any] = {"prompt": "a red square", "negative_prompt": "a star", "guidance_scale": 7.5}
     latents = base(
@@ -59,6 +70,81 @@ def test_the_ensemble_is_diffusers_own(
 
     assert ours.tobytes() == plainly(folders, refiner, share, steps).tobytes()
     assert flat.tobytes() == ours.tobytes()
+
+
+@pytest.mark.parametrize("source", [None, "image"])
+def test_a_second_pass_is_two_calls(
+    source: str | None, engine: Engine, folders: dict[str, Path], refiner: Path
+) -> None:
+    base, second = plain_pair(folders, refiner)
+    call: dict[str, Any] = {"prompt": "a red square", "guidance_scale": 7.5, **NEGATIVE}
+    size, moved = {"width": 64, "height": 64}, {"image": scene(), "strength": 0.5}
+    if source:
+        base = around(base, "StableDiffusionXLImg2ImgPipeline")
+    generator = torch.Generator().manual_seed(7)
+    first = base(**call, **(moved if source else size), num_inference_steps=4, generator=generator).images[0]
+    theirs = second(**call, image=first, strength=0.4, num_inference_steps=10, generator=generator).images[0]
+
+    job = {"image": uri(scene()), "strength": 0.5} if source else {}
+    ours = picture(engine, **NEGATIVE, **job, refiner={"strength": 0.4, "steps": 10})
+
+    assert_same(ours, theirs)
+    assert ours.tobytes() != picture(engine, **job, refiner={"strength": 0.4, "steps": 10}).tobytes()
+
+
+@pytest.mark.parametrize("way", [{"strength": 0.5}, {"high_noise_frac": 0.5}])
+def test_the_negative_prompt_reaches_the_refiner(
+    way: dict[str, float], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, Any]] = []
+    kind = type(engine.refiner)
+
+    class Seen(kind):  # type: ignore[misc, valid-type]
+        @functools.wraps(kind.__call__)
+        def __call__(self, **call: Any) -> Any:
+            calls.append(call)
+            return super().__call__(**call)
+
+    monkeypatch.setattr(engine.refiner, "__class__", Seen)
+    picture(engine, **NEGATIVE, refiner=way)
+
+    assert [call["negative_prompt"] for call in calls] == ["a star"]
+
+
+def test_the_second_pass_leaves_what_is_outside_the_mask(engine: Engine) -> None:
+    image, mask = scene(), hole()
+    inpainting = {"image": uri(image), "mask": uri(mask), "strength": 0.5}
+
+    refined, painted = (
+        np.asarray(picture(engine, **inpainting, **more)) for more in ({"refiner": {"strength": 0.5}}, {})
+    )
+
+    outside = np.asarray(mask) == 0
+    assert (refined[outside] == np.asarray(image)[outside]).all()
+    assert (refined[~outside] != painted[~outside]).any()
+
+
+@pytest.mark.parametrize("upscaler", ["lanczos", "latent"])
+def test_an_ensemble_can_be_enlarged(upscaler: str, engine: Engine, folders: dict[str, Path], refiner: Path) -> None:
+    base, second = plain_pair(folders, refiner)
+    call: dict[str, Any] = {"prompt": "a red square", "guidance_scale": 7.5, **NEGATIVE}
+    generator = torch.Generator().manual_seed(7)
+    half = {"num_inference_steps": 4, "generator": generator, "output_type": "latent"}
+    latents = base(**call, **half, width=64, height=64, denoising_end=0.5).images
+    kept = upscaler == "latent"
+    whole = second(
+        **call, **{**half, "output_type": "latent" if kept else "pil"}, image=latents, denoising_start=0.5
+    ).images
+    if kept:
+        large = torch.nn.functional.interpolate(whole, size=(12, 12), mode="bicubic", antialias=True)
+    else:
+        large = whole[0].resize((96, 96), Pillow.Resampling.LANCZOS)
+    again = around(base, "StableDiffusionXLImg2ImgPipeline")
+    theirs = again(**call, image=large, strength=0.5, num_inference_steps=4, generator=generator).images[0]
+
+    ours = picture(engine, **NEGATIVE, high_noise_frac=0.5, hires={"scale": 1.5, "strength": 0.5, "upscaler": upscaler})
+
+    assert_same(ours, theirs)
 
 
 def test_a_job_that_says_nothing_is_refined_and_one_that_declines_is_not(

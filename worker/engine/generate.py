@@ -171,7 +171,9 @@ class _Drawing:
         if hires.latent:
             scale = self._engine.pipeline.vae_scale_factor
             size = hires.height // scale, hires.width // scale
-            image = torch.nn.functional.interpolate(first.images, size=size, mode="bicubic", antialias=True)
+            latents = first.images.float()  # CPUs enlarge no half precision
+            image = torch.nn.functional.interpolate(latents, size=size, mode="bicubic", antialias=True)
+            image = image.to(first.images.dtype)
         else:
             image = first.images[0].resize((hires.width, hires.height), Resampling.LANCZOS)
         arguments = {"image": image, "strength": hires.strength, "num_inference_steps": hires.steps}

@@ -1,0 +1,77 @@
+"""The oracle: the same model in diffusers' own pipelines, with nothing of the worker's.
+
+The options that each scheduler name stands for are written here once more, so that a change of the worker's table is
+noticed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline
+from drawing import SMALL
+from PIL.Image import Image
+
+KARRAS = {"use_karras_sigmas": True}
+SDE = {"algorithm_type": "sde-dpmsolver++"}
+UNCLIPPED = {"clip_sample": False}
+EXPECTED: dict[str, tuple[str, dict[str, Any]]] = {
+    "LMS": ("LMSDiscreteScheduler", {}),
+    "LMS Karras": ("LMSDiscreteScheduler", KARRAS),
+    "Euler": ("EulerDiscreteScheduler", {}),
+    "Euler Karras": ("EulerDiscreteScheduler", KARRAS),
+    "Euler a": ("EulerAncestralDiscreteScheduler", {}),
+    "Heun": ("HeunDiscreteScheduler", {}),
+    "DPM2": ("KDPM2DiscreteScheduler", {}),
+    "DPM2 a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "DPM++ 2M": ("DPMSolverMultistepScheduler", {}),
+    "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", KARRAS),
+    "DPM++ 2M SDE": ("DPMSolverMultistepScheduler", SDE),
+    "DPM++ 2M SDE Karras": ("DPMSolverMultistepScheduler", SDE | KARRAS),
+    "DPM++ 2S": ("DPMSolverSinglestepScheduler", {"lower_order_final": True}),
+    "DEIS": ("DEISMultistepScheduler", {}),
+    "UniPC": ("UniPCMultistepScheduler", {}),
+    "DDIM": ("DDIMScheduler", UNCLIPPED),
+    "DDPM": ("DDPMScheduler", UNCLIPPED),
+    "PNDM": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "LCM": ("LCMScheduler", UNCLIPPED),
+    "IPNDM": ("IPNDMScheduler", {}),
+}
+
+
+def load_plain(folder: Path) -> DiffusionPipeline:
+    """The model in this folder."""
+    pipeline = DiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def around(pipeline: DiffusionPipeline, class_name: str | None = None, **parts: Any) -> DiffusionPipeline:
+    """A pipeline of the same or another class around the same parts, so that the next test finds them as they were."""
+    kind = getattr(diffusers, class_name) if class_name else type(pipeline)
+    unchecked = {"requires_safety_checker": False} if "safety_checker" in pipeline.components else {}
+    other = kind(**{**pipeline.components, **parts}, **unchecked)
+    other.set_progress_bar_config(disable=True)
+    return other
+
+
+def scheduler_of(pipeline: DiffusionPipeline, name: str) -> Any:
+    """A new scheduler of this name on the model's own config."""
+    class_name, options = EXPECTED[name]
+    return getattr(diffusers, class_name).from_config(pipeline.scheduler.config, **options)
+
+
+def with_scheduler(pipeline: DiffusionPipeline, name: str) -> DiffusionPipeline:
+    """The pipeline with another scheduler."""
+    return around(pipeline, scheduler=scheduler_of(pipeline, name))
+
+
+def run(pipeline: DiffusionPipeline, seed: int = SMALL["seed"], **call: Any) -> Any:
+    """What the pipeline returns for exactly this call: pictures or latents."""
+    return pipeline(**call, generator=torch.Generator().manual_seed(seed)).images
+
+
+def plainly(pipeline: DiffusionPipeline, seed: int = SMALL["seed"], **fields: Any) -> Image:
+    """The picture for a call with these fields; what is not given is small."""
+    return run(pipeline, seed, **{name: value for name, value in SMALL.items() if name != "seed"} | fields)[0]

@@ -1,0 +1,171 @@
+"""What diffusers can do with a prompt it does; weights and what is beyond CLIP's window are done here.
+
+A tiny model's tokenizer has one token a letter, so 75 letters fill its window.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from drawing import SMALL, assert_same, picture
+from plain_diffusers import plainly, with_scheduler
+from tiny_transformers import t5_tokenizer
+from torch import Tensor
+
+from worker.engine.conditioning import prompt_notes, text_arguments
+from worker.engine.loading import Engine
+from worker.parse import parse
+
+FULL = "abcde" * 15  # CLIP's window: 75 tokens, between one that starts and one that ends
+LONG = "a red square on a white ground " * 6
+FAMILIES = ["sd1", "sd2-v", "sdxl"]
+Embed = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def embed(engines: dict[str, Engine]) -> Embed:
+    """What the pipeline is told for such a job."""
+
+    def arguments(family: str, **fields: Any) -> dict[str, Any]:
+        engine = engines[family]
+        request = parse({"input": {**SMALL, **fields}}, engine.model)
+        return text_arguments(engine.pipeline, engine, request.pictures[0].prompt, request)
+
+    return arguments
+
+
+def encoded(pipeline: DiffusionPipeline, prompt: str, negative: str | None = None) -> dict[str, Tensor]:
+    """Diffusers' own embeddings."""
+    xl = hasattr(pipeline, "text_encoder_2")
+    with torch.no_grad():
+        tensors = pipeline.encode_prompt(
+            prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True, negative_prompt=negative
+        )
+    names = ["prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
+    return dict(zip(names[: 4 if xl else 2], tensors, strict=True))
+
+
+def off(one: Tensor, other: Tensor) -> float:
+    """The root mean square of their difference, as a share of the other."""
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("prompt", ["a (red) square, [blue] {dot}", "c++ code (1.5)", "(a:b) ((c))", FULL, ""])
+def test_plain_prompts_are_left_to_diffusers(
+    family: str, prompt: str, engines: dict[str, Engine], plain: dict[str, Any]
+) -> None:
+    for fields in ({"prompt": prompt}, {"negative_prompt": prompt}):
+        drawn = picture(engines[family], scheduler="DDIM", num_inference_steps=3, **fields)
+
+        assert_same(drawn, plainly(with_scheduler(plain[family], "DDIM"), num_inference_steps=3, **fields))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("negative", [None, "", "a star", "a (star:1.0)"])
+def test_a_weight_of_one_is_none(family: str, negative: str | None, embed: Embed, plain: dict[str, Any]) -> None:
+    """Our own way to embeddings ends where diffusers' does; negative prompts left out are its own too."""
+    ours = embed(family, prompt="a (red:1.0) square", negative_prompt=negative)
+
+    theirs = encoded(plain[family], "a red square", negative and negative.replace("(star:1.0)", "star"))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_move_away_from_the_prompt_without_the_word(family: str, embed: Embed) -> None:
+    """And towards it, below 1; more for more."""
+    weights = [0.0, 0.3, 0.6, 1.0, 1.2, 1.5, 2.0]
+    found = [embed(family, prompt=f"a (red:{weight}) square")["prompt_embeds"] for weight in weights]
+    plain = found[weights.index(1.0)]
+
+    direction = plain - found[0]
+    along = [float(((one - plain) * direction).sum() / direction.square().sum()) for one in found]
+
+    assert along[0] == pytest.approx(-1)
+    assert along == sorted(along) and len(set(along)) == len(along)
+    away = [off(one, plain) for one in found]
+    assert sorted(away[:4], reverse=True) == away[:4] and sorted(away[3:]) == away[3:]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_negative_prompt_has_weights_of_its_own(family: str, embed: Embed) -> None:
+    light, even, heavy = (embed(family, negative_prompt=f"a (blue:{weight}) dot") for weight in (0.5, 1.0, 1.5))
+
+    for name in light:
+        same = name != "negative_prompt_embeds"
+        assert (off(light[name], even[name]) < 1e-6) is same and (off(heavy[name], even[name]) < 1e-6) is same
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_end_of_a_long_prompt_matters(family: str, engines: dict[str, Engine], plain: dict[str, Any]) -> None:
+    ends = [f"{LONG} and a {thing}" for thing in ("cat", "dog")]
+    theirs = with_scheduler(plain[family], "DDIM")
+    for field in ("prompt", "negative_prompt"):
+        ours = [picture(engines[family], scheduler="DDIM", num_inference_steps=3, **{field: end}) for end in ends]
+
+        assert ours[0].tobytes() != ours[1].tobytes()
+        cut = [plainly(theirs, num_inference_steps=3, **{field: end}) for end in ends]
+        assert cut[0].tobytes() == cut[1].tobytes()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_letter_too_many_is_a_second_window(family: str, embed: Embed) -> None:
+    """Both prompts then have as many tokens; what fits goes as text."""
+    assert embed(family, prompt=FULL)["prompt"] == FULL
+    for fields in ({"prompt": FULL + "f"}, {"prompt": "a star", "negative_prompt": FULL + "f"}):
+        told = embed(family, **fields)
+        assert told["prompt_embeds"].shape[1] == told["negative_prompt_embeds"].shape[1] == 2 * 77
+    assert embed(family, prompt="(a:1.1) " + "abcde " * 30)["prompt_embeds"].shape[1] == 3 * 77
+
+
+def test_the_windows_of_a_long_prompt_are_read_one_by_one(embed: Embed, plain: dict[str, Any]) -> None:
+    first, second = "a red square " * 7 + "stars", "a blue dot " * 4 + "moon"  # 75 and 36 letters
+
+    windows = embed("sd1", prompt=f"{first} {second}")["prompt_embeds"].split(77, dim=1)
+
+    expected = [encoded(plain["sd1"], text)["prompt_embeds"] for text in (first, second)]
+    assert off(windows[0], expected[0]) < 1e-5
+    # compel gives each window the end token of the first.
+    assert off(windows[1][:, 1:37], expected[1][:, 1:37]) < 1e-5
+
+
+def test_weights_and_length_leave_sdxl_its_zeros_and_its_pooled_text(embed: Embed, plain: dict[str, Any]) -> None:
+    theirs = encoded(plain["sdxl"], "a red square")
+    told = embed("sdxl", prompt="a (red:1.5) square")
+    long = embed("sdxl", prompt=LONG)
+
+    for ours in (told, long):
+        assert not ours["negative_prompt_embeds"].any() and not ours["negative_pooled_prompt_embeds"].any()
+    assert not torch.equal(told["prompt_embeds"], theirs["prompt_embeds"])
+    torch.testing.assert_close(told["pooled_prompt_embeds"], theirs["pooled_prompt_embeds"])
+    torch.testing.assert_close(long["pooled_prompt_embeds"], encoded(plain["sdxl"], LONG)["pooled_prompt_embeds"])
+    assert embed("sdxl", prompt=LONG, negative_prompt="")["negative_prompt_embeds"].any()
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux", "chroma"])
+def test_transformers_read_plain_text_and_say_what_has_no_effect(
+    family: str, more_engines: dict[str, Engine], more_plain: dict[str, DiffusionPipeline]
+) -> None:
+    engine = more_engines[family]
+    window = {"sd3": 256, "flux": 512, "chroma": 512}[family]
+
+    def notes(prompt: str) -> list[str]:
+        return prompt_notes(engine, parse({"input": {**SMALL, "prompt": prompt}}, engine.model))
+
+    spare = window - len(t5_tokenizer()("a").input_ids)
+    assert notes("a red square") == notes("a (red) square, c++") == notes("a" * (spare + 1)) == []
+    assert "weights" in notes("a (red:1.3) square")[0]
+    (lost,) = notes("a" * (spare + 1) + "bcd")
+    assert "last 3 tokens" in lost
+    call = {"prompt": "a (red:1.3) square", "num_inference_steps": 2, "guidance_scale": 4.0}
+    assert_same(picture(engine, **call), plainly(more_plain[family], **call))
+
+
+def test_models_that_read_all_of_it_have_nothing_to_say(engines: dict[str, Engine]) -> None:
+    for family in FAMILIES:
+        request = parse({"input": {**SMALL, "prompt": f"a (red:1.3) {LONG}"}}, engines[family].model)
+        assert prompt_notes(engines[family], request) == []
