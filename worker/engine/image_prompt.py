@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 
 from worker.errors import ModelError
 from worker.request import ImagePrompt
@@ -50,11 +48,12 @@ class ImagePrompter:
         self._off = self._state()
         try:
             pipeline.register_modules(**_image_encoder(encoder, pipeline))
-            weights = load_file(file)
-            parts = {part: _inside(weights, f"{part}.") for part in ("image_proj", "ip_adapter")}
-            if any("_lora." in name for name in parts["ip_adapter"]):
-                raise ValueError("FaceID adapters need a face recogniser, which is not part of this worker")
-            pipeline.load_ip_adapter(parts, subfolder="", weight_name="")
+            with safe_open(file, framework="pt") as weights:
+                if any("_lora." in name for name in weights.keys()):  # noqa: SIM118
+                    raise ValueError("FaceID adapters need a face recogniser, which is not part of this worker")
+            pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name)
+            if any(weight.is_meta for weight in self._denoiser.parameters()):
+                raise ValueError("it lacks weights that an IP-Adapter has")
         except (OSError, SafetensorError, LookupError, ValueError, RuntimeError) as error:
             raise ModelError(f"IP_ADAPTER: {file.name} does not fit {type(pipeline).__name__}: {error}") from error
         self._on = self._state()
@@ -87,10 +86,6 @@ class ImagePrompter:
                 setattr(self._denoiser, name, state.projections.get(name))
         if _KIND in self._denoiser.config:
             setattr(self._denoiser.config, _KIND, state.kind)
-
-
-def _inside(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
 def _image_encoder(folder: Path, pipeline: Any) -> dict[str, Any]:
