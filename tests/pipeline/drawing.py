@@ -1,9 +1,11 @@
 """Loading an engine and drawing with it, as a job would, in one line each."""
 
+import gc
 import os
 from typing import Any
 
 import pytest
+import torch
 from PIL import ImageChops, ImageStat
 from PIL.Image import Image
 
@@ -50,3 +52,11 @@ def assert_same(ours: Image, theirs: Image) -> None:
     assert ours.size == theirs.size
     assert ImageChops.difference(ours, theirs).getbbox() is None
     assert ImageStat.Stat(ours).stddev[0] > 1, "an empty picture proves nothing"
+
+
+def bytes_alive() -> int:
+    """Bytes of every tensor that anything still holds; those that share memory count once."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor) and not one.is_meta]
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
+    return sum(storages.values())
