@@ -66,7 +66,8 @@ def _controlnet(name: str, place: str, pipeline: Any, settings: Settings) -> Any
 
 def _is_for(kind: type, controlled: type) -> bool:
     """Whether the pipeline's class says that it takes such a ControlNet."""
-    return kind.__name__ in str(inspect.signature(controlled).parameters["controlnet"].annotation)
+    taken = str(inspect.signature(controlled).parameters["controlnet"].annotation)
+    return re.search(rf"\b{kind.__name__}\b", taken) is not None
 
 
 def _insist_on_width(setting: str, entries: Mapping[str, Any], pipeline: Any) -> None:
