@@ -77,14 +77,14 @@ class ImagePrompter:
 
     def _state(self) -> _State:
         projections = {name: getattr(self._denoiser, name) for name in _PROJECTIONS if hasattr(self._denoiser, name)}
-        return _State(dict(self._denoiser.attn_processors), projections, self._denoiser.config.get(_KIND))
+        return _State(dict(self._denoiser.attn_processors), projections, getattr(self._denoiser.config, _KIND, None))
 
     def _put(self, state: _State) -> None:
-        self._denoiser.set_attn_processor(dict(state.processors))  # it empties what it is given
-        for name in _PROJECTIONS:
+        for name in _PROJECTIONS:  # before the processors, of which a projection may have some itself
             if hasattr(self._denoiser, name):
                 setattr(self._denoiser, name, state.projections.get(name))
-        if _KIND in self._denoiser.config:
+        self._denoiser.set_attn_processor(dict(state.processors))  # it empties what it is given
+        if hasattr(self._denoiser.config, _KIND):  # diffusers writes and reads the attribute, not the entry beside it
             setattr(self._denoiser.config, _KIND, state.kind)
 
 
