@@ -54,6 +54,7 @@ class ImagePrompter:
             pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name)
             if any(weight.is_meta for weight in self._denoiser.parameters()):
                 raise ValueError("it lacks weights that an IP-Adapter has")
+            self._insist_on_width(pipeline.image_encoder.config)
         except (OSError, SafetensorError, LookupError, ValueError, RuntimeError) as error:
             raise ModelError(f"IP_ADAPTER: {file.name} does not fit {type(pipeline).__name__}: {error}") from error
         self._on = self._state()
@@ -74,6 +75,16 @@ class ImagePrompter:
             yield
         finally:
             self._put(self._off)
+
+    def _insist_on_width(self, encoder: Any) -> None:
+        """What the image encoder says must be what the adapter's projection takes: an embedding, or hidden states."""
+        for name, layer in self._denoiser.named_modules():
+            entry = {"image_embeds": "projection_dim", "proj_in": "hidden_size"}.get(name.rpartition(".")[2])
+            if not name.startswith(_PROJECTIONS) or entry is None:
+                continue
+            came = getattr(encoder, entry, None)
+            if came is not None and came != layer.in_features:
+                raise ValueError(f"it is for an image encoder of {entry} {layer.in_features}, this one's is {came}")
 
     def _state(self) -> _State:
         projections = {name: getattr(self._denoiser, name) for name in _PROJECTIONS if hasattr(self._denoiser, name)}
