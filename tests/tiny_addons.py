@@ -92,6 +92,17 @@ def kit(family: str, root: Path) -> Kit:
     return Kit(model, loras, controlnets, adapter, encoder, words)
 
 
+class Kits(dict[str, Kit]):
+    """Family -> a tiny model and the files that jobs may name beside it, made when first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __missing__(self, family: str) -> Kit:
+        self[family] = kit(family, self._root / family)
+        return self[family]
+
+
 def denoiser(pipeline: Any) -> torch.nn.Module:
     """The UNet or the transformer."""
     found = getattr(pipeline, "unet", None) or pipeline.transformer

@@ -33,21 +33,10 @@ def sd1(engines: dict[str, Engine]) -> Engine:
     return engines["sd1"]
 
 
-class Kits(dict[str, tiny_addons.Kit]):
-    """Family -> a tiny model and the files that jobs may name beside it, made when first asked for."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def __missing__(self, family: str) -> tiny_addons.Kit:
-        self[family] = tiny_addons.kit(family, self._root / family)
-        return self[family]
-
-
 @pytest.fixture(scope="session")
-def kits(tmp_path_factory: pytest.TempPathFactory) -> Kits:
+def kits(tmp_path_factory: pytest.TempPathFactory) -> tiny_addons.Kits:
     """For the tests of LoRAs, ControlNets, IP-Adapters and words."""
-    return Kits(tmp_path_factory.mktemp("kits"))
+    return tiny_addons.Kits(tmp_path_factory.mktemp("kits"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

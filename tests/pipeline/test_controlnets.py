@@ -8,11 +8,10 @@ from typing import Any
 import diffusers
 import pytest
 import tiny_addons
-from conftest import Kits
 from diffusers import ControlNetModel, FluxControlNetModel, MultiControlNetModel, SD3ControlNetModel
 from drawing import SMALL, assert_same, draw, load_engine, picture
 from plain_diffusers import EULER, plain, plainly
-from tiny_addons import FAMILIES, noise, right_half, uri
+from tiny_addons import FAMILIES, Kits, noise, right_half, uri
 
 from worker.engine.loading import Engine
 from worker.errors import InvalidInput, ModelError, SettingsError

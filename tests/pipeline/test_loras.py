@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import tiny_addons
 import torch
-from conftest import Kits
 from drawing import SMALL, assert_same, bytes_alive, draw, load_engine, picture
 from plain_diffusers import EULER, plain, plainly
-from tiny_addons import FAMILIES, noise, uri
+from tiny_addons import FAMILIES, Kits, noise, uri
 
 from worker.engine import loras
 from worker.engine.generate import generate
