@@ -42,7 +42,7 @@ def _vae16() -> AutoencoderKL:
     )
 
 
-def sd3() -> StableDiffusion3Pipeline:
+def sd3(layers: int = 1) -> StableDiffusion3Pipeline:
     """Stable Diffusion 3: three text encoders, flow matching."""
     torch.manual_seed(0)
     tokens = tokenizer()
@@ -52,7 +52,7 @@ def sd3() -> StableDiffusion3Pipeline:
             patch_size=2,
             in_channels=16,
             out_channels=16,
-            num_layers=1,
+            num_layers=layers,
             attention_head_dim=8,
             num_attention_heads=4,
             caption_projection_dim=32,

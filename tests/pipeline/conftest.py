@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import tiny_addons
 import tiny_models
 import tiny_transformers
 import torch
@@ -59,6 +60,12 @@ def more_plain(more_folders: dict[str, Path]) -> dict[str, DiffusionPipeline]:
 def sd1(engines: dict[str, Engine]) -> Engine:
     """Stable Diffusion 1, for tests that any family would do for."""
     return engines["sd1"]
+
+
+@pytest.fixture(scope="session")
+def kits(tmp_path_factory: pytest.TempPathFactory) -> tiny_addons.Kits:
+    """For the tests of LoRAs, ControlNets, IP-Adapters and words."""
+    return tiny_addons.Kits(tmp_path_factory.mktemp("kits"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,12 +1,14 @@
 """Loading an engine and drawing with it, as a job would, in one line each."""
 
 import base64
+import gc
 import io
 import os
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 from PIL import ImageChops, ImageStat
 from PIL.Image import Image
@@ -74,3 +76,11 @@ def uri(image: Image) -> str:
     file = io.BytesIO()
     image.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def bytes_alive() -> int:
+    """Bytes of every tensor that anything still holds; those that share memory count once."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor) and not one.is_meta]
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
+    return sum(storages.values())

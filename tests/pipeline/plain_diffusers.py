@@ -40,6 +40,24 @@ EXPECTED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+# What tests ask of UNets that compare with `plain`; transformers have a scheduler of their own.
+EULER = {"scheduler": "Euler"}
+
+
+def plain(model: Path, kind: str | None = None, **extra: Any) -> Any:
+    """The pipeline of this class, or the one that the model names, with the Euler scheduler for UNets.
+
+    Args:
+        extra: further modules, such as `controlnet`.
+    """
+    loader = getattr(diffusers, kind) if kind else DiffusionPipeline
+    pipeline = loader.from_pretrained(model, **extra)
+    if hasattr(pipeline, "unet"):
+        pipeline.scheduler = scheduler_of(pipeline, "Euler")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def load_plain(folder: Path) -> DiffusionPipeline:
     """The model in this folder."""
     pipeline = DiffusionPipeline.from_pretrained(folder)
@@ -69,9 +87,11 @@ def with_scheduler(pipeline: DiffusionPipeline, name: str) -> DiffusionPipeline:
 
 def run(pipeline: DiffusionPipeline, seed: int = SMALL["seed"], **call: Any) -> Any:
     """What the pipeline returns for exactly this call: pictures or latents."""
+    torch.manual_seed(seed)  # for what a pipeline samples without the generator
     return pipeline(**call, generator=torch.Generator().manual_seed(seed)).images
 
 
 def plainly(pipeline: DiffusionPipeline, seed: int = SMALL["seed"], **fields: Any) -> Image:
-    """The picture for a call with these fields; what is not given is small."""
-    return run(pipeline, seed, **{name: value for name, value in SMALL.items() if name != "seed"} | fields)[0]
+    """The picture for a call with these fields; what is not given is small, and None leaves a field out."""
+    call = {name: value for name, value in SMALL.items() if name != "seed"} | fields
+    return run(pipeline, seed, **{name: value for name, value in call.items() if value is not None})[0]

@@ -12,6 +12,7 @@ from typing import Any
 
 import diffusers
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file
 
 from worker.addons import Addons
@@ -66,7 +67,8 @@ def _controlnet(name: str, place: str, pipeline: Any, settings: Settings) -> Any
 
 def _is_for(kind: type, controlled: type) -> bool:
     """Whether the pipeline's class says that it takes such a ControlNet."""
-    return kind.__name__ in str(inspect.signature(controlled).parameters["controlnet"].annotation)
+    taken = str(inspect.signature(controlled).parameters["controlnet"].annotation)
+    return re.search(rf"\b{kind.__name__}\b", taken) is not None
 
 
 def _insist_on_width(setting: str, entries: Mapping[str, Any], pipeline: Any) -> None:
@@ -110,7 +112,7 @@ def _file(setting: str, place: str, settings: Settings) -> Path:
 
 def _folder(setting: str, place: str, settings: Settings) -> Path:
     """The local copy of a component's folder; on the hub it may lie anywhere in a repository."""
-    if Path(place).expanduser().exists() or place.count("/") < 2:
+    if Path(place).expanduser().exists() or place.startswith(("/", ".", "~")) or place.count("/") < 2:
         source = find_component(place)
         if source.kind == "folder":
             return Path(source.location)
@@ -131,7 +133,9 @@ def lora_fetcher(settings: Settings) -> Callable[[str], Path]:
 
     def fetch(place: str) -> Path:
         if place.count("/") == 1 and not Path(place).exists():
-            return _from_repository(place, settings)
+            file = _from_repository(place, settings)
+            check_file(file)
+            return file
         return _file("LORA_REPOS", place, settings)
 
     return fetch
@@ -143,11 +147,18 @@ def _from_repository(repository: str, settings: Settings) -> Path:
     try:
         return download(repository, _LORA_WEIGHTS, hub, "LORA_REPOS")
     except MissingFile:
-        files = HfApi(token=hub.get("token")).list_repo_files(repository)
+        files = _files_of(repository, hub)
     weights = [file for file in files if file.endswith(".safetensors")]
     if len(weights) != 1:
         raise ModelError(f"{repository} holds {len(weights)} .safetensors files; name one in LORA_REPOS")
     return download(repository, weights[0], hub, "LORA_REPOS")
+
+
+def _files_of(repository: str, hub: Mapping[str, Any]) -> list[str]:
+    try:
+        return list(HfApi(token=hub["token"]).list_repo_files(repository))
+    except (OSError, HfHubHTTPError) as error:
+        raise ModelError(f"{repository} cannot be listed by the hub: {first_line(error)}") from error
 
 
 def load_words(addons: Addons, pipeline: Any) -> frozenset[str]:
@@ -171,20 +182,21 @@ def token(word: str) -> str:
 
 def spelled(text: str, words: frozenset[str]) -> str:
     """The text with each of these words, where it stands alone, as the tokenizers know it."""
-    for word in words:
-        text = re.sub(rf"(?<![\w<]){re.escape(word)}(?![\w>])", token(word), text)
-    return text
+    if not words:
+        return text
+    longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.sub(rf"(?<![\w<])(?:{longest_first})(?![\w>])", lambda found: token(found[0]), text)
 
 
 def _teach(pipeline: Any, word: str, file: Path) -> bool:
     weights = load_file(file)
     encoders = {"clip_l": ("tokenizer", "text_encoder"), "clip_g": ("tokenizer_2", "text_encoder_2")}
     if not hasattr(pipeline, "text_encoder_2"):
-        encoders = {next(iter(weights)): ("tokenizer", "text_encoder")}
+        encoders = {next(iter(weights), ""): ("tokenizer", "text_encoder")}
     parts = [
         (weights.get(key), getattr(pipeline, names[0]), getattr(pipeline, names[1])) for key, names in encoders.items()
     ]
-    if any(vectors is None or vectors.shape[-1] != encoder.config.hidden_size for vectors, _, encoder in parts):
+    if any(vectors is None or vectors.shape[-1:] != (encoder.config.hidden_size,) for vectors, _, encoder in parts):
         log.warning("EMBEDDINGS_DIR: leaving out %s: it is for other text encoders", word)
         return False
     for vectors, tokenizer, encoder in parts:

@@ -85,6 +85,8 @@ def _excess(tokenizer: Any, text: str, pipeline: Any) -> int:
     if not isinstance(tokenizer, CLIPTokenizer):
         limit = call_arguments(type(pipeline)).get("max_sequence_length")
         room = limit if isinstance(limit, int) else room
+    if hasattr(pipeline, "maybe_convert_prompt"):  # a word of textual inversion is as many tokens as it has vectors
+        text = pipeline.maybe_convert_prompt(text, tokenizer)
     return max(0, len(tokenizer(text).input_ids) - int(room))
 
 

@@ -113,6 +113,7 @@ class _Drawing:
         self._picture = picture
         self._steps = steps
         self._generator = torch.Generator("cpu").manual_seed(picture.seed)
+        torch.manual_seed(picture.seed)  # Stable Diffusion 3's ControlNet pipelines sample without any generator
 
     def draw(self) -> Drawn:
         request, refinement = self._request, self._request.refinement

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 
 from worker.errors import ModelError
 from worker.request import ImagePrompt
@@ -50,11 +48,13 @@ class ImagePrompter:
         self._off = self._state()
         try:
             pipeline.register_modules(**_image_encoder(encoder, pipeline))
-            weights = load_file(file)
-            parts = {part: _inside(weights, f"{part}.") for part in ("image_proj", "ip_adapter")}
-            if any("_lora." in name for name in parts["ip_adapter"]):
-                raise ValueError("FaceID adapters need a face recogniser, which is not part of this worker")
-            pipeline.load_ip_adapter(parts, subfolder="", weight_name="")
+            with safe_open(file, framework="pt") as weights:
+                if any("_lora." in name for name in weights.keys()):  # noqa: SIM118
+                    raise ValueError("FaceID adapters need a face recogniser, which is not part of this worker")
+            pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name)
+            if any(weight.is_meta for weight in self._denoiser.parameters()):
+                raise ValueError("it lacks weights that an IP-Adapter has")
+            self._insist_on_width(pipeline.image_encoder.config)
         except (OSError, SafetensorError, LookupError, ValueError, RuntimeError) as error:
             raise ModelError(f"IP_ADAPTER: {file.name} does not fit {type(pipeline).__name__}: {error}") from error
         self._on = self._state()
@@ -76,21 +76,27 @@ class ImagePrompter:
         finally:
             self._put(self._off)
 
+    def _insist_on_width(self, encoder: Any) -> None:
+        """What the image encoder says must be what the adapter's projection takes: an embedding, or hidden states."""
+        for name, layer in self._denoiser.named_modules():
+            entry = {"image_embeds": "projection_dim", "proj_in": "hidden_size"}.get(name.rpartition(".")[2])
+            if not name.startswith(_PROJECTIONS) or entry is None:
+                continue
+            came = getattr(encoder, entry, None)
+            if came is not None and came != layer.in_features:
+                raise ValueError(f"it is for an image encoder of {entry} {layer.in_features}, this one's is {came}")
+
     def _state(self) -> _State:
         projections = {name: getattr(self._denoiser, name) for name in _PROJECTIONS if hasattr(self._denoiser, name)}
-        return _State(dict(self._denoiser.attn_processors), projections, self._denoiser.config.get(_KIND))
+        return _State(dict(self._denoiser.attn_processors), projections, getattr(self._denoiser.config, _KIND, None))
 
     def _put(self, state: _State) -> None:
-        self._denoiser.set_attn_processor(dict(state.processors))  # it empties what it is given
-        for name in _PROJECTIONS:
+        for name in _PROJECTIONS:  # before the processors, of which a projection may have some itself
             if hasattr(self._denoiser, name):
                 setattr(self._denoiser, name, state.projections.get(name))
-        if _KIND in self._denoiser.config:
+        self._denoiser.set_attn_processor(dict(state.processors))  # it empties what it is given
+        if hasattr(self._denoiser.config, _KIND):  # diffusers writes and reads the attribute, not the entry beside it
             setattr(self._denoiser.config, _KIND, state.kind)
-
-
-def _inside(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
 def _image_encoder(folder: Path, pipeline: Any) -> dict[str, Any]:

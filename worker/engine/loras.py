@@ -81,10 +81,11 @@ class Shelf:
     def _load(self, name: str, file: Path) -> None:
         key = _key(name)
         try:
+            _insist_on_layers_only(self._pipeline, file)
             self._pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=key)
         except Exception as error:  # what diffusers and peft raise for files of other kinds has no common class
             self._discard(key)
-            raise ModelError(f"the LoRA {name} does not fit this model: {_first_line(error)}") from error
+            raise ModelError(f"the LoRA {name} does not fit this model: {_told(error)}") from error
         if not any(key in adapters for adapters in self._pipeline.get_list_adapters().values()):
             raise ModelError(f"the LoRA {name} does not fit this model: it has no layer in common with it")
         self._pipeline.disable_lora()
@@ -96,10 +97,34 @@ class Shelf:
             self._pipeline.disable_lora()
 
 
+def _insist_on_layers_only(pipeline: Any, file: Path) -> None:
+    """Refuse a file for which diffusers would change the model itself, as it does for FLUX: for all later jobs too.
+
+    Raises:
+        ValueError: says what it would change.
+    """
+    norms = getattr(pipeline, "_control_lora_supported_norm_keys", None)
+    if norms is None:
+        return
+    layers = dict(pipeline.transformer.named_modules())
+    sides = {"A.weight": (1, "in_features"), "B.weight": (0, "out_features")}
+    for name, weight in pipeline.lora_state_dict(str(file.parent), weight_name=file.name).items():
+        layer, is_lora, kind = name.removeprefix("transformer.").partition(".lora_")
+        if not is_lora and any(norm in name for norm in norms):
+            raise ValueError(f"it would replace {layer}")
+        if kind in sides and layer in layers:
+            axis, side = sides[kind]
+            came, needed = weight.shape[axis], getattr(layers[layer], side, None)
+            if came != needed:
+                raise ValueError(f"{layer} has {needed} {side}, it has {came}")
+
+
 def _key(name: str) -> str:
-    """The name as peft, which makes it a module's, can take it."""
-    return "".join(letter if letter.isalnum() else f"_{ord(letter):x}_" for letter in name)
+    """The name as peft, which makes it a module's beside that module's own names, can take it."""
+    return "file_" + "".join(letter if letter.isalnum() else f"_{ord(letter):x}_" for letter in name)
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+def _told(error: Exception) -> str:
+    """What an exception says first, with the reason that torch puts on its second line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])[:300]

@@ -1,0 +1,161 @@
+"""A word of textual inversion draws as in plain diffusers where it stands alone, and changes no other prompt."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_addons
+import torch
+from drawing import assert_same, load_engine, picture
+from plain_diffusers import EULER, plain, plainly
+from safetensors.torch import load_file
+from tiny_addons import FAMILIES, Kits
+
+from worker.engine.loading import Engine
+from worker.errors import SettingsError
+
+UNETS = ("sd1", "sdxl")
+WORDS = {"wobble": 3, "dot": 1}  # and the vectors of each
+
+
+@pytest.fixture(scope="module")
+def equipped(kits: Kits) -> dict[str, Engine]:
+    """Family -> an engine with its kit's words."""
+    return {family: load_engine(**kits[family].settings("words")) for family in UNETS}
+
+
+@pytest.fixture(scope="module")
+def untouched(kits: Kits) -> dict[str, Engine]:
+    """Family -> the same model without any."""
+    return {family: load_engine(MODEL_NAME=str(kits[family].model)) for family in UNETS}
+
+
+@pytest.fixture(scope="module")
+def plain_ones(kits: Kits) -> dict[str, Any]:
+    """Family -> plain diffusers that knows the words as <wobble> and <dot>."""
+    pipelines = {}
+    for family in UNETS:
+        pipeline = pipelines[family] = plain(kits[family].model)
+        for word in WORDS:
+            weights = load_file(f"{kits[family].words}/{word}.safetensors")
+            parts = {"clip_l": "", "clip_g": "_2"} if family == "sdxl" else {"emb_params": ""}
+            for key, suffix in parts.items():
+                pipeline.load_textual_inversion(
+                    weights[key],
+                    token=f"<{word}>",
+                    tokenizer=getattr(pipeline, f"tokenizer{suffix}"),
+                    text_encoder=getattr(pipeline, f"text_encoder{suffix}"),
+                )
+    return pipelines
+
+
+@pytest.mark.parametrize("family", UNETS)
+@pytest.mark.parametrize("word", WORDS)
+def test_as_in_plain_diffusers(family: str, word: str, equipped: dict[str, Engine], plain_ones: dict[str, Any]) -> None:
+    for prompt in ("{}", "a red {} here", "({}), {}.", "{} and\n{}"):
+        ours = picture(equipped[family], prompt=prompt.replace("{}", word), **EULER)
+        assert_same(ours, plainly(plain_ones[family], prompt=prompt.replace("{}", f"<{word}>")))
+
+
+@pytest.mark.parametrize("family", UNETS)
+def test_in_the_negative_prompt(family: str, equipped: dict[str, Engine], plain_ones: dict[str, Any]) -> None:
+    ours = picture(equipped[family], negative_prompt="bad wobble", **EULER)
+
+    assert_same(ours, plainly(plain_ones[family], negative_prompt="bad <wobble>"))
+
+
+@pytest.mark.parametrize("family", UNETS)
+def test_a_prompt_without_the_word_draws_as_if_there_were_none(
+    family: str, equipped: dict[str, Engine], untouched: dict[str, Engine]
+) -> None:
+    others = ["a red square", "wobbles", "wobble_", "awobble", "Wobble", "wob ble", "dots and dotted", "", "<dotty>"]
+    others += ["(wobbles:1.3) here", "a long prompt of wobbles " * 6]
+    for prompt in others:
+        assert_same(picture(equipped[family], prompt=prompt), picture(untouched[family], prompt=prompt))
+
+
+@pytest.mark.parametrize("family", UNETS)
+def test_the_word_says_something_else(family: str, equipped: dict[str, Engine], untouched: dict[str, Engine]) -> None:
+    for prompt in ("wobble", "dot", "a (wobble:1.4) square", "x " * 60 + "wobble", "x " * 90 + "wobble"):
+        assert picture(equipped[family], prompt=prompt) != picture(untouched[family], prompt=prompt)
+
+
+@pytest.mark.parametrize("family", UNETS)
+def test_a_weight_of_one_is_no_weight(family: str, equipped: dict[str, Engine]) -> None:
+    """Through our own encoding, which weights and long prompts go, a word is what it is in diffusers'."""
+    weighted = picture(equipped[family], prompt="a red (wobble:1.0) here")
+
+    assert_same(weighted, picture(equipped[family], prompt="a red wobble here"))
+
+
+@pytest.mark.parametrize("family", UNETS)
+def test_every_vector_counts_when_the_window_is_nearly_full(
+    family: str, equipped: dict[str, Engine], plain_ones: dict[str, Any]
+) -> None:
+    """75 tokens fit, and a word of three vectors is three of them: what would be cut off goes into a second window."""
+    fits, exceeds = "x " * 72 + "wobble", "x " * 73 + "wobble"
+
+    assert_same(
+        picture(equipped[family], prompt=fits, **EULER), plainly(plain_ones[family], prompt="x " * 72 + "<wobble>")
+    )
+    cut = plainly(plain_ones[family], prompt="x " * 73 + "<wobble>")
+    assert picture(equipped[family], prompt=exceeds, **EULER) != cut
+
+
+@pytest.mark.parametrize("family", UNETS)
+def test_one_for_other_text_encoders_is_left_out_with_a_word_in_the_log(
+    family: str, kits: Kits, tmp_path: Path, caplog: pytest.LogCaptureFixture, untouched: dict[str, Engine]
+) -> None:
+    wrong: dict[str, dict[str, torch.Tensor]] = {
+        "wide": {key: torch.ones(2, 48) for key in ("clip_l", "clip_g", "emb_params")},
+        "scalar": {"emb_params": torch.tensor(1.0)},
+        "empty": {},
+    }
+    for word, weights in wrong.items():
+        tiny_addons.write(weights, tmp_path / f"{word}.safetensors")
+    tiny_addons.embedding(FAMILIES[family](), tmp_path / "good.safetensors", vectors=2)
+    if family == "sdxl":
+        tiny_addons.embedding(FAMILIES["sd1"](), tmp_path / "sd1.safetensors", vectors=2)
+    with caplog.at_level(logging.WARNING, "worker"):
+        engine = load_engine(MODEL_NAME=str(kits[family].model), EMBEDDINGS_DIR=str(tmp_path))
+
+    assert engine.words == {"good"}
+    for word in [*wrong, *(["sd1"] if family == "sdxl" else [])]:
+        assert f"leaving out {word}:" in caplog.text
+        assert_same(picture(engine, prompt=f"a {word}"), picture(untouched[family], prompt=f"a {word}"))
+
+
+def test_pickles_are_named_and_never_read(kits: Kits, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ["word.pt", "word.bin", "deep/word.pth", "word.safetensors"]
+    markers = [tiny_addons.trap(tmp_path / name) for name in names]
+    with caplog.at_level(logging.WARNING, "worker"):
+        engine = load_engine(MODEL_NAME=str(kits["sd1"].model), EMBEDDINGS_DIR=str(tmp_path))
+
+    picture(engine, prompt="a word, deep/word")
+
+    assert not engine.words
+    for name in names:
+        assert f"leaving out {name.removesuffix('.safetensors')}" in caplog.text
+    assert not any(marker.exists() for marker in markers)
+
+
+def test_any_file_name_is_a_word(kits: Kits, tmp_path: Path) -> None:
+    """Names that contain one another, and letters that mean something to tokenizers and patterns."""
+    pipeline = FAMILIES["sd1"]()
+    names = ["cat", "my cat", "my cat here", "style/cat", "c++", "v1.5", "Süß", "a|b", "x (1)"]
+    for seed, name in enumerate(names):
+        tiny_addons.embedding(pipeline, tmp_path / f"{name}.safetensors", vectors=1, seed=seed)
+    engine = load_engine(MODEL_NAME=str(kits["sd1"].model), EMBEDDINGS_DIR=str(tmp_path))
+    alone = {name: plain(kits["sd1"].model) for name in names}
+    for name, pipeline in alone.items():
+        pipeline.load_textual_inversion(load_file(tmp_path / f"{name}.safetensors")["emb_params"], token="<it>")
+
+    for name in names:
+        assert_same(picture(engine, prompt=f"a {name}, red", **EULER), plainly(alone[name], prompt="a <it>, red"))
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux"])
+def test_a_model_that_learns_no_words_says_so_at_start(family: str, kits: Kits) -> None:
+    with pytest.raises(SettingsError, match=r"EMBEDDINGS_DIR: .* takes no textual inversion"):
+        load_engine(MODEL_NAME=str(kits[family].model), EMBEDDINGS_DIR=str(kits["sd1"].words))
