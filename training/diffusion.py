@@ -86,7 +86,7 @@ def train_denoiser(
         index = torch.randint(len(latents), (batch,), device=device)
         ids = tokens[index, torch.randint(tokens.shape[1], (batch,), device=device)]
         ids = torch.where(torch.rand(batch, 1, device=device) < CAPTION_DROPOUT, empty, ids).long()
-        noisy, velocity, times, weight = _noised(latents[index].float(), alphas)
+        noisy, velocity, times, weight = noised(latents[index].float(), alphas)
         with torch.autocast(device.type, torch.bfloat16):
             text = text_encoder(ids).last_hidden_state
             guess = unet(noisy.contiguous(memory_format=torch.channels_last), times, text).sample
@@ -104,7 +104,7 @@ def train_denoiser(
             print(f"unet {clock.steps} {clock.spent:.0f}s loss {loss.item():.4f}", flush=True)
 
 
-def _noised(latents: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def noised(latents: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Noise, at random timesteps: noisy latents, the velocity to predict, timesteps, weights of the loss."""
     count, device = len(latents), latents.device
     pure = torch.rand(count, device=device) < PURE_NOISE
