@@ -1,7 +1,7 @@
 """A style for the embedded model: a LoRA that draws its scenes as neon signs. `python -m training.lora`.
 
 The captions are the model's own, so the style needs no word of its own. Whatever model is in `models/shapes` is what is
-taught; its autoencoder, text encoder and weights stay as they are. On two processor cores it takes some 20 minutes.
+taught; its autoencoder, text encoder and weights stay as they are. On one idle processor core it takes some 15 minutes.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 import torch
+import torch.nn.functional as F
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor
@@ -31,13 +32,13 @@ PEAK_RATE, WARM_UP = 2e-3, 20
 def main() -> None:
     """Draw and encode the scenes, teach, save."""
     options = _options()
-    torch.manual_seed(0)
     random = Random(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = StableDiffusionPipeline.from_pretrained(options.model).to(device)
     specs = [sample_spec(random) for _ in range(options.scenes)]
     latents = draw(pipe, specs, random)
-    teach(pipe, specs, latents, random, options.steps, options.batch)
+    torch.manual_seed(1)
+    teach(pipe, specs, latents, Random(1), options.steps, options.batch)
     save(pipe.unet, options.target)
 
 
@@ -64,9 +65,10 @@ def teach(
     alphas, start, mean = pipe.scheduler.alphas_cumprod.to(device), time.monotonic(), 0.0
     for step in range(steps):
         chosen = random.choices(range(len(specs)), k=batch)
-        noisy, velocity, times, weight = noised(latents[chosen], alphas)
+        noisy, velocity, times, _ = noised(latents[chosen], alphas)
         guess = unet(noisy, times, _text(pipe, [specs[n] for n in chosen], random)).sample
-        loss = (weight * (guess - velocity).square().mean((1, 2, 3))).mean()
+        # Unlike the model's own training all timesteps weigh the same: the noisiest decide that the wall is dark.
+        loss = F.mse_loss(guess, velocity)
         optimizer.param_groups[0]["lr"] = PEAK_RATE * _rate(step, steps)
         optimizer.zero_grad()
         loss.backward()
@@ -100,8 +102,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("models/shapes"), help="what is taught")
     parser.add_argument("--target", type=Path, default=Path("models/loras/neon.safetensors"))
-    parser.add_argument("--scenes", type=int, default=600)
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--scenes", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=8, help="latents in one step")
     return parser.parse_args()
 

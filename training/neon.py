@@ -14,7 +14,7 @@ from training.world import COLOURS, SIDE, STYLES
 
 TUBE = 2.2  # half the width of a line, in pixels
 GLOW, REACH = 0.18, 14.0  # brightness of the glow at the line, and the pixels in which it falls to a third
-WALL, TINT = (0.03, 0.03, 0.05), 0.05  # the wall, and how much of the background's colour it keeps
+WALL = (0.04, 0.04, 0.06)  # whatever the background's colour: a wall that kept a hint of it often kept all of it
 
 # What glows brighter than paint. Brown glows amber; black, which cannot glow, and grey are weaker tubes of white.
 TUBES = {
@@ -38,8 +38,8 @@ def render_neon(scenes: Packed) -> Tensor:
     Returns:
         (B, 3, SIDE, SIDE) float32 in -1 to 1.
     """
-    wall = scenes.background.new_tensor(WALL) + TINT * scenes.background
-    canvas = wall[:, :, None, None].expand(-1, -1, SIDE, SIDE)
+    wall = scenes.background.new_tensor(WALL)
+    canvas = wall[None, :, None, None].expand(len(scenes), -1, SIDE, SIDE)
     for slot in range(scenes.shape.shape[1]):
         present = (scenes.shape[:, slot] >= 0)[:, None, None]
         away = torch.where(present, _line(scenes, slot), 1e3)[:, None]
