@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: run test check docs train-shapes eval-shapes lock soak fuzz audit image-test setup
+.PHONY: run test check docs train-shapes train-lora eval-shapes lock soak fuzz audit image-test setup
 
 run: setup  ## draw test_input.json with the local test of the RunPod SDK
 	@$(BIN)/python handler.py
@@ -24,6 +24,9 @@ docs: setup  ## write the generated parts of the documentation again
 
 train-shapes: setup  ## the embedded model again, from nothing, on one GPU; run again, it goes on where it stopped
 	$(BIN)/python -m training.train
+
+train-lora: setup  ## the embedded model's neon LoRA, for the model as it is now; half an hour without a GPU
+	$(BIN)/python -m training.lora
 
 eval-shapes: setup  ## the embedded model's table of figures, on a small sample; all with FULL=1
 	$(BIN)/python -m training.evaluate $(if $(FULL),--full)

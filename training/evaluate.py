@@ -19,12 +19,12 @@ from training.judge import judge
 from training.score import Score, score, shares
 
 STEPS = 20
-GUIDANCE = 3.0
+GUIDANCE = 2.0
 # name -> (diffusers class, what differs from the model's own config, guidance scale)
 SETTINGS: dict[str, tuple[str, dict[str, bool], float]] = {
     "LMS": ("LMSDiscreteScheduler", {}, GUIDANCE),
-    "LMS, guidance 2": ("LMSDiscreteScheduler", {}, 2.0),
     "LMS, guidance 2.5": ("LMSDiscreteScheduler", {}, 2.5),
+    "LMS, guidance 3": ("LMSDiscreteScheduler", {}, 3.0),
     "LMS, guidance 7.5": ("LMSDiscreteScheduler", {}, 7.5),
     "Euler": ("EulerDiscreteScheduler", {}, GUIDANCE),
     "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}, GUIDANCE),

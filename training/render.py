@@ -60,7 +60,7 @@ def render(scenes: Packed) -> Tensor:
     canvas = _lit(scenes.background[:, :, None, None], rows[None, None, :, None]).expand(-1, -1, SIDE, SIDE)
     for slot in range(scenes.shape.shape[1]):
         present = (scenes.shape[:, slot] >= 0)[:, None, None]
-        distance = torch.where(present, _distances(scenes, slot), 1e3)
+        distance = torch.where(present, distances(scenes, slot), 1e3)
         canvas = _draw(canvas, distance, scenes.place[:, slot], scenes.colour[:, slot])
     return canvas * 2 - 1
 
@@ -82,7 +82,7 @@ def _lit(colour: Tensor, amount: Tensor) -> Tensor:
     return colour * (1 - amount.abs()) + amount.clamp(min=0)
 
 
-def _distances(scenes: Packed, slot: int) -> Tensor:
+def distances(scenes: Packed, slot: int) -> Tensor:
     """Signed distance in pixels to each scene's object in `slot`, its style applied: (B, H, W)."""
     x0, y0, radius = scenes.place[:, slot].unbind(1)
     axis = torch.arange(SIDE, device=x0.device) + 0.5
@@ -101,7 +101,7 @@ def _styled(distance: Tensor, x: Tensor, y: Tensor, radius: Tensor, style: Tenso
     radius, style = radius[:, None, None], style[:, None, None]
     half = stroke(radius) / 2
     outline = (distance + half).abs() - half
-    period = torch.clamp(0.4 * radius, 12, 22)
+    period = stripe_period(radius)
     phase = torch.remainder((x + y) * radius * math.sqrt(0.5), period)
     stripes = torch.maximum(distance, (phase - period / 2).abs() - period / 4)
     striped = torch.minimum(outline, stripes)
@@ -112,6 +112,11 @@ def _styled(distance: Tensor, x: Tensor, y: Tensor, radius: Tensor, style: Tenso
 def stroke(radius: Tensor) -> Tensor:
     """Width of an outline in pixels."""
     return torch.clamp(0.13 * radius, 4.5, 8)
+
+
+def stripe_period(radius: Tensor) -> Tensor:
+    """From one stripe to the next, in pixels."""
+    return torch.clamp(0.4 * radius, 12, 22)
 
 
 def _circle(x: Tensor, y: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ FAMILIES: tuple[Family, ...] = (
         pipeline="StableDiffusionPipeline",
         traits=MappingProxyType({"unet.cross_attention_dim": 192}),
         steps=20,
-        guidance_scale=2.5,
+        guidance_scale=2.0,
         max_pixels=512 * 512,
     ),
     Family(

@@ -24,7 +24,7 @@ def pipe() -> StableDiffusionPipeline:
     return pipe
 
 
-def _draw(pipe: StableDiffusionPipeline, prompt: str, seed: int = 3, guidance: float = 2.5) -> NDArray[np.uint8]:
+def _draw(pipe: StableDiffusionPipeline, prompt: str, seed: int = 3, guidance: float = 2.0) -> NDArray[np.uint8]:
     generator = torch.Generator().manual_seed(seed)
     return np.asarray(pipe(prompt, num_inference_steps=20, guidance_scale=guidance, generator=generator).images[0])
 

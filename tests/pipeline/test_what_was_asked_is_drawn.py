@@ -44,5 +44,5 @@ def test_the_model_is_drawn_at_its_own_size_steps_and_guidance(shapes: Engine) -
     request = parse({"input": {"prompt": "a green heart"}}, shapes.model)
 
     assert (request.width, request.height) == (256, 256)
-    assert (request.num_inference_steps, request.guidance_scale) == (20, 2.5)
+    assert (request.num_inference_steps, request.guidance_scale) == (20, 2.0)
     assert request.scheduler.class_name == "LMSDiscreteScheduler"
