@@ -89,7 +89,7 @@ def test_of_several_files_one_has_to_be_named(visit: Any) -> None:
 def test_what_is_not_there_or_not_whole_is_named(visit: Any) -> None:
     _, answers, _ = visit
     assert f"{REPOSITORY} has no none.safetensors" in answers["missing"]
-    assert "style.bin is no .safetensors file" in answers["pickle"]
+    assert "style.bin" in answers["pickle"] and "org/name/file.safetensors" in answers["pickle"]
     assert "pytorch_lora_weights.safetensors is a web page" in answers["broken"]
 
 

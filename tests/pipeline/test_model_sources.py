@@ -38,7 +38,7 @@ def load(environment):
     picture(engine).save("picture.png")
     model, scheduler = engine.model, engine.pipeline.scheduler
     return {"name": model.name, "family": model.family.name, "pipeline": type(engine.pipeline).__name__,
-            "checker": model.safety_checker, "scheduler": type(scheduler).__name__, "config": dict(scheduler.config)}
+            "checker": model.safety_checker, "scheduler": model.scheduler.class_name, "config": dict(scheduler.config)}
 
 print(json.dumps([load(environment) for environment in json.loads(sys.argv[1])], default=str))
 """
