@@ -71,8 +71,11 @@ def test_takes_that_fail_cost_little_cpu_and_no_job(kind: str, worker: Any, plat
 
     share = _cpu_share(worker, TROUBLE_S)
 
-    assert len(platform.events.of("fault")) > before
+    assert 0 < len(platform.events.of("fault")) - before < 15  # takes, pings and stop polls; hundreds without a pause
     assert share < LITTLE_CPU
+    import sys
+
+    print("SHARE", kind, share, len(platform.events.of("fault")) - before, file=sys.stderr)
     platform.faults.clear() if kind == "500 to everything" else None  # which a caller would get as well
     assert _taken_after(platform, platform.faults.clear) < BACK_AFTER_S
 
@@ -122,5 +125,5 @@ def test_a_worker_whose_platform_is_gone_still_leaves_when_it_is_told_to(worker:
     platform.start()  # for the fixture to stop
 
     assert code == 0
-    assert left_after < 5
+    assert left_after < 10
     assert worker.orphans == []
