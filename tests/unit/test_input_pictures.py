@@ -36,7 +36,7 @@ def _pixels(image: Image.Image) -> list[Any]:
 @pytest.fixture
 def this_machine_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the tests' own hosts be dialled, which stand where a job's URL must never lead."""
-    monkeypatch.setattr(worker.download, "_is_public", lambda ip: True)
+    monkeypatch.setattr(worker.download, "is_public", lambda ip: True)
 
 
 @pytest.mark.parametrize(
