@@ -13,7 +13,7 @@ from local_endpoint import Fault
 
 JOB = {"prompt": "a star", "steps": 2}
 TROUBLE_S = 3.0
-LITTLE_CPU = 0.25  # of one core; without a pause between takes it is nearly all of one
+LITTLE_CPU = 0.15  # of one core; with the pauses it is about 0.01, without them all that the machine has to spare
 BACK_AFTER_S = 6.0  # the longest pause is 2 s, that of the SDK after a 429 is 5 s
 
 
@@ -71,7 +71,7 @@ def test_takes_that_fail_cost_little_cpu_and_no_job(kind: str, worker: Any, plat
 
     share = _cpu_share(worker, TROUBLE_S)
 
-    assert 0 < len(platform.events.of("fault")) - before < 15  # takes, pings and stop polls; hundreds without a pause
+    assert 0 < len(platform.events.of("fault")) - before < 40  # takes, pings and stop polls; hundreds without a pause
     assert share < LITTLE_CPU
     import sys
 
