@@ -3,8 +3,6 @@
 `make soak` is the same for two thousand jobs.
 """
 
-from pathlib import Path
-
 import pytest
 import soak
 import tiny_addons
