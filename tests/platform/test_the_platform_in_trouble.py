@@ -12,7 +12,7 @@ import pytest
 from local_endpoint import Fault
 
 JOB = {"prompt": "a star", "steps": 2}
-TROUBLE_S = 3.0
+TROUBLE_S = 2.5
 LITTLE_CPU = 0.15  # of one core; with the pauses it is about 0.01, without them all that the machine has to spare
 BACK_AFTER_S = 6.0  # the longest pause is 2 s, that of the SDK after a 429 is 5 s
 
@@ -59,7 +59,6 @@ TROUBLES = {
     "dropped connections": Fault("job-take", drop=True),
     "429": Fault("job-take", status=429),
     "a hang": Fault("job-take", delay_s=TROUBLE_S + 1, status=504, times=1),
-    "500 to everything": Fault("v2", status=500),
 }
 
 
@@ -67,16 +66,12 @@ TROUBLES = {
 def test_takes_that_fail_cost_little_cpu_and_no_job(kind: str, worker: Any, platform: Any) -> None:
     before = len(platform.events.of("fault"))
     platform.faults.append(TROUBLES[kind])
-    time.sleep(1.5)  # the take that is open has been sent before
+    time.sleep(1.2)  # the take that is open has been sent before
 
     share = _cpu_share(worker, TROUBLE_S)
 
-    assert 0 < len(platform.events.of("fault")) - before < 40  # takes, pings and stop polls; hundreds without a pause
+    assert 0 < len(platform.events.of("fault")) - before < 40  # hundreds without a pause
     assert share < LITTLE_CPU
-    import sys
-
-    print("SHARE", kind, share, len(platform.events.of("fault")) - before, file=sys.stderr)
-    platform.faults.clear() if kind == "500 to everything" else None  # which a caller would get as well
     assert _taken_after(platform, platform.faults.clear) < BACK_AFTER_S
 
 
@@ -93,7 +88,7 @@ def test_a_result_that_is_answered_500_is_sent_again_and_counts_once(platform: A
 
 
 def test_a_job_that_is_cancelled_while_it_runs_harms_no_other(worker: Any, platform: Any) -> None:
-    cancelled = platform.submit({"prompt": "a star", "steps": 300})
+    cancelled = platform.submit({"prompt": "a star", "steps": 100})
     platform.events.wait("progress", job_id=cancelled)
     platform.call("POST", f"/cancel/{cancelled}")
     following = [platform.ask({**JOB, "seed": seed}) for seed in (1, 1)]
