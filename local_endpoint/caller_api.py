@@ -119,13 +119,16 @@ router = APIRouter(
 )
 
 
-@router.post("/run", response_model_exclude_none=True)
+_NO_JSON: dict[int | str, dict[str, Any]] = {400: {"description": "the body is not JSON"}}
+
+
+@router.post("/run", response_model_exclude_none=True, responses=_NO_JSON)
 async def run(body: JobRequest, queue: Queue) -> JobAnswer:
     """Queues a job and answers at once."""
     return answer(_submit(body, queue, sync=False))
 
 
-@router.post("/runsync", response_model_exclude_none=True)
+@router.post("/runsync", response_model_exclude_none=True, responses=_NO_JSON)
 async def runsync(
     body: JobRequest, queue: Queue, request: Request, wait: Annotated[int, Query(ge=1000, le=300_000)] = 90_000
 ) -> JobAnswer:

@@ -6,8 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
+
+import fuzzing  # noqa: E402
+
+settings.load_profile(fuzzing.PROFILE)
 
 # The tiny models' arithmetic is too small to share: with more threads they mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -11,6 +11,7 @@ from worker.output import File
 from worker.settings import Bucket
 
 URL_LIFETIME_S = 7 * 24 * 3600  # the longest that S3's signatures allow
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S, TRIES = 5, 30, 3  # of each request
 
 
 def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
@@ -64,9 +65,9 @@ def _client(bucket: Bucket) -> Any:
 
     config = Config(
         signature_version="s3v4",
-        retries={"mode": "standard", "max_attempts": 3},
-        connect_timeout=5,
-        read_timeout=30,
+        retries={"mode": "standard", "total_max_attempts": TRIES},
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
         # Newer boto3 sends checksums by default, which R2 and Google Cloud Storage refuse.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -86,16 +87,18 @@ def _client(bucket: Bucket) -> Any:
 
 def _remove(client: Any, bucket: Bucket, keys: Sequence[str]) -> None:
     """Best effort: the failure that led here may stop this too."""
-    import contextlib
-
     from botocore.exceptions import BotoCoreError, ClientError
 
     for key in keys:
-        with contextlib.suppress(BotoCoreError, ClientError):
+        try:
             client.delete_object(Bucket=bucket.name, Key=key)
+        except ClientError:
+            continue  # not this one
+        except BotoCoreError:
+            return  # the bucket is out of reach, and each further key would wait for it as long
 
 
 def _reason(error: Exception) -> str:
     """The kind of failure; the full text can hold URLs and keys."""
-    code = getattr(error, "response", {}).get("Error", {}).get("Code")
-    return str(code or type(error).__name__)
+    response = getattr(error, "response", None) or {}  # None: botocore, when the connection broke
+    return str(response.get("Error", {}).get("Code") or type(error).__name__)

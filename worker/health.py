@@ -94,7 +94,8 @@ class Gate:
         now = time.monotonic()
         self._at_once = self._at_once + 1 if now - self._asked_at < AT_ONCE_S else 0
         if self._at_once > FREE_ASKS:
-            time.sleep(min(LONGEST_BREATH_S, AT_ONCE_S * 2 ** (self._at_once - FREE_ASKS)))
+            doublings = min(self._at_once - FREE_ASKS, 10)  # after half an hour, 2 to their number is no float any more
+            time.sleep(min(LONGEST_BREATH_S, AT_ONCE_S * 2**doublings))
         self._asked_at = time.monotonic()
 
 

@@ -5,7 +5,8 @@ import json
 from typing import Any
 
 from asking import SD1, ask, model_of, picture, sent
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -142,21 +143,21 @@ def _passes_within_limits(request: Request, model: Model) -> None:
         assert model.refiner and refinement.steps <= model.max_steps
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(JSON, st.sampled_from(MODELS))
 def test_any_json_as_the_input(given_input: object, model: Model) -> None:
     if request := _request(given_input, model):
         _within_limits(request, model)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.dictionaries(KNOWN | TEXT, JSON, max_size=6), TEXT | st.lists(TEXT, max_size=3), st.sampled_from(MODELS))
 def test_any_json_in_known_fields(fields: dict[str, Any], prompt: object, model: Model) -> None:
     if request := _request({**fields, "prompt": prompt}, model):
         _within_limits(request, model)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(st.dictionaries(LIKELY_FIELDS, LIKELY, max_size=3), st.sampled_from(MODELS))
 def test_likely_requests(fields: dict[str, Any], model: Model) -> None:
     if request := _request({**fields, "prompt": "a red square"}, model):
@@ -169,14 +170,14 @@ FEW = st.lists(st.sampled_from(sorted(NESTED)), min_size=1, max_size=3).map(
 ABLE = st.sampled_from([*MODELS[-3:-1] * 4, *MODELS])
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(FEW.flatmap(lambda names: st.fixed_dictionaries({name: NESTED[name] for name in sorted(names)})), ABLE)
 def test_likely_requests_with_pictures_and_objects(fields: dict[str, Any], model: Model) -> None:
     if request := _request({**fields, "prompt": "a red square"}, model):
         _within_limits(request, model)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(JSON | st.dictionaries(st.sampled_from(["accessId", "accessSecret", "bucketName", "endpointUrl"]), SCALARS))
 def test_any_json_as_the_bucket(s3: object) -> None:
     if request := _request({"prompt": "a red square"}, SD1, s3):

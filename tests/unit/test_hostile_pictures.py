@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from picture_sources import chunk, corners, file_of, png
 from PIL import ExifTags, Image
@@ -324,13 +325,13 @@ FILES = [
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(_damaged() | st.binary(max_size=200))
 def test_any_bytes_are_a_picture_or_refused(data: bytes) -> None:
     _refused_or_read(_base64(data), RULES)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.text(st.characters(), max_size=60),
     st.sampled_from(["", "data:", "data:;base64,", "volume:", "/runpod-volume/", "file:"]),

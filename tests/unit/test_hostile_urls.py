@@ -194,8 +194,8 @@ def test_only_listed_hosts(monkeypatch: pytest.MonkeyPatch, dialled: list[str], 
 @pytest.fixture
 def this_machine_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the tests' own hosts be dialled; where they lead is judged as ever, but for 127.0.0.1."""
-    real = worker.download._is_public
-    monkeypatch.setattr(worker.download, "_is_public", lambda ip: ip == "127.0.0.1" or real(ip))
+    real = worker.download.is_public
+    monkeypatch.setattr(worker.download, "is_public", lambda ip: ip == "127.0.0.1" or real(ip))
 
 
 def _drip(before: bytes, drop: bytes) -> Callable[[BaseHTTPRequestHandler], None]:

@@ -14,7 +14,8 @@ from PIL import ExifTags, Image, ImageCms
 
 import worker.download
 from worker.inputs import InputRules, read_parameters, read_picture
-from worker.output import encode, parameters
+from worker.output import encode
+from worker.recipe import write
 
 RULES = InputRules()
 RED, LIME, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -35,7 +36,7 @@ def _pixels(image: Image.Image) -> list[Any]:
 @pytest.fixture
 def this_machine_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the tests' own hosts be dialled, which stand where a job's URL must never lead."""
-    monkeypatch.setattr(worker.download, "_is_public", lambda ip: True)
+    monkeypatch.setattr(worker.download, "is_public", lambda ip: True)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ PROMPTS = ["a red square", "Größe, café", "赤い四角 👩‍🎨", "line\n
 @pytest.mark.parametrize("extension", ["png", "jpeg", "webp"])
 def test_our_own_pictures_tell_how_they_were_made(extension: str, prompt: str) -> None:
     request = ask(SDXL, prompt=prompt)
-    text = parameters(request.pictures[0], request, SDXL)
+    text = write(request.pictures[0], request, SDXL)
     file = encode(corners(), text, extension, 90)
     assert read_parameters("image", _base64(file.data), RULES) == {"parameters": text}
 

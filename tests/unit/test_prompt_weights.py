@@ -4,7 +4,8 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.prompts import HEAVIEST, Fragment, fragments, is_weighted
@@ -123,7 +124,7 @@ def test_parentheses_that_are_not_closed_are_plain_text_beside_weights(
     assert _weights(prompt) == cut
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.text())
 def test_any_text_without_a_colon_before_a_number_is_one_fragment(text: str) -> None:
     prompt = text.replace(":", ";")
@@ -133,7 +134,7 @@ def test_any_text_without_a_colon_before_a_number_is_one_fragment(text: str) -> 
 PROMPTISH = st.text(st.sampled_from("ab (): .019,\n"), max_size=40)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(PROMPTISH)
 def test_any_prompt_is_cut_into_what_it_says_in_order(prompt: str) -> None:
     cut = fragments(prompt)
@@ -157,7 +158,7 @@ TREE: st.SearchStrategy[tuple[str, list[tuple[str, float]]]] = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(TREE)
 def test_what_is_written_with_weights_is_read_with_them(tree: tuple[str, list[tuple[str, float]]]) -> None:
     prompt, parts = tree

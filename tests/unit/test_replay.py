@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from asking import SD1, SDXL, ask, model_of, picture, refusal, sent
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -148,7 +149,7 @@ _TEXTS = ("prompt", "negative_prompt")
 LETTERS = st.text(st.sampled_from('ab ,:\n"\\(é€🟥') | st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(LETTERS, LETTERS | st.none())
 def test_all_prompts_come_back_letter_by_letter(prompt: str, negative: str | None) -> None:
     fields = {"prompt": prompt} if negative is None else {"prompt": prompt, "negative_prompt": negative}
@@ -398,7 +399,7 @@ LIKELY = st.fixed_dictionaries({}, optional=dict.fromkeys(HONEST, JSON)).map(lam
 FIELDS = st.dictionaries(st.sampled_from(["seed", "width", "loras", "hires", "refiner", "x"]), JSON, max_size=3)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(JSON | LIKELY | FIELDS.map(lambda fields: {**HONEST, "fields": fields}))
 def test_any_recipe_is_a_request_or_a_refusal(recipe: object) -> None:
     try:
@@ -407,7 +408,7 @@ def test_any_recipe_is_a_request_or_a_refusal(recipe: object) -> None:
         json.dumps(error.answer(), ensure_ascii=False).encode()
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.data())
 def test_a_text_changed_anywhere_is_a_request_or_a_refusal(data: st.DataObject) -> None:
     request = ask(GIFTED, loras=["style"], negative_prompt="blurry", hires={"scale": 1.5}, seed=1)

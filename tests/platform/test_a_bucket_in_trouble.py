@@ -1,0 +1,193 @@
+"""A bucket that fails, in the ways networks and servers fail, costs no picture, and nothing half-delivered stays in it.
+
+A real S3 server stands behind a proxy that plays the faults; what the server then holds is looked up in its folder.
+"""
+
+import base64
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from faulty_proxy import Fault, FaultyProxy, in_front_of
+from s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
+
+from worker import bucket
+from worker.delivery import Delivery, deliver
+from worker.errors import DeliveryFailed, ResultTooLarge
+from worker.output import File
+
+FILES = [File(bytes([index]) * 200_000, "png") for index in range(3)]
+READ_TIMEOUT_S = 0.5
+FOREVER_S = 3.0  # for a request that may take READ_TIMEOUT_S
+SECOND = "PUT /pictures/job/1.png"
+LAST = "PUT /pictures/job/2.png"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with serve(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """In front of an empty bucket, for a worker that has little patience."""
+    monkeypatch.setattr(bucket, "READ_TIMEOUT_S", READ_TIMEOUT_S)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0.0)
+    for path in server.folder.rglob("*.png"):
+        path.unlink()
+    with in_front_of(server.url) as proxy:
+        yield proxy
+
+
+def _deliver(proxy: FaultyProxy, server: S3Server, delivery: str, limit: int = 10_000_000) -> dict[str, Any]:
+    request: Any = SimpleNamespace(bucket=replace(server.bucket(), endpoint_url=proxy.url), delivery=delivery)
+    return deliver(FILES, {"seed": 1, "warnings": []}, Delivery("job", False, request, limit, None))
+
+
+def _stays_inline(answer: dict[str, Any]) -> str:
+    """Checks that all pictures are in the answer, and returns its one warning."""
+    assert [base64.b64decode(image.partition(",")[2]) for image in answer["images"]] == [file.data for file in FILES]
+    (warning,) = answer["warnings"]
+    return str(warning)
+
+
+def _tells_nothing(text: str, proxy: FaultyProxy) -> None:
+    for secret in (ACCESS_KEY, SECRET_KEY, "Signature", "AWS4", proxy.url):
+        assert secret not in text
+
+
+def _puts(proxy: FaultyProxy) -> int:
+    return sum(line.startswith("PUT") for line in proxy.seen)
+
+
+PASSING = {
+    "500 twice": (Fault(SECOND, status=500, times=2), 5),
+    "503 once": (Fault(SECOND, status=503, times=1), 4),
+    "a first byte that is slow": (Fault("PUT", delay_s=READ_TIMEOUT_S / 2), 3),
+    "one reset in mid-body": (Fault(SECOND, reset_within=0.5, times=1), 4),
+    "one answer lost": (Fault(SECOND, answer_lost=True, times=1), 4),
+    "one hang": (Fault(SECOND, delay_s=FOREVER_S, times=1), 4),
+}
+
+
+@pytest.mark.parametrize("kind", PASSING)
+def test_what_passes_is_not_noticed(kind: str, proxy: FaultyProxy, server: S3Server) -> None:
+    fault, puts = PASSING[kind]
+    proxy.faults.append(replace(fault))
+
+    answer = _deliver(proxy, server, "s3")
+
+    assert answer["warnings"] == []
+    assert [httpx.get(url, trust_env=False).content for url in answer["images"]] == [file.data for file in FILES]
+    assert _puts(proxy) == puts
+
+
+LASTING = {
+    "403": Fault("PUT", status=403),
+    "404": Fault("PUT", status=404),
+    "503": Fault("PUT", status=503),
+    "a gateway's 502 for the second": Fault(SECOND, status=502),
+    "403 for the last": Fault(LAST, status=403),
+    "resets in mid-body of the second": Fault(SECOND, reset_within=0.5),
+    "resets before the second": Fault(SECOND, reset_within=0.0),
+    "lost answers to the second": Fault(SECOND, answer_lost=True),
+    "a hang at the second": Fault(SECOND, delay_s=FOREVER_S),
+}
+
+
+@pytest.mark.parametrize("kind", LASTING)
+def test_what_lasts_costs_no_picture_and_leaves_nothing_behind(
+    kind: str, proxy: FaultyProxy, server: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy.faults.append(LASTING[kind])
+
+    with caplog.at_level(logging.DEBUG, "worker"):
+        warning = _stays_inline(_deliver(proxy, server, "auto"))
+        with pytest.raises(DeliveryFailed) as caught:
+            _deliver(proxy, server, "s3")
+
+    assert "pictures" in warning and "in the answer instead" in warning
+    answer = caught.value.answer()
+    assert answer["code"] == "DELIVERY_FAILED" and "refresh_worker" not in answer
+    _tells_nothing(f"{warning} {answer} {caplog.text}", proxy)
+    assert server.objects() == {}
+
+
+def test_a_bucket_that_nobody_listens_at(server: S3Server, free_port: int) -> None:
+    gone = FaultyProxy(f"http://127.0.0.1:{free_port}", ("127.0.0.1", free_port))
+
+    assert "EndpointConnectionError" in _stays_inline(_deliver(gone, server, "auto"))
+    with pytest.raises(DeliveryFailed) as caught:
+        _deliver(gone, server, "s3")
+    _tells_nothing(str(caught.value), gone)
+
+
+def test_pictures_that_fit_nowhere_else_fail_with_both_reasons_told(proxy: FaultyProxy, server: S3Server) -> None:
+    proxy.faults.append(Fault("PUT", status=403))
+
+    with pytest.raises(ResultTooLarge):
+        _deliver(proxy, server, "auto", limit=1_000)
+
+    assert server.objects() == {}
+
+
+def test_a_bucket_that_lets_nothing_be_removed_is_an_error_all_the_same(proxy: FaultyProxy, server: S3Server) -> None:
+    proxy.faults += [Fault(SECOND, status=403), Fault("DELETE", status=403)]
+
+    with pytest.raises(DeliveryFailed):
+        _deliver(proxy, server, "s3")
+
+    assert list(server.objects()) == ["pictures/job/0.png"]  # as unreachable as before: its URL was given to nobody
+    assert [line.split()[1] for line in proxy.seen if line.startswith("DELETE")] == [
+        "/pictures/job/0.png",
+        "/pictures/job/1.png",
+    ]
+
+
+def test_a_bucket_that_has_gone_is_not_waited_for_again_and_again(proxy: FaultyProxy, server: S3Server) -> None:
+    """Three tries of the last picture and three of one removal, not three of each."""
+    proxy.faults += [Fault(LAST, delay_s=FOREVER_S), Fault("DELETE", delay_s=FOREVER_S)]
+
+    started = time.monotonic()
+    with pytest.raises(DeliveryFailed):
+        _deliver(proxy, server, "s3")
+
+    assert time.monotonic() - started < 9 * READ_TIMEOUT_S
+    assert sum(line.startswith("DELETE") for line in proxy.seen) == bucket.TRIES == 3
+
+
+def test_a_real_worker_answers_anyway_and_stores_the_next_jobs_pictures(
+    platform: Any, start_worker: Any, tiny_sd1: str, tmp_path: Path
+) -> None:
+    job = {"prompt": "a star", "steps": 2, "num_images": 3}
+    with serve(tmp_path) as server, in_front_of(server.url) as proxy:
+        owners = {**server.environment(), "BUCKET_ENDPOINT_URL": proxy.url}
+        worker = start_worker(env={"MODEL_NAME": tiny_sd1, **owners})
+
+        proxy.faults.append(Fault("/1.png", reset_within=0.5, times=3))
+        inline = platform.ask(job)
+        left = server.objects()
+        proxy.faults.append(Fault("/1.png", status=403, times=1))
+        insisting = platform.ask({**job, "delivery": "s3"})
+        left |= server.objects()
+        stored = platform.ask(job)
+
+    assert [image.partition(",")[0] for image in inline["output"]["images"]] == ["data:image/png;base64"] * 3
+    assert "in the answer instead" in inline["output"]["warnings"][0]
+    assert insisting["error"].startswith("DELIVERY_FAILED: ")
+    assert left == {}
+    assert stored["output"]["warnings"] == []
+    assert [image.partition("?")[0].rpartition("/")[2] for image in stored["output"]["images"]] == [
+        "0.png",
+        "1.png",
+        "2.png",
+    ]
+    assert {answer["workerId"] for answer in (inline, insisting, stored)} == {worker.id}
+    _tells_nothing(f"{inline} {insisting} {worker.log()}", proxy)
