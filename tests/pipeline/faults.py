@@ -89,33 +89,15 @@ def giving(layer: torch.nn.Module, number: float, wanted: Callable[[int, Any], b
 
 
 def state(engine: Engine) -> list[Any]:
-    """Number format, device, shape and sum of every parameter and buffer, and what jobs attach to a denoiser."""
+    """Number format, device and shape of every parameter and buffer, and what jobs attach to a denoiser."""
     parts = [part for part in engine.pipeline.components.values() if isinstance(part, torch.nn.Module)]
     tensors = [pair for part in parts for pair in (*part.named_parameters(), *part.named_buffers())]
-    found: list[Any] = [
-        (name, one.dtype, one.device.type, one.shape, one.double().sum().item()) for name, one in tensors
-    ]
+    found: list[Any] = [(name, one.dtype, one.device.type, one.shape) for name, one in tensors]
     net: Any = denoiser(engine.pipeline)
     found += [(name, type(one).__name__) for name, one in net.named_modules()]
     found += [(name, type(one).__name__) for name, one in net.attn_processors.items()]
-    found.append(engine.pipeline.get_active_adapters() if getattr(net, "peft_config", None) else [])
+    found += [one.disable_adapters for part in parts for one in part.modules() if hasattr(one, "disable_adapters")]
     found += [getattr(engine.pipeline.vae, "use_tiling", None), engine.pipeline.vae.training]
-    return found
-
-
-def tensors_of(error: BaseException) -> list[str]:
-    """The local variables, of all frames that this exception holds, with a tensor in them."""
-    found, waiting, seen = [], [error], set()
-    while waiting:
-        one = waiting.pop()
-        seen.add(id(one))
-        waiting += [next_one for next_one in (one.__cause__, one.__context__) if next_one and id(next_one) not in seen]
-        frame = one.__traceback__
-        while frame is not None:
-            for name, value in frame.tb_frame.f_locals.items():
-                values = value if isinstance(value, (tuple, list)) else [value]
-                found += [f"{frame.tb_frame.f_code.co_name}.{name}" for each in values if torch.is_tensor(each)]
-            frame = frame.tb_next
     return found
 
 
