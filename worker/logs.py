@@ -4,6 +4,7 @@ An exception's message may quote anything that went into a call. So every text o
 the settings, is struck out wherever it appears.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from worker.settings import Settings
 log = logging.getLogger("worker")
 
 SHORTEST = 4  # characters; shorter texts, such as a format's name, would blot out half the line
+LONGEST = 100_000  # characters; longer texts are pictures, in base64, in which there is nothing to escape
 HIDDEN = "<hidden>"
 
 
@@ -31,12 +33,11 @@ class Discreet(logging.Formatter):
     def hide_settings(self, settings: Settings) -> None:
         """Hide the secrets among the settings, for good."""
         values = (getattr(settings, name) for name in Settings.model_fields)
-        self._owners = tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
+        self._owners = _quoted((value.get_secret_value() for value in values if isinstance(value, SecretStr)), 1)
 
     def hide_job(self, job: Mapping[str, Any]) -> None:
         """Hide every text of this job's input and bucket, until the next job."""
-        texts = {text for part in ("input", "s3Config") for text in _texts(job.get(part))}
-        self._callers = tuple(sorted((text for text in texts if len(text) >= SHORTEST), key=len, reverse=True))
+        self._callers = _quoted(text for part in ("input", "s3Config") for text in _texts(job.get(part)))
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, or the lines of a traceback."""
@@ -44,6 +45,28 @@ class Discreet(logging.Formatter):
         for secret in (*self._owners, *self._callers):
             line = line.replace(secret, HIDDEN)
         return line
+
+
+def _quoted(texts: Iterable[str], shortest: int = SHORTEST) -> tuple[str, ...]:
+    """The texts as messages quote them, the longest first: whole, escaped, line by line, and from a URL the rest."""
+    found: set[str] = set()
+    for text in texts:
+        if len(text) > LONGEST:
+            found.add(text)
+            continue
+        pieces = {text, *text.splitlines(), *(text[at:] for at in _url_parts(text))}
+        for piece in pieces:
+            found |= {piece, repr(piece)[1:-1], ascii(piece)[1:-1], json.dumps(piece)[1:-1]}
+            found.add(json.dumps(piece, ensure_ascii=False)[1:-1])
+    return tuple(sorted((text for text in found if len(text) >= shortest), key=len, reverse=True))
+
+
+def _url_parts(text: str) -> Iterator[int]:
+    """Where the host, the path and the query of a URL begin; libraries name them one by one."""
+    scheme = text.find("://")
+    if scheme >= 0:
+        host = max(scheme + 3, text.find("@", scheme) + 1)
+        yield from {host, *(text.find(mark, host) + past for mark, past in (("/", 0), ("?", 1)))} - {-1, 0}
 
 
 def _texts(value: object) -> Iterator[str]:

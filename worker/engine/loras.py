@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from worker.engine.probe import is_device_fault, is_out_of_memory
 from worker.errors import ModelError, SettingsError
 from worker.request import Lora
 
@@ -84,7 +85,11 @@ class Shelf:
             _insist_on_layers_only(self._pipeline, file)
             self._pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=key)
         except Exception as error:  # what diffusers and peft raise for files of other kinds has no common class
+            if is_device_fault(error):
+                raise
             self._discard(key)
+            if is_out_of_memory(error):
+                raise
             raise ModelError(f"the LoRA {name} does not fit this model: {_told(error)}") from error
         if not any(key in adapters for adapters in self._pipeline.get_list_adapters().values()):
             raise ModelError(f"the LoRA {name} does not fit this model: it has no layer in common with it")

@@ -114,7 +114,7 @@ def place(pipelines: Sequence[Any], controlnets: Sequence[Any], plan: Plan, devi
     """
     for pipeline in pipelines:
         if plan.tiling:
-            _decode_by_tiles(getattr(pipeline, "vae", None))
+            decode_by_tiles(getattr(pipeline, "vae", None))
         if plan.offload == "none":
             pipeline.to(device)
         elif plan.offload == "model":
@@ -139,7 +139,7 @@ def place(pipelines: Sequence[Any], controlnets: Sequence[Any], plan: Plan, devi
     return release
 
 
-def _decode_by_tiles(vae: Any) -> None:
+def decode_by_tiles(vae: Any) -> None:
     """Tiles of 512 pixels: those of the VAE's own size, 1024 for SDXL's, would save nothing at native size."""
     if not hasattr(vae, "enable_tiling"):
         return

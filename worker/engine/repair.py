@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from worker.engine.memory import decode_by_tiles
 from worker.engine.tasks import modules
+
+TILE_SIZES = ("tile_sample_min_size", "tile_latent_min_size")  # of an AutoencoderKL
 
 
 class Snapshot:
@@ -26,19 +28,24 @@ class Snapshot:
             parts: every module that holds weights.
             resident: whether weights stay where they are; else only their formats are noted.
         """
-        self._states = [(tensor, tensor.dtype, tensor.device) for part in parts for tensor in _tensors(part)]
+        self._states = [state for part in parts for state in _states(part)]
         self._resident = resident
 
     def restore(self) -> None:
         """Put back what differs."""
-        for tensor, dtype, device in self._states:
-            if tensor.dtype != dtype or (self._resident and tensor.device != device):
+        for held, name, dtype, device in self._states:
+            tensor = held.get(name)
+            if tensor is not None and (tensor.dtype != dtype or (self._resident and tensor.device != device)):
                 tensor.data = tensor.data.to(dtype=dtype, device=device if self._resident else tensor.device)
 
 
-def _tensors(part: torch.nn.Module) -> Iterator[Tensor]:
-    yield from part.parameters()
-    yield from part.buffers()
+def _states(part: torch.nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.dtype, torch.device]]:
+    """Where each weight is held, by its module and name: a cast puts new tensors in the place of buffers."""
+    for module in part.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None:
+                    yield held, name, tensor.dtype, tensor.device
 
 
 def parts_of(pipelines: Sequence[Any], others: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:
@@ -49,10 +56,14 @@ def parts_of(pipelines: Sequence[Any], others: Sequence[torch.nn.Module]) -> lis
 
 def forget(error: BaseException) -> None:
     """Drop the frames that an exception holds, and with them the tensors of a job that is over."""
-    seen: BaseException | None = error
-    while seen is not None:
-        traceback.clear_frames(seen.__traceback__)
-        seen = seen.__cause__ or seen.__context__
+    waiting: list[BaseException | None] = [error]
+    done: set[int] = set()  # `raise error from error` makes an exception its own cause
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in done:
+            done.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            waiting += [one.__cause__, one.__context__]
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -64,8 +75,11 @@ def lean(vae: Any) -> Iterator[None]:
     if not hasattr(vae, "enable_tiling") or getattr(vae, "use_tiling", False):
         yield
         return
-    vae.enable_tiling()
+    sizes = {name: getattr(vae, name) for name in TILE_SIZES if hasattr(vae, name)}
+    decode_by_tiles(vae)
     try:
         yield
     finally:
         vae.disable_tiling()
+        for name, size in sizes.items():
+            setattr(vae, name, size)

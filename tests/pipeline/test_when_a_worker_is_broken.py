@@ -1,0 +1,179 @@
+"""Two admissible jobs in a row that fail, a proof that fails, or a device fault: then, and only then, it leaves."""
+
+import math
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from faults import Answer, a_worker, engine_of, giving, last_layer, raising, run
+from tiny_addons import Kits
+
+from worker.job import Worker
+
+
+@pytest.fixture(scope="module")
+def environment(kits: Kits) -> dict[str, str]:
+    """Of a tiny Stable Diffusion 1 with LoRAs."""
+    return kits["sd1"].settings("loras")
+
+
+@pytest.fixture
+def worker(environment: dict[str, str]) -> Iterator[Worker]:
+    """A fresh worker."""
+    handler = signal.getsignal(signal.SIGTERM)
+    with a_worker(**environment) as worker:
+        yield worker
+    signal.signal(signal.SIGTERM, handler)  # the gate installs its own
+
+
+def is_open(worker: Worker) -> bool:
+    try:
+        return worker.gate.concurrency_modifier(1) == 1
+    except SystemExit as left:
+        assert left.code == 1
+        return False
+
+
+def a_bug(worker: Worker) -> Answer:
+    with raising(last_layer(engine_of(worker), "denoiser"), lambda: KeyError("a bug"), at=2) as fault:
+        answer = run(worker)
+    assert fault.happened
+    return answer
+
+
+def no_memory(worker: Worker) -> Answer:
+    with raising(last_layer(engine_of(worker), "decoder"), MemoryError, times=2):
+        return run(worker)
+
+
+def no_numbers(worker: Worker) -> Answer:
+    with giving(last_layer(engine_of(worker), "denoiser"), math.nan, lambda call, _: call == 4):
+        return run(worker)
+
+
+def success(worker: Worker) -> Answer:
+    return run(worker)
+
+
+def refused(worker: Worker) -> Answer:
+    return run(worker, steps=-1)
+
+
+def too_late(worker: Worker) -> Answer:
+    limits = worker._settings
+    worker._settings = limits.model_copy(update={"job_timeout_s": 1e-6})
+    try:
+        return run(worker)
+    finally:
+        worker._settings = limits
+
+
+def too_large(worker: Worker) -> Answer:
+    limits = worker._settings
+    worker._settings = limits.model_copy(update={"max_result_bytes": 1_000})
+    try:
+        return run(worker, output_format="png")
+    finally:
+        worker._settings = limits
+
+
+CODES: dict[Callable[[Worker], Answer], str | None] = {
+    a_bug: "INTERNAL_ERROR",
+    no_memory: "OUT_OF_MEMORY",
+    no_numbers: "NON_FINITE_OUTPUT",
+    success: None,
+    refused: "INVALID_INPUT",
+    too_late: "JOB_TIMEOUT",
+    too_large: "RESULT_TOO_LARGE",
+}
+
+
+def codes(worker: Worker, *jobs: Callable[[Worker], Answer]) -> list[str | None]:
+    found = []
+    for job in jobs:
+        assert is_open(worker)
+        answer = job(worker)
+        assert answer.get("refresh_worker", False) is (answer.get("code") == "WORKER_BROKEN")
+        found.append(answer.get("code"))
+    return found
+
+
+@pytest.mark.parametrize("second", [a_bug, no_memory, no_numbers])
+@pytest.mark.parametrize("first", [a_bug, no_memory, no_numbers])
+def test_two_in_a_row(first: Any, second: Any, worker: Worker) -> None:
+    assert codes(worker, first, second) == [CODES[first], "WORKER_BROKEN"]
+    assert not is_open(worker)
+
+
+@pytest.mark.parametrize("between", [refused, too_late, too_large])
+def test_what_is_not_the_workers_fault_neither_counts_nor_acquits(between: Any, worker: Worker) -> None:
+    assert codes(worker, between, between, between) == [CODES[between]] * 3
+    assert codes(worker, a_bug, between, between, a_bug) == [
+        "INTERNAL_ERROR",
+        CODES[between],
+        CODES[between],
+        "WORKER_BROKEN",
+    ]
+    assert not is_open(worker)
+
+
+def test_a_success_between_acquits(worker: Worker) -> None:
+    assert codes(worker, a_bug, success, no_memory, success, no_numbers, success) == [
+        "INTERNAL_ERROR",
+        None,
+        "OUT_OF_MEMORY",
+        None,
+        "NON_FINITE_OUTPUT",
+        None,
+    ]
+    assert is_open(worker)
+
+
+def test_out_of_memory_once_is_a_success(worker: Worker) -> None:
+    def spared(worker: Worker) -> Answer:
+        with raising(last_layer(engine_of(worker), "decoder"), MemoryError):
+            return run(worker)
+
+    assert codes(worker, a_bug, spared, a_bug) == ["INTERNAL_ERROR", None, "INTERNAL_ERROR"]
+
+
+def test_a_proof_that_fails(worker: Worker) -> None:
+    with raising(last_layer(engine_of(worker), "denoiser"), lambda: KeyError("a bug"), at=2, times=100) as fault:
+        answer = run(worker)
+    assert fault.happened == 2, "the job, and the proof"
+    assert answer["code"] == "WORKER_BROKEN" and answer["refresh_worker"] is True
+    assert "KeyError" in answer["error"] and "a bug" not in answer["error"]
+    assert not is_open(worker)
+
+
+def test_a_device_fault_is_not_repaired(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700)
+    layer = last_layer(engine_of(worker), "denoiser")
+    monkeypatch.setattr(type(engine_of(worker)), "repair", lambda _: pytest.fail("nothing can be repaired"))
+    with raising(layer, lambda: error, times=100) as fault:
+        answer = run(worker)
+    assert fault.happened == 1, "nothing was drawn after it"
+    assert answer["code"] == "WORKER_BROKEN" and answer["refresh_worker"] is True
+    assert not is_open(worker)
+
+
+def test_a_device_fault_while_a_lora_is_loaded_is_not_called_a_bad_file(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700)
+
+    monkeypatch.setattr(engine_of(worker).pipeline, "load_lora_weights", fail)
+    assert run(worker, lora="plain")["code"] == "WORKER_BROKEN"
+    assert not is_open(worker)
+
+
+def test_the_owners_limits_are_none_for_the_proof(environment: dict[str, str]) -> None:
+    """One step is too few for the default scheduler, with which the proof is drawn."""
+    with a_worker(**environment, MAX_STEPS="1", DEFAULT_SCHEDULER="LMS") as worker:
+        with raising(last_layer(engine_of(worker), "denoiser"), lambda: KeyError("a bug")) as fault:
+            answer = run(worker, num_inference_steps=1, scheduler="Euler")
+        assert fault.happened
+        assert answer["code"] == "INTERNAL_ERROR", answer

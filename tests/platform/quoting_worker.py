@@ -1,0 +1,25 @@
+"""handler.py, in whose model a bug quotes all that it was called with, when a prompt says so."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+if __name__ != "__mp_main__":
+    import handler
+
+    run = handler.WORKER._answer
+
+    def quoting(job: Any, progress: Any) -> Any:
+        if "quote me" in str(job):
+            try:
+                raise ValueError("\n".join(job["input"]["prompt"]))
+            except ValueError:
+                raise KeyError(job, handler.WORKER._settings.hf_token.get_secret_value()) from None
+        return run(job, progress)
+
+    handler.WORKER._answer = quoting
+
+if __name__ == "__main__":
+    handler.main()
