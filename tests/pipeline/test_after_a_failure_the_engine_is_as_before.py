@@ -53,8 +53,8 @@ def family(request: pytest.FixtureRequest) -> str:
 def worker(family: str, kits: Kits) -> Iterator[Worker]:
     """One worker of the family, with LoRAs and an IP-Adapter beside it."""
     with a_worker(**kits[family].settings("loras", "ip_adapter"), **FAMILIES[family]) as worker:
-        for job in [{"lora": "wordy"}, {"lora": "plain"}, {"ip_adapter": {"image": IMAGE}}, {"image": IMAGE}]:
-            assert "error" not in run(worker, **job)  # all that is kept is loaded now
+        for fields, _, _ in PLACES.values():
+            assert "error" not in run(worker, **fields)  # all that is kept is loaded now
         yield worker
 
 
