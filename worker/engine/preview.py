@@ -1,7 +1,7 @@
 """What a picture looks like while it is drawn: the predicted latents as colours, without the decoder.
 
-A linear map from latents to RGB is close enough for a thumbnail and costs nothing. It is fitted once per model, by
-least squares, on flat patches of colour that the model's own encoder turns into latents.
+A map from latents and their squares to RGB is close enough for a thumbnail and costs nothing. It is fitted once per
+model, by least squares, on plain scenes that the model's own encoder turns into latents: a square on a background.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-PATCHES = 12  # each way
+SCENES, WIDTH = 48, 12  # and latents a side of each
 SIDE = 128  # pixels at most of a preview
 
 
@@ -22,7 +22,7 @@ class Previewer:
     def __init__(self, pipeline: Any) -> None:
         """Nothing is fitted yet."""
         self._pipeline = pipeline
-        self._factors: Tensor | None = None  # (channels + 1, 3); the last row is the constant
+        self._factors: Tensor | None = None  # (features, 3)
 
     def look(self, latents: Tensor, width: int, height: int) -> Image:
         """The first picture of these latents.
@@ -33,11 +33,11 @@ class Previewer:
         """
         if self._factors is None:
             self._factors = _fit(self._pipeline)
-        grid = unpacked(self._pipeline, latents, width, height)[0].float()
-        step = max(1, math.ceil(max(grid.shape[1:]) / SIDE))
+        grid = unpacked(self._pipeline, latents, width, height)[:1].float()
+        step = max(1, math.ceil(max(grid.shape[2:]) / SIDE))
         grid = torch.nn.functional.avg_pool2d(grid, step)
         factors = self._factors.to(grid.device)
-        colours = torch.einsum("chw,ck->hwk", grid, factors[:-1]) + factors[-1]
+        colours = torch.einsum("fhw,fk->hwk", _features(grid)[0], factors)
         return PIL.Image.fromarray(colours.clamp(0, 1).mul(255).round().byte().cpu().numpy())
 
 
@@ -63,16 +63,23 @@ def unpacked(pipeline: Any, latents: Tensor, width: int, height: int) -> Tensor:
 def _fit(pipeline: Any) -> Tensor:
     vae = pipeline.vae
     scale = 2 ** (len(vae.config.block_out_channels) - 1)
-    colours = torch.rand(1, 3, PATCHES, PATCHES, generator=torch.Generator().manual_seed(0))
-    colours[..., ::2] = colours[..., ::2].round()  # pure colours, or a VAE that is not linear has all pictures greyish
-    pixels = colours.repeat_interleave(2 * scale, 2).repeat_interleave(2 * scale, 3)
+    ground, square = torch.rand(2, SCENES, 3, 1, 1, generator=torch.Generator().manual_seed(0))
+    # Pure colours among them, or a VAE that is not linear has all pictures greyish.
+    ground[::2], square[1::2] = ground[::2].round(), square[1::2].round()
+    colours = ground.repeat(1, 1, WIDTH, WIDTH)
+    colours[:, :, WIDTH // 4 : -WIDTH // 4, WIDTH // 4 : -WIDTH // 4] = square
+    pixels = colours.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     device = pipeline._execution_device
     latents = vae.encode(pixels.to(device, vae.dtype) * 2 - 1).latent_dist.mode().float().cpu()
     latents = (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
-    rows = torch.nn.functional.avg_pool2d(latents, 2)[0].flatten(1).T
-    rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
-    factors: Tensor = torch.linalg.lstsq(rows, colours[0].flatten(1).T).solution
+    rows = _features(latents).movedim(1, -1).flatten(0, 2)
+    factors: Tensor = torch.linalg.lstsq(rows, colours.movedim(1, -1).flatten(0, 2)).solution
     return factors
+
+
+def _features(grid: Tensor) -> Tensor:
+    """(pictures, channels, rows, columns) of latents -> what makes colours: them, their squares and a constant."""
+    return torch.cat([grid, grid.square(), torch.ones_like(grid[:, :1])], dim=1)
 
 
 class Prediction:
