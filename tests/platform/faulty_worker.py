@@ -16,14 +16,16 @@ if __name__ != "__mp_main__":
     pipeline = handler.WORKER._engine.pipeline
     encode_prompt = pipeline.encode_prompt
     faults: list[Exception] = []
+    seen: set[str] = set()
 
     def remember_fault(prompt: str, *args: object, **kwargs: object) -> object:
         if prompt == "illegal memory access":
             faults.append(torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700))
         if prompt == "out of memory":
-            faults.extend(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB") for _ in range(2))
-        if prompt == "out of memory once":
             faults.append(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"))
+        if prompt == "out of memory once" and prompt not in seen:
+            faults.append(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"))
+        seen.add(prompt)
         if prompt == "a bug":
             faults.append(KeyError("secret detail"))
         return encode_prompt(prompt, *args, **kwargs)

@@ -32,8 +32,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "loras"
 
 
+def test_the_embedded_model_offers_its_own_lora(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(_found(monkeypatch).loras) == ["neon"]
+
+
 def test_nothing_is_offered_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = _found(monkeypatch)
+    found = _found(monkeypatch, MODEL_NAME="org/model")
     assert (found.loras, found.controlnets, found.embeddings) == ({}, {}, {})
     assert (found.ip_adapter, found.image_encoder) == (None, None)
 
@@ -154,7 +158,9 @@ def test_a_missing_folder_stops_the_worker_with_the_settings_name(
 
 
 def test_hub_ids_are_offered_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = _found(monkeypatch, LORA_REPOS=" org/style , org-2/a.b_c/sub/file v1.safetensors,, ")
+    found = _found(
+        monkeypatch, MODEL_NAME="org/model", LORA_REPOS=" org/style , org-2/a.b_c/sub/file v1.safetensors,, "
+    )
     assert found.loras == {
         "org/style": "org/style",
         "org-2/a.b_c/sub/file v1": "org-2/a.b_c/sub/file v1.safetensors",
