@@ -70,7 +70,14 @@ def _fit(pipeline: Any) -> Tensor:
     colours[:, :, WIDTH // 4 : -WIDTH // 4, WIDTH // 4 : -WIDTH // 4] = square
     pixels = colours.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     device = pipeline._execution_device
-    latents = vae.encode(pixels.to(device, vae.dtype) * 2 - 1).latent_dist.mode().float().cpu()
+    upcast = vae.dtype == torch.float16 and vae.config.force_upcast  # its encoder overflows in half precision
+    if upcast:
+        vae.to(torch.float32)
+    try:
+        latents = vae.encode(pixels.to(device, vae.dtype) * 2 - 1).latent_dist.mode().float().cpu()
+    finally:
+        if upcast:
+            vae.to(torch.float16)
     latents = (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
     rows = _features(latents).movedim(1, -1).flatten(0, 2)
     factors: Tensor = torch.linalg.lstsq(rows, colours.movedim(1, -1).flatten(0, 2)).solution
