@@ -144,4 +144,4 @@ class Worker:
 
 def _notes(drawn: Sequence[Drawn]) -> list[str]:
     lean = sum(one.lean for one in drawn)
-    return [f"{lean} of the pictures needed more memory than there is and were decoded by tiles"] if lean else []
+    return [f"memory ran out; {lean} of the pictures were drawn a second time, in a leaner way"] if lean else []

@@ -15,7 +15,7 @@ from worker import recipe
 from worker.download import host_of, is_listed
 from worker.errors import InvalidInput
 from worker.explain import explain, shown, where
-from worker.families import CONTROLLED, TEXT, Model, task_name
+from worker.families import CONTROLLED, IMAGE, TEXT, Model, task_name
 from worker.fields import Fields, spellings
 from worker.framing import fitted, flattened, frame, marked, marks_something, transparent
 from worker.inputs import InputRules, read_parameters, read_picture
@@ -271,6 +271,8 @@ def _ignored(fields: Fields, model: Model) -> list[str]:
     notes = [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
     if fields.guidance_scale is not None and model.family.guidance is None:
         notes.append(f"guidance_scale: has no effect; {model.family.title} has its guidance built in")
+    if fields.hires and fields.guidance_rescale and not model.accepts(IMAGE, "guidance_rescale"):
+        notes.append("guidance_rescale: has no effect on the second pass")
     if fields.nsfw:
         notes.append("nsfw: has no effect; the endpoint's owner decides about the safety checker")
     return notes

@@ -54,7 +54,7 @@ def test_once_costs_a_warning(place: str, error: str, worker: Worker, engine: En
 
     assert fault.happened == 1
     (warning,) = spared.pop("warnings")
-    assert warning.startswith("1 of the pictures needed more memory")
+    assert warning.startswith("memory ran out; 1 of the pictures")
     assert spared == {name: value for name, value in before.items() if name != "warnings"}  # too small for tiles
     assert engine.pipeline.vae.use_tiling is False
     assert state(engine) == how_it_was

@@ -1,5 +1,6 @@
 """Picture files to name in a request, by hand where no library writes such, and a web host to load them from."""
 
+import base64
 import contextlib
 import io
 import struct
@@ -9,9 +10,27 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
 from PIL import Image
 
+from worker.errors import InvalidInput
+from worker.inputs import InputRules, read_picture
+
 Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def base64_of(data: bytes) -> str:
+    """As a job may send it."""
+    return base64.b64encode(data).decode()
+
+
+def refused(reference: str, rules: InputRules | None = None) -> str:
+    """What the caller is told of a picture that cannot be had; fails when it can."""
+    with pytest.raises(InvalidInput) as caught:
+        read_picture("controlnet.0.image", reference, rules or InputRules())
+    told = str(caught.value)
+    assert told.startswith("controlnet.0.image: got ") and "\n" not in told and len(told) < 400
+    return told
 
 
 def file_of(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:

@@ -1,6 +1,5 @@
 """A picture that would harm, hang or fill the worker, or is none, is refused in one clear sentence."""
 
-import base64
 import os
 import socket
 import struct
@@ -15,7 +14,7 @@ import pytest
 from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from picture_sources import chunk, corners, file_of, png
+from picture_sources import base64_of, chunk, corners, file_of, png, refused
 from PIL import ExifTags, Image
 from runpod.serverless.utils import rp_ssrf  # noqa: F401  imported here, before any deadline runs
 
@@ -25,19 +24,6 @@ from worker.inputs import InputRules, read_parameters, read_picture
 ROOT = Path(__file__).parents[2]
 RULES = InputRules()
 GOOD = {format: file_of(corners(), format) for format in ("PNG", "JPEG", "WEBP")}
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _told(reference: str, rules: InputRules = RULES) -> str:
-    """What the caller is told, for a picture and for its texts alike."""
-    with pytest.raises(InvalidInput) as caught:
-        read_picture("controlnet.0.image", reference, rules)
-    told = str(caught.value)
-    assert told.startswith("controlnet.0.image: got ") and "\n" not in told and len(told) < 400
-    return told
 
 
 # What stands on the network volume
@@ -82,7 +68,7 @@ def volume(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("before", ["{volume}/", "volume:"])
 def test_only_pictures_below_the_volume(volume: Path, before: str, path: str) -> None:
     start = time.monotonic()
-    told = _told(before.format(volume=volume) + path, InputRules(volume=volume))
+    told = refused(before.format(volume=volume) + path, InputRules(volume=volume))
     assert told.endswith(f"there is no such file below {volume}")
     assert time.monotonic() - start < 1
 
@@ -91,17 +77,17 @@ def test_only_pictures_below_the_volume(volume: Path, before: str, path: str) ->
     "reference", ["volume:{0}/secret.png", "{0}/secret.png", "{0}/v-other/secret.png", "v/out.png"]
 )
 def test_no_path_elsewhere(volume: Path, reference: str) -> None:
-    _told(reference.format(volume.parent), InputRules(volume=volume))
+    refused(reference.format(volume.parent), InputRules(volume=volume))
 
 
 def test_a_file_is_not_read_beyond_the_limit(volume: Path) -> None:
     with (volume / "big.png").open("wb") as file:
         file.truncate(10**12)
-    assert "at most 1000 bytes" in _told("volume:big.png", InputRules(volume=volume, max_bytes=1_000))
+    assert "at most 1000 bytes" in refused("volume:big.png", InputRules(volume=volume, max_bytes=1_000))
 
 
 def test_a_worker_without_a_volume(tmp_path: Path) -> None:
-    assert "no such file" in _told("volume:a.png", InputRules(volume=tmp_path / "none"))
+    assert "no such file" in refused("volume:a.png", InputRules(volume=tmp_path / "none"))
 
 
 # What is no picture, or one that would do harm
@@ -131,7 +117,7 @@ STRANGERS = {
 
 @pytest.mark.parametrize("data", STRANGERS.values(), ids=list(STRANGERS))
 def test_only_png_jpeg_and_webp(data: bytes) -> None:
-    assert _told(f"data:image/png;base64,{_base64(data)}").endswith("that is no PNG, JPEG or WEBP picture")
+    assert refused(f"data:image/png;base64,{base64_of(data)}").endswith("that is no PNG, JPEG or WEBP picture")
 
 
 @pytest.mark.parametrize(
@@ -153,12 +139,12 @@ def test_only_png_jpeg_and_webp(data: bytes) -> None:
     ],
 )
 def test_text_that_is_no_reference(reference: str, why: str) -> None:
-    assert why in _told(reference)
+    assert why in refused(reference)
 
 
 def test_what_came_is_not_repeated() -> None:
-    for reference in (_base64(GOOD["PNG"][:-60]), f"data:;base64,{_base64(GOOD['PNG'][:-60])}"):
-        told = _told(reference)
+    for reference in (base64_of(GOOD["PNG"][:-60]), f"data:;base64,{base64_of(GOOD['PNG'][:-60])}"):
+        told = refused(reference)
         assert reference[30:60] not in told and str(len(reference)) in told
 
 
@@ -166,19 +152,19 @@ def test_what_came_is_not_repeated() -> None:
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.95])
 def test_a_picture_that_is_cut_short(format: str, share: float) -> None:
     data = file_of(corners().resize((480, 320)), format)
-    _told(_base64(data[: int(len(data) * share)]))
+    refused(base64_of(data[: int(len(data) * share)]))
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
 def test_an_animation(format: str) -> None:
     data = file_of(corners(), format, save_all=True, append_images=[Image.new("RGB", (48, 32))])
-    assert "animated" in _told(_base64(data))
+    assert "animated" in refused(base64_of(data))
 
 
 @pytest.mark.parametrize("format", GOOD)
 def test_a_page_behind_a_picture_is_just_not_read(format: str) -> None:
     data = GOOD[format] + b"<html><script>alert(1)</script></html>"
-    assert read_picture("image", _base64(data), RULES).size == (48, 32)
+    assert read_picture("image", base64_of(data), RULES).size == (48, 32)
 
 
 @pytest.mark.parametrize(
@@ -187,22 +173,22 @@ def test_a_page_behind_a_picture_is_just_not_read(format: str) -> None:
 )
 def test_too_many_pixels(size: tuple[int, int], limit: int) -> None:
     rules = InputRules(max_pixels=limit)
-    told = _told(_base64(file_of(Image.new("1", size))), rules)
+    told = refused(base64_of(file_of(Image.new("1", size))), rules)
     assert f"{size[0]}x{size[1]} is more" in told and str(limit) in told and "16384 on a side" in told
 
 
 def test_more_pixels_than_the_codec_itself_opens() -> None:
-    assert "at most 50000000 pixels" in _told(_base64(png(16_000, 16_000, 8, 2, b"")))
+    assert "at most 50000000 pixels" in refused(base64_of(png(16_000, 16_000, 8, 2, b"")))
 
 
 @pytest.mark.parametrize("before", ["", "data:image/png;base64,"])
 @pytest.mark.parametrize("count", [10_001, 10_000_000])
-def test_too_many_bytes_of_base64(before: str, count: int) -> None:
-    assert "at most 10000 bytes" in _told(before + _base64(bytes(count)), InputRules(max_bytes=10_000))
+def test_too_many_bytes_ofbase64_of(before: str, count: int) -> None:
+    assert "at most 10000 bytes" in refused(before + base64_of(bytes(count)), InputRules(max_bytes=10_000))
 
 
 def test_a_flood_of_spaces() -> None:
-    assert "at most 10000 bytes" in _told(f"AAAA{' ' * 100_000}AAAA", InputRules(max_bytes=10_000))
+    assert "at most 10000 bytes" in refused(f"AAAA{' ' * 100_000}AAAA", InputRules(max_bytes=10_000))
 
 
 def _bomb_png() -> bytes:
@@ -257,7 +243,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, rou
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=list(BOMBS))
 def test_a_bomb_takes_little_memory_and_time(bomb: Callable[[], bytes]) -> None:
-    text = _base64(bomb())
+    text = base64_of(bomb())
     done = subprocess.run(
         [sys.executable, "-c", WEIGHED], cwd=ROOT, input=text, capture_output=True, text=True, timeout=60
     )
@@ -271,7 +257,7 @@ def test_a_bomb_takes_little_memory_and_time(bomb: Callable[[], bytes]) -> None:
 @pytest.mark.parametrize("key", [b"transparency", b"exif", b"icc_profile", b"dpi", b"interlace", b"XML:com.adobe.xmp"])
 def test_a_text_that_goes_by_the_name_of_something_else(key: bytes) -> None:
     data = png(1, 1, 8, 2, b"\0\1\2\3", chunk(b"tEXt", key + b"\0canary"))
-    _refused_or_read(_base64(data), RULES)
+    _refused_or_read(base64_of(data), RULES)
 
 
 def _refused_or_read(reference: str, rules: InputRules) -> None:
@@ -328,7 +314,7 @@ FILES = [
 @examples(200)
 @given(_damaged() | st.binary(max_size=200))
 def test_any_bytes_are_a_picture_or_refused(data: bytes) -> None:
-    _refused_or_read(_base64(data), RULES)
+    _refused_or_read(base64_of(data), RULES)
 
 
 @examples(100)

@@ -322,3 +322,10 @@ def test_taking_over_in_the_schedule_has_no_effect_on_what_starts_from_a_picture
     assert request.refinement is None
     assert request.warnings == ("refiner: has no effect here; refiner.strength refines any picture",)
     assert ask(REFINED, image=picture()).warnings == ()
+
+
+def test_a_rescaling_that_the_second_pass_cannot_do_is_said() -> None:
+    hires = {"scale": 1.5}
+    assert "guidance_rescale: has no effect on the second pass" in ask(hires=hires, guidance_rescale=0.5).warnings
+    assert ask(SDXL, hires=hires, guidance_rescale=0.5).warnings == ()
+    assert ask(guidance_rescale=0.5).warnings == ()
