@@ -1,13 +1,12 @@
 """Two admissible jobs in a row that fail, a proof that fails, or a device fault: then, and only then, it leaves."""
 
 import math
-import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from faults import Answer, a_worker, engine_of, giving, last_layer, raising, run
+from faults import Answer, a_worker, engine_of, giving, is_open, last_layer, raising, run
 from tiny_addons import Kits
 
 from worker.job import Worker
@@ -22,18 +21,8 @@ def environment(kits: Kits) -> dict[str, str]:
 @pytest.fixture
 def worker(environment: dict[str, str]) -> Iterator[Worker]:
     """A fresh worker."""
-    handler = signal.getsignal(signal.SIGTERM)
     with a_worker(**environment) as worker:
         yield worker
-    signal.signal(signal.SIGTERM, handler)  # the gate installs its own
-
-
-def is_open(worker: Worker) -> bool:
-    try:
-        return worker.gate.concurrency_modifier(1) == 1
-    except SystemExit as left:
-        assert left.code == 1
-        return False
 
 
 def a_bug(worker: Worker) -> Answer:
