@@ -4,13 +4,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: run test check docs train-shapes train-lora eval-shapes lock soak fuzz audit image-test setup
+.PHONY: run test test-gpu bench-previews check docs train-shapes train-lora eval-shapes lock soak fuzz audit image-test setup
 
 run: setup  ## draw test_input.json with the local test of the RunPod SDK
 	@$(BIN)/python handler.py
 
 test: setup  ## every test that needs no GPU and no root
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-gpu: setup  ## every test that needs a GPU
+	$(BIN)/python -m pytest tests/gpu
+
+bench-previews: setup  ## what previews cost, as a share of a job's time; minutes without a GPU
+	$(BIN)/python benchmarks/previews.py
 
 check: setup  ## lint, format, types, and whether the generated documentation is current
 	$(BIN)/hadolint Dockerfile

@@ -1,13 +1,12 @@
 """Two admissible jobs in a row that fail, a proof that fails, or a device fault: then, and only then, it leaves."""
 
 import math
-import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from faults import Answer, a_worker, engine_of, giving, last_layer, raising, run
+from faults import Answer, a_worker, engine_of, giving, is_open, last_layer, raising, run
 from tiny_addons import Kits
 
 from worker.health import Gate
@@ -30,19 +29,9 @@ def loaded(environment: dict[str, str]) -> Iterator[Worker]:
 @pytest.fixture
 def worker(loaded: Worker) -> Iterator[Worker]:
     """It, as if fresh: nothing has failed yet, and what a device fault leaves behind does not stay."""
-    handler = signal.getsignal(signal.SIGTERM)
     loaded.gate = Gate()
     yield loaded
-    signal.signal(signal.SIGTERM, handler)  # the gate installs its own
     engine_of(loaded).repair()
-
-
-def is_open(worker: Worker) -> bool:
-    try:
-        return worker.gate.concurrency_modifier(1) == 1
-    except SystemExit as left:
-        assert left.code == 1
-        return False
 
 
 def a_bug(worker: Worker) -> Answer:

@@ -1,7 +1,9 @@
 """Faults put in where the real ones appear, deep inside the model's own modules, and a worker for them to happen to."""
 
 import logging
+import math
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -88,6 +90,31 @@ def giving(layer: torch.nn.Module, number: float, wanted: Callable[[int, Any], b
         handle.remove()
 
 
+@contextmanager
+def overflowing(layer: torch.nn.Module, wanted: Callable[[int], bool] = lambda _: True) -> Iterator[Fault]:
+    """At those calls the layer's weights are so large that its output is too large for float16, but not for float32.
+
+    A normalisation after it makes the same of both, as in Stable Diffusion XL's VAE: float32 draws the right picture.
+    """
+    fault = Fault(wanted)
+    largest = max(float(weight.detach().abs().max()) for weight in layer.parameters())
+    power = 2.0 ** math.floor(math.log2(30_000 / largest))  # of two, or going back would round
+
+    def scale(factor: float) -> None:
+        for weight in layer.parameters():
+            weight.data.mul_(factor)
+
+    handles = [
+        layer.register_forward_pre_hook(lambda *_: scale(power) if fault.now() else None),
+        layer.register_forward_hook(lambda *_: scale(1 / power) if wanted(fault.calls) else None),
+    ]
+    try:
+        yield fault
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def state(engine: Engine) -> list[Any]:
     """Number format, device and shape of every parameter and buffer, and what jobs attach to a denoiser."""
     parts = [part for part in engine.pipeline.components.values() if isinstance(part, torch.nn.Module)]
@@ -137,3 +164,15 @@ def run(worker: Worker, **fields: Any) -> Answer:
 def engine_of(worker: Worker) -> Engine:
     """The worker's engine."""
     return worker._engine
+
+
+def is_open(worker: Worker) -> bool:
+    """Whether the gate lets another job in; else it ends the process with code 1."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        return worker.gate.concurrency_modifier(1) == 1
+    except SystemExit as left:
+        assert left.code == 1
+        return False
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # the gate installs its own

@@ -1,0 +1,124 @@
+"""What previews cost: a job that shows them and the same job without, in turns, in one process; `make bench-previews`.
+
+Two figures, as shares of the job's time: by how much the medians differ, which other processes disturb, and what making
+the previews takes, the device's earlier work waited for before the clock starts. The map from latents to colours is
+fitted once in a worker's life and told apart. The embedded model draws anywhere; where there is a GPU, the published
+architectures in full size do too, with random weights.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import full_size  # noqa: E402
+import runpod  # noqa: E402
+import torch  # noqa: E402
+from PIL.Image import Image  # noqa: E402
+
+from worker.addons import find_addons  # noqa: E402
+from worker.engine.generate import Look, generate  # noqa: E402
+from worker.engine.loading import Engine, _assemble, choose_device, load  # noqa: E402
+from worker.engine.preview import _fit  # noqa: E402
+from worker.parse import parse  # noqa: E402
+from worker.progress import Progress  # noqa: E402
+from worker.settings import Settings  # noqa: E402
+
+JOB = {"prompt": "a big blue star on a yellow background", "seed": 1}  # in the family's default size and steps
+
+
+def main() -> None:
+    """Print one line for each model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5, help="jobs with and without previews")
+    pairs = parser.parse_args().pairs
+    # As much as the SDK does before its thread waits for the network.
+    runpod.serverless.progress_update = lambda job, update: json.dumps(update)
+    makers: dict[str, Callable[[], Engine]] = {"embedded": lambda: load(Settings())}
+    if torch.cuda.is_available():
+        makers |= {"SD 1.x": lambda: whole(full_size.sd1()), "SDXL": lambda: whole(full_size.sdxl())}
+    for name, make in makers.items():
+        measure(name, make(), pairs)
+
+
+def whole(pipeline: Any) -> Engine:
+    """An engine around a pipeline that comes from no file."""
+    pipeline.set_progress_bar_config(disable=True)
+    settings = Settings()
+    return _assemble(pipeline, "random weights", settings, find_addons(settings), choose_device()[0])
+
+
+def measure(name: str, engine: Engine, pairs: int) -> None:
+    """Draw with and without previews in turns, after one job of each to warm up."""
+    for preview in (False, True):
+        timed(engine, preview)
+    fitted = seconds(lambda: _fit(engine.pipeline))
+    without, beside, making, looks = [], [], [], []
+    for _ in range(pairs):
+        without.append(timed(engine, False)[0])
+        took, watch = timed(engine, True)
+        beside.append(took)
+        making.append(watch.seconds)
+        looks.append(watch.looks)
+    job = statistics.median(without)
+    print(
+        f"{name} on {engine.device}: {job:.3f} s a job, {statistics.median(looks):.0f} previews; "
+        f"medians differ by {(statistics.median(beside) - job) / job:+.2%}, "
+        f"making previews takes {statistics.median(making) / job:.3%}; fitted once in {fitted:.3f} s",
+        flush=True,
+    )
+
+
+class Watch:
+    """Adds up the seconds in which previews are made."""
+
+    def __init__(self, progress: Progress) -> None:
+        """None made yet."""
+        self._progress = progress
+        self.seconds, self.looks = 0.0, 0
+
+    def step(self, done: int, total: int, look: Look | None) -> None:
+        """As `Progress.step`, and the update's whole way to the SDK counts once a preview is asked for."""
+        self._started: float | None = None
+        self._progress.step(done, total, (lambda: self._look(look)) if look else None)
+        if self._started is not None:
+            self.seconds += time.perf_counter() - self._started
+
+    def _look(self, look: Look) -> Image | None:
+        wait()
+        self._started = time.perf_counter()
+        self.looks += 1
+        return look()
+
+
+def timed(engine: Engine, preview: bool) -> tuple[float, Watch]:
+    """Seconds from the request to the picture."""
+    request = parse({"input": {**JOB, "preview": preview}}, engine.model)
+    watch = Watch(Progress({"id": "job"}, silent=False))
+    return seconds(lambda: list(generate(engine, request, watch.step))), watch
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """How long it takes, on the device too."""
+    wait()
+    started = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - started
+
+
+def wait() -> None:
+    """Until the device has done all that it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

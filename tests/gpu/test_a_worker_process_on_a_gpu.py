@@ -1,0 +1,78 @@
+"""The real worker process with a GPU: one context in the main process, whatever starts the heartbeat; and a sticky
+CUDA error, after which the process answers, leaves, and has taken no other job."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from local_endpoint import EndpointConfig, LocalEndpoint, LocalWorker
+from local_endpoint.events import FINAL_KINDS
+
+ROOT = Path(__file__).parents[2]
+START_METHODS = ROOT / "tests" / "platform"  # its sitecustomize.py chooses one
+StartWorker = Callable[..., LocalWorker]
+
+
+@pytest.fixture
+def platform() -> Iterator[LocalEndpoint]:
+    with LocalEndpoint(EndpointConfig(hold_s=1.0)) as platform:
+        yield platform
+
+
+@pytest.fixture
+def start_worker(platform: LocalEndpoint, tmp_path: Path) -> Iterator[StartWorker]:
+    """`start_worker(script, NAME="value")`: a worker that has asked for its first job."""
+    with ExitStack() as stack:
+
+        def started(script: Path = ROOT / "handler.py", **env: str) -> LocalWorker:
+            log = tmp_path / "worker.log"
+            worker = LocalWorker(platform, script, env=env, cwd=ROOT, log_path=log, ping_interval_ms=1000)
+            return stack.enter_context(worker).wait_ready()
+
+        yield started
+
+
+def submit(platform: LocalEndpoint, **fields: Any) -> str:
+    headers = {"Authorization": f"Bearer {platform.config.api_key}"}
+    answer = httpx.post(f"{platform.url}/run", json={"input": fields}, headers=headers, trust_env=False)
+    return str(answer.raise_for_status().json()["id"])
+
+
+def how_it_ended(platform: LocalEndpoint, job_id: str) -> str:
+    return str(platform.events.wait(*FINAL_KINDS, job_id=job_id, timeout=60).kind)
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+def test_one_load_one_context_and_a_live_heartbeat(
+    start_method: str, platform: LocalEndpoint, start_worker: StartWorker
+) -> None:
+    worker = start_worker(TEST_START_METHOD=start_method, PYTHONPATH=str(START_METHODS))
+
+    ended = how_it_ended(platform, submit(platform, prompt="a red heart", steps=100))
+    platform.events.wait("ping", worker_id=worker.id, count=3)
+
+    assert ended == "completed"
+    assert worker.log().count("INFO   | loaded ") == worker.log().count("INFO   | device cuda") == 1
+    assert worker.running
+
+
+def test_after_a_device_assert_the_process_answers_and_leaves(
+    platform: LocalEndpoint, start_worker: StartWorker
+) -> None:
+    worker = start_worker(Path(__file__).with_name("asserting_worker.py"))
+    assert how_it_ended(platform, submit(platform, prompt="a red heart", steps=4)) == "completed"
+    failing = submit(platform, prompt="a zorp heart", steps=4)
+    waiting = submit(platform, prompt="a red heart", steps=4)
+
+    assert how_it_ended(platform, failing) == "failed"
+
+    result = platform.events.of("result", job_id=failing)[0].data
+    assert result["error"].startswith("WORKER_BROKEN: ") and result["stopPod"] is True
+    assert worker.wait() == 1
+    assert worker.orphans == []
+    assert "device-side assert" in worker.log()
+    assert platform.events.of("taken", job_id=waiting) == []
