@@ -181,7 +181,7 @@ def _pair(layer: str, width: int, height: int) -> dict[str, torch.Tensor]:
 MISFITS = ["garbage", "empty", "another model's layers", "layers of another width", "one layer of another width"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["sdxl", "flux"])
 def test_a_lora_that_does_not_fit_is_named_and_leaves_nothing(family: str, kits: Kits, tmp_path: Path) -> None:
     fitting = tiny_addons.lora(FAMILIES[family](), tmp_path / "fitting.safetensors", seed=1, text=True)
     for kind in MISFITS:

@@ -13,16 +13,6 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_platform_is_told_of_a_wrong_setting(platform: Any, start_worker: Any) -> None:
-    worker = start_worker(env={"MAX_STEPS": "many"}, ready=False)
-
-    unhealthy = platform.events.wait("unhealthy", worker_id=worker.id)
-
-    assert "MAX_STEPS" in unhealthy.data["reason"]
-    assert worker.wait() == 1
-    assert not platform.events.of("taken", worker_id=worker.id)
-
-
 def test_the_platform_is_told_of_half_a_download(platform: Any, start_worker: Any, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "models" / "shapes", tmp_path / "half")
     weights = tmp_path / "half" / "unet" / "diffusion_pytorch_model.safetensors"
@@ -33,6 +23,7 @@ def test_the_platform_is_told_of_half_a_download(platform: Any, start_worker: An
 
     assert str(weights) in unhealthy.data["reason"]
     assert worker.wait() == 1
+    assert not platform.events.of("taken", worker_id=worker.id)
 
 
 def test_a_local_run_prints_one_line() -> None:

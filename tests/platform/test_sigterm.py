@@ -6,7 +6,7 @@ from typing import Any
 
 def test_a_busy_worker_delivers_first(platform: Any, start_worker: Any, tiny_sd1: str) -> None:
     worker = start_worker(env={"MODEL_NAME": tiny_sd1})
-    running = platform.submit({"prompt": "a star", "steps": 300})
+    running = platform.submit({"prompt": "a star", "steps": 150})
     platform.events.wait("progress", job_id=running)
 
     worker.send(signal.SIGTERM)
