@@ -26,7 +26,7 @@ def frame(
     if image is None:
         wanted = width or model.width, height or model.height
         return (_rounded("width", wanted[0], model, warnings), _rounded("height", wanted[1], model, warnings))
-    sides = _within(_asked(width, height, image), model)
+    sides = within(_asked(width, height, image), model.max_pixels, model.family.size_step)
     for name, asked, side in (("width", width, sides[0]), ("height", height, sides[1])):
         if asked not in (None, side):
             reason = f"of at most {model.max_pixels} pixels and sides that are multiples of {model.family.size_step}"
@@ -45,14 +45,13 @@ def _asked(width: int | None, height: int | None, image: Image) -> tuple[int, in
     return image.size
 
 
-def _within(size: tuple[int, int], model: Model) -> tuple[int, int]:
-    """The size in its own aspect, no larger than the model's limit, no smaller than the smallest, in whole steps."""
-    step = model.family.size_step
-    shrink = min(1.0, math.sqrt(model.max_pixels / (size[0] * size[1])))
+def within(size: tuple[int, int], max_pixels: int, step: int) -> tuple[int, int]:
+    """The size in its own aspect, no larger than the limit, no smaller than the smallest side, in whole steps."""
+    shrink = min(1.0, math.sqrt(max_pixels / (size[0] * size[1])))
     grow = max(1.0, SMALLEST / min(size))
     # A root that falls short of a whole number by a rounding error would cost a step.
     sides = [max(SMALLEST, math.floor(side * shrink * grow / step + 1e-9) * step) for side in size]
-    while sides[0] * sides[1] > model.max_pixels:  # a sliver, whose short side was lifted to the smallest
+    while sides[0] * sides[1] > max_pixels:  # a sliver, whose short side was lifted to the smallest
         sides[sides[1] > sides[0]] -= step
     return sides[0], sides[1]
 

@@ -150,8 +150,6 @@ class _Choices:
             return None
         if sent is None:
             return self._transparent(image)
-        if transparent(image):
-            self._warnings.append("image: its transparent parts were filled with white")
         mask = marked(sent)
         if not marks_something(mask):
             raise InvalidInput(["mask: it is black; white is what is drawn anew"])
@@ -165,7 +163,6 @@ class _Choices:
         if mask is None:
             return None
         if task_name(True, True, self._fields.controlnet is not None) not in self._model.tasks:
-            self._warnings.append("image: its transparent parts were filled with white")
             return None
         self._warnings.append("image: only its transparent parts are drawn anew; without them, all of it is")
         return mask
@@ -174,10 +171,18 @@ class _Choices:
         if image is None:
             return None
         own = self._model.tasks[self._task].get("strength")
-        strength = _either(self._fields.strength, own if isinstance(own, float) else 1.0)
+        default = max(own if isinstance(own, float) else 1.0, _least_strength(self._steps))
+        strength = _either(self._fields.strength, default)
         _insist_on_a_step("strength", strength, self._steps)
-        framed = fitted("image", flattened(image), self._size, self._warnings)
+        transparency_is_mask = mask is not None and self._fields.mask is None
+        opaque = flattened(image) if transparency_is_mask else self._filled("image", image)
+        framed = fitted("image", opaque, self._size, self._warnings)
         return Source(framed, strength, self._fitted_mask(mask) if mask is not None else None)
+
+    def _filled(self, name: str, image: Image) -> Image:
+        if transparent(image):
+            self._warnings.append(f"{name}: its transparent parts were filled with white")
+        return flattened(image)
 
     def _fitted_mask(self, mask: Image) -> Image:
         framed = fitted("mask", mask, self._size, [])
@@ -190,7 +195,7 @@ class _Choices:
         return tuple(
             Control(
                 name=control.name or self._model.controlnets[0],
-                image=fitted(f"controlnet.{i}.image", flattened(image), self._size, self._warnings),
+                image=self._followed(f"controlnet.{i}.image", image),
                 scale=control.scale,
                 start=control.start,
                 end=control.end,
@@ -199,11 +204,15 @@ class _Choices:
             if image is not None
         )
 
+    def _followed(self, name: str, image: Image) -> Image:
+        return fitted(name, self._filled(name, image), self._size, self._warnings)
+
     def _image_prompt(self) -> ImagePrompt | None:
         given = self._fields.ip_adapter
         if given is None:
             return None
-        return ImagePrompt(flattened(read_picture("ip_adapter.image", given.image, self._rules)), given.scale)
+        image = read_picture("ip_adapter.image", given.image, self._rules)
+        return ImagePrompt(self._filled("ip_adapter.image", image), given.scale)
 
     def _loras(self) -> tuple[Lora, ...]:
         default = _either(self._fields.lora_scale, 1.0)
@@ -215,7 +224,10 @@ class _Choices:
         if given is None:
             return None
         step = self._model.family.size_step
-        width, height = (math.floor(side * given.scale / step) * step for side in self._size)
+        exact = [round(side * given.scale, 6) for side in self._size]
+        width, height = (math.floor(side / step) * step for side in exact)
+        if [width, height] != exact:
+            self._warnings.append(f"hires: the second pass is {_by((width, height))}, in multiples of {step}")
         steps = given.steps or self._steps
         _insist_on_a_step("hires.strength", given.strength, steps)
         return Hires(given.scale, width, height, given.strength, steps, latent=given.upscaler == "latent")
@@ -249,8 +261,13 @@ def _by(size: tuple[int, int]) -> str:
 
 def _insist_on_a_step(name: str, strength: float, steps: int) -> None:
     if int(strength * steps) < 1:
-        enough = math.ceil(10_000 / steps) / 10_000  # rounded up, so that it is
-        raise InvalidInput([f"{name}: got {strength:g}; of {steps} steps that is none, give {enough:g} or more"])
+        least = _least_strength(steps)
+        raise InvalidInput([f"{name}: got {strength:g}; of {steps} steps that is none, give {least:g} or more"])
+
+
+def _least_strength(steps: int) -> float:
+    """The share of the steps that is one, rounded up, so that it is."""
+    return math.ceil(10_000 / steps) / 10_000
 
 
 def _seed(seed: int | None) -> int:

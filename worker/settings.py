@@ -85,7 +85,9 @@ class Settings(BaseSettings):
         None, description="folder of textual inversion embeddings; each file's name is a word for prompts"
     )
     safety_checker: Literal["on", "off"] = Field("on", description="run the safety checker where the model has one")
-    max_pixels: int | None = Field(None, ge=64 * 64, description="width times height a job may ask for")
+    max_pixels: int | None = Field(
+        None, ge=64 * 64, description="width times height a job may ask for, and gets if it asks for no size"
+    )
     max_steps: int | None = Field(None, ge=1, description="steps a job may ask for")
     max_images: int | None = Field(None, ge=1, description="pictures a job may ask for")
     job_timeout_s: float | None = Field(None, gt=0, description="seconds after which a job is stopped with an error")

@@ -95,6 +95,14 @@ def test_the_same_seed_gives_the_same_picture_alone_and_in_a_batch(loaded: dict[
         assert batch[1].image.tobytes() == picture(engine, seed=8, num_inference_steps=2, guidance_scale=2.0).tobytes()
 
 
+def test_an_owner_s_limit_below_the_native_size_is_what_jobs_get(saved: dict[str, Path]) -> None:
+    model = load_engine(MODEL_NAME=str(saved["sd3"]), MAX_PIXELS=str(64 * 64)).model
+
+    request = parse({"input": {"prompt": "a cat"}}, model)
+
+    assert 0 < request.width * request.height <= 64 * 64
+
+
 def test_a_model_that_needs_a_picture_too_is_refused(tmp_path: Path) -> None:
     parts = {**tiny_models.sd1().components, "unet": tiny_models._unet(in_channels=9)}
     inpainting = StableDiffusionPipeline(**parts, requires_safety_checker=False)

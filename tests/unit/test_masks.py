@@ -161,6 +161,23 @@ def test_where_the_model_cannot_inpaint_transparency_is_filled_with_white_and_sa
     assert _extremes(request.source.image) == [(255, 255, 255), (200, 30, 30)]
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        (
+            "controlnet.0.image",
+            {"controlnet": {"image": sent(_picture(_half(left=0, right=255)))}, "width": 128, "height": 64},
+        ),
+        ("ip_adapter.image", {"ip_adapter": {"image": sent(_picture(_half(left=0, right=255)))}}),
+    ],
+)
+def test_transparency_is_filled_with_white_and_said_where_nothing_is_drawn_anew(
+    name: str, fields: dict[str, object]
+) -> None:
+    request = ask(model_of("sd1", controlnets=("canny",), ip_adapter=True), **fields)
+    assert request.warnings == (f"{name}: its transparent parts were filled with white",)
+
+
 @pytest.mark.parametrize("model", [SDXL, SD1])
 def test_transparency_beside_a_controlnet_counts_where_the_two_go_together(model: Model) -> None:
     tasks = {**model.tasks, IMAGE + CONTROLLED: {"strength": 0.8}}

@@ -203,6 +203,11 @@ def test_inpainting_has_a_strength_of_its_own() -> None:
     assert _strength(SDXL, mask=picture(colour="white")) == 0.9999
 
 
+def test_a_strength_left_out_is_at_least_one_step() -> None:
+    assert _strength(SDXL, num_inference_steps=2) == 0.5
+    assert _strength(SDXL, num_inference_steps=1, mask=picture(colour="white")) == 1.0
+
+
 @pytest.mark.parametrize("name", ["strength", "prompt_strength", "denoising_strength"])
 def test_every_spelling_of_strength_counts(name: str) -> None:
     assert _strength(SD1, **{name: 0.25}) == 0.25

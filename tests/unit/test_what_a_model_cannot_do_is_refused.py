@@ -227,6 +227,8 @@ def test_hires_enlarges_in_whole_steps_and_leaves_its_steps_to_the_first_pass() 
     request = ask(width=520, height=512, num_inference_steps=30, hires={"scale": 1.5, "strength": 0.4})
     assert request.hires is not None
     assert (request.hires.width, request.hires.height) == request.size == (776, 768)
+    assert request.warnings == ("hires: the second pass is 776x768, in multiples of 8",)
+    assert ask(width=640, height=640, hires={"scale": 1.1}).warnings == ()
     assert (request.hires.strength, request.hires.steps, request.hires.latent) == (0.4, 30, False)
     flux = ask(FLUX, width=528, height=512, hires={"scale": 1.1}).hires
     assert flux is not None and (flux.width, flux.height) == (576, 560)

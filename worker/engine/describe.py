@@ -10,6 +10,7 @@ from worker.engine.preview import can_preview
 from worker.engine.tasks import call_arguments, reads_clip, task_classes
 from worker.errors import ModelError, SettingsError
 from worker.families import Family, Model, general, recognise
+from worker.framing import within
 from worker.settings import Settings
 
 
@@ -27,6 +28,9 @@ def describe(pipeline: Any, name: str, settings: Settings, addons: Addons) -> Mo
     if family is None:
         family = general(kind, arguments, _vae_scale(pipeline))
     height, width = _native_size(pipeline, arguments)
+    max_pixels = settings.max_pixels or family.max_pixels
+    if width * height > max_pixels:
+        width, height = within((width, height), max_pixels, family.size_step)
     prediction = str(pipeline.scheduler.config.get("prediction_type", "epsilon"))
     return Model(
         name=name,
@@ -36,7 +40,7 @@ def describe(pipeline: Any, name: str, settings: Settings, addons: Addons) -> Mo
         prediction_type=prediction,
         scheduler=_default_scheduler(pipeline, family, prediction, settings),
         safety_checker=getattr(pipeline, "safety_checker", None) is not None,
-        max_pixels=settings.max_pixels or family.max_pixels,
+        max_pixels=max_pixels,
         max_steps=settings.max_steps or family.max_steps,
         max_images=settings.max_images or family.max_images,
         refiner=settings.refiner_name is not None,

@@ -20,8 +20,8 @@ class BoundedLMS(LMSDiscreteScheduler):  # type: ignore[misc]
     """LMS whose order is bounded by the derivatives it holds, and whose coefficients are integrated once.
 
     diffusers bounds the order by the position in the schedule. A schedule that is entered in its middle (image to
-    image, inpainting, refining) then starts with a formula of order 4 and one derivative, and goes astray. Its
-    coefficients depend on the sigmas alone, and cost a processor 0.1 s and more for each picture.
+    image, inpainting, refining) then starts with a formula of order 4 and one derivative, and goes astray. And it
+    integrates for each picture again, 0.1 s of processor time and more, though the sigmas alone decide.
     """
 
     _coefficients: ClassVar[dict[tuple[float, ...], float]] = {}
