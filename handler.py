@@ -5,6 +5,10 @@ the name __mp_main__ (start methods spawn and forkserver). The child must not lo
 """
 
 if __name__ != "__mp_main__":
+    import gc
+
+    gc.disable()  # until all is imported, which leaves no garbage: looking for it would be a quarter of the start
+
     from worker.settings import quiet_sdk
 
     quiet_sdk()
@@ -13,6 +17,9 @@ if __name__ != "__mp_main__":
 
     from worker.health import insist_on_model
     from worker.job import Worker
+
+    gc.freeze()
+    gc.enable()
 
     WORKER = Worker()
 

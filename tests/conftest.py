@@ -1,8 +1,10 @@
 """For the whole suite: in continuous integration, a test that is skipped for a missing part is a failure."""
 
+import gc
 import os
 import socket
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 import fuzzing  # noqa: E402
 
 settings.load_profile(fuzzing.PROFILE)
+
+gc.disable()  # until all tests are collected: imports leave no garbage
 
 # The tiny models' arithmetic is too small to share: with more threads they mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,6 +43,22 @@ def tiny_sd1(tmp_path_factory: pytest.TempPathFactory) -> str:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --no-skips."""
     parser.addoption("--no-skips", action="store_true", help="fail the run if any test is skipped")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: who tests the platform mostly waits."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What has been imported once all tests are collected stays: no collection of garbage goes through it again."""
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -33,8 +33,8 @@ def build_vae() -> AutoencoderKL:
 def build_unet() -> UNet2DConditionModel:
     """Noisy latents, timestep and text (B, 77, 192) -> velocity (B, 4, 32, 32).
 
-    The text is heard at 16x16 on the way down and at 8x8 both ways. The weights are where they cost a CPU little: most of
-    them at 8x8, and no attention at 16x16 on the way up, which took a fifth of the time.
+    The text is heard at 16x16 on the way down and at 8x8 both ways. The weights are where they cost a CPU little: most
+    of them at 8x8, and no attention at 16x16 on the way up, which took a fifth of the time.
     """
     return UNet2DConditionModel(
         sample_size=LATENT_SIDE,

@@ -90,6 +90,7 @@ def test_wherever_it_fails_the_next_job_is_drawn_as_ever(
             assert_as_before(worker, before)
 
 
+@pytest.mark.parametrize("family", ["sd1"], indirect=True)
 def test_a_progress_report_that_fails_is_a_failure_like_any(
     worker: Worker, before: tuple[Answer, list[Any], int]
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_progress_report_that_fails_is_a_failure_like_any(
 
 
 @pytest.mark.parametrize("place", ["text encoder", "third step", "decoder"])
+@pytest.mark.parametrize("family", ["sd1"], indirect=True)
 def test_the_exception_holds_no_tensor_once_it_is_forgotten(
     place: str, worker: Worker, before: tuple[Answer, list[Any], int]
 ) -> None:

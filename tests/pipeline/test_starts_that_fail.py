@@ -73,6 +73,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
 
 # The setting that is wrong -> its value, and what the line must say.
 SETTINGS = {
+    "MODEL_NAME": ("/models/none", "neither a folder"),
+    "MAX_STEPS": ("many", "integer"),
     "VAE_NAME": ("/no/such/vae", "neither a folder"),
     "REFINER_NAME": ("/no/such/refiner", "only Stable Diffusion XL"),
     "DEFAULT_SCHEDULER": ("Flow Euler", "Stable Diffusion 1.x takes one of LMS"),
@@ -118,7 +120,7 @@ def test_a_setting_that_does_not_fit_is_named(
 ) -> None:
     value, words = SETTINGS[name]
 
-    line = last_words(monkeypatch, capsys, MODEL_NAME=str(folders["sd1"]), **{name: value})
+    line = last_words(monkeypatch, capsys, **{"MODEL_NAME": str(folders["sd1"]), name: value})
 
     assert f": {name}: " in line
     assert words in line

@@ -67,7 +67,7 @@ def test_inpainting_changes_only_the_mask_and_there_draws_what_was_asked(shapes:
     assert redness(after) > 0.03
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_negative_prompt_removes(seed: int, shapes: Engine) -> None:
     star = partial(drawn, shapes, "a blue star", seed=seed, guidance_scale=3)
     background, _ = seen(star())

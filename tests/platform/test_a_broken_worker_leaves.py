@@ -1,33 +1,38 @@
 """A failure ends in an answer; only a broken process leaves, after its answer, and the next worker takes over."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 FAULTY = Path(__file__).with_name("faulty_worker.py")
 
 
-def test_a_device_fault_is_answered_then_the_process_leaves_and_no_job_is_lost(
-    platform: Any, start_worker: Any, tiny_sd1: str
-) -> None:
-    broken = start_worker(FAULTY, env={"MODEL_NAME": tiny_sd1})
-    failing = platform.submit({"prompt": "illegal memory access", "steps": 2})
-    waiting = platform.submit({"prompt": "a star", "steps": 2})
-
-    answer = platform.wait(failing)
-
-    assert answer["status"] == "FAILED"
-    assert answer["error"].startswith("WORKER_BROKEN: ")
-    assert platform.events.of("result", job_id=failing)[0].data["stopPod"] is True
-    assert broken.wait() == 1
-    assert broken.orphans == []
-    healthy = start_worker(env={"MODEL_NAME": tiny_sd1})
-    assert platform.wait(waiting)["status"] == "COMPLETED"
-    assert platform.events.of("taken", job_id=waiting)[-1].worker_id == healthy.id
-    assert len(platform.events.of("taken", job_id=waiting)) == 1
+@pytest.fixture(scope="module")
+def platform(open_platform: Any) -> Iterator[Any]:
+    """One for all workers here."""
+    with open_platform() as platform:
+        yield platform
 
 
-def test_other_failures_are_answered_and_the_worker_goes_on(platform: Any, start_worker: Any, tiny_sd1: str) -> None:
-    worker = start_worker(FAULTY, env={"MODEL_NAME": tiny_sd1})
+@pytest.fixture(scope="module")
+def next_worker(platform: Any, open_worker: Any, tiny_sd1: str) -> Iterator[Callable[[], Any]]:
+    """Gives the worker that lives, or a new one when that has left."""
+    with ExitStack() as stack:
+        started: list[Any] = []
+
+        def found() -> Any:
+            if not started or not started[-1].running:
+                started.append(stack.enter_context(open_worker(platform, FAULTY, env={"MODEL_NAME": tiny_sd1})))
+            return started[-1]
+
+        yield found
+
+
+def test_other_failures_are_answered_and_the_worker_goes_on(platform: Any, next_worker: Any) -> None:
+    worker = next_worker()
 
     before = platform.ask({"prompt": "a star", "steps": 2, "seed": 1})
     memory = platform.ask({"prompt": "out of memory", "steps": 2})
@@ -47,8 +52,26 @@ def test_other_failures_are_answered_and_the_worker_goes_on(platform: Any, start
     assert {job["workerId"] for job in (before, memory, after, bug, refused, spared)} == {worker.id}
 
 
-def test_two_admissible_jobs_in_a_row_that_fail_end_the_worker(platform: Any, start_worker: Any, tiny_sd1: str) -> None:
-    worker = start_worker(FAULTY, env={"MODEL_NAME": tiny_sd1})
+def test_a_device_fault_is_answered_then_the_process_leaves_and_no_job_is_lost(platform: Any, next_worker: Any) -> None:
+    broken = next_worker()
+    failing = platform.submit({"prompt": "illegal memory access", "steps": 2})
+    waiting = platform.submit({"prompt": "a star", "steps": 2})
+
+    answer = platform.wait(failing)
+
+    assert answer["status"] == "FAILED"
+    assert answer["error"].startswith("WORKER_BROKEN: ")
+    assert platform.events.of("result", job_id=failing)[0].data["stopPod"] is True
+    assert broken.wait() == 1
+    assert broken.orphans == []
+    healthy = next_worker()
+    assert platform.wait(waiting)["status"] == "COMPLETED"
+    assert platform.events.of("taken", job_id=waiting)[-1].worker_id == healthy.id
+    assert len(platform.events.of("taken", job_id=waiting)) == 1
+
+
+def test_two_admissible_jobs_in_a_row_that_fail_end_the_worker(platform: Any, next_worker: Any) -> None:
+    worker = next_worker()
 
     first = platform.ask({"prompt": "a bug", "steps": 2})
     refused = platform.ask({"prompt": "a star", "steps": -1})

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -161,33 +160,3 @@ def test_a_bucket_that_has_gone_is_not_waited_for_again_and_again(proxy: FaultyP
 
     assert time.monotonic() - started < 9 * READ_TIMEOUT_S
     assert sum(line.startswith("DELETE") for line in proxy.seen) == bucket.TRIES == 3
-
-
-def test_a_real_worker_answers_anyway_and_stores_the_next_jobs_pictures(
-    platform: Any, start_worker: Any, tiny_sd1: str, tmp_path: Path
-) -> None:
-    job = {"prompt": "a star", "steps": 2, "num_images": 3}
-    with serve(tmp_path) as server, in_front_of(server.url) as proxy:
-        owners = {**server.environment(), "BUCKET_ENDPOINT_URL": proxy.url}
-        worker = start_worker(env={"MODEL_NAME": tiny_sd1, **owners})
-
-        proxy.faults.append(Fault("/1.png", reset_within=0.5, times=3))
-        inline = platform.ask(job)
-        left = server.objects()
-        proxy.faults.append(Fault("/1.png", status=403, times=1))
-        insisting = platform.ask({**job, "delivery": "s3"})
-        left |= server.objects()
-        stored = platform.ask(job)
-
-    assert [image.partition(",")[0] for image in inline["output"]["images"]] == ["data:image/png;base64"] * 3
-    assert "in the answer instead" in inline["output"]["warnings"][0]
-    assert insisting["error"].startswith("DELIVERY_FAILED: ")
-    assert left == {}
-    assert stored["output"]["warnings"] == []
-    assert [image.partition("?")[0].rpartition("/")[2] for image in stored["output"]["images"]] == [
-        "0.png",
-        "1.png",
-        "2.png",
-    ]
-    assert {answer["workerId"] for answer in (inline, insisting, stored)} == {worker.id}
-    _tells_nothing(f"{inline} {insisting} {worker.log()}", proxy)

@@ -95,7 +95,14 @@ def test_a_result_whose_connection_breaks_is_lost_for_the_sdk_posts_it_once(echo
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
 def test_python_m_local_endpoint_serves_a_worker_until_it_is_ended(ending: signal.Signals, free_port: int) -> None:
     command = [sys.executable, "-m", "local_endpoint", str(ECHO), "--port", str(free_port), "--key", "secret"]
-    desk = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # What a shell starts in the background ignores Ctrl-C, and so would the desk, when that is how the tests run.
+    desk = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         shown = _read_until(desk, "Ctrl-C")
         answer = httpx.post(

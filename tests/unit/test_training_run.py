@@ -1,6 +1,7 @@
 """The training runs from nothing to a model that plain diffusers loads, and the model is used as it was trained."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from diffusers import (
 )
 from transformers import CLIPTokenizer
 
-from training import diffusion, models, train, vae
+from training import data, diffusion, models, train, vae
 from training.clock import Clock
 from training.data import PoolMaker, described
 from training.diffusion import LATENT, Denoiser, Material, train_denoiser
@@ -34,7 +35,7 @@ def tokenizer() -> CLIPTokenizer:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, tokenizer: CLIPTokenizer) -> Path:
     """The model of a run of two steps in every stage, in three sittings: the limit ends the first two."""
     folder = tmp_path_factory.mktemp("made")
     small = {"build_vae": AutoencoderKL.from_config({**models.build_vae().config, **SMALL_VAE})}
@@ -43,6 +44,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options += ["--vae", "0.01", "--unet", "0.01", "--polish", "0.01", "--batch", "2", "--pictures", "2"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(diffusion, "KEEP_EVERY", 1)
+        # Each process would import torch; test_the_result_reads_captions_as_the_training_did has real ones.
+        patch.setattr(data, "ProcessPoolExecutor", lambda n, _, start, given: ThreadPoolExecutor(n, "", start, given))
+        patch.setattr(
+            train, "build_tokenizer", lambda: tokenizer
+        )  # the same whenever it is built, as another test says
         for name, net in small.items():
             patch.setattr(train, name, lambda net=net: type(net).from_config(net.config))
         train.main([*options, "--limit", "1e-9"])
