@@ -29,6 +29,7 @@ ORDER = [
     "worker.framing",
     "worker.request",
     "worker.recipe",
+    "worker.choices",
     "worker.parse",
     "worker.weights",
     "worker.models",
