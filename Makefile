@@ -15,7 +15,7 @@ test: setup  ## every test that needs no GPU and no root
 test-gpu: setup  ## every test that needs a GPU
 	$(BIN)/python -m pytest tests/gpu
 
-bench-previews: setup  ## what previews cost, as a share of a job's time; minutes without a GPU
+bench-previews: setup  ## what previews cost, as a share of a job's time
 	$(BIN)/python benchmarks/previews.py
 
 check: setup  ## lint, format, types, and whether the generated documentation is current

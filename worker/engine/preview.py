@@ -38,7 +38,7 @@ class Previewer:
         if step > 1:
             grid = torch.nn.functional.avg_pool2d(grid, step)
         factors = self._factors.to(grid.device)
-        # No matrix product: on a busy CPU its threads wait for each other, forty times as long as this takes.
+        # No matrix product: on a busy CPU its threads wait for each other far longer than this takes.
         colours = (_features(grid)[0, ..., None] * factors[:, None, None]).sum(0)
         return PIL.Image.fromarray(colours.clamp(0, 1).mul(255).round().byte().cpu().numpy())
 
