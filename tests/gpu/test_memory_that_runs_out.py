@@ -72,14 +72,22 @@ def off_by(one: Answer, other: Answer) -> float:
 
 @pytest.fixture
 def as_before(worker: Worker) -> Callable[[], None]:
-    """To be called after a fault: the card, the engine and the pictures are as they were."""
+    """To be called after a fault: the card, the engine and the pictures are as they were.
+
+    Where little memory was left, cuDNN keeps the smaller of its algorithms for convolutions of that size, which round
+    otherwise: the large picture may be off by as much.
+    """
     jobs = {}, LARGE
     answers, how_it_was, bytes_held = [drawn(worker, **job) for job in jobs], state(engine_of(worker)), held()
 
     def check() -> None:
         assert state(engine_of(worker)) == how_it_was
         assert held() < bytes_held + MB  # the last scheduler's timesteps among them
-        assert [drawn(worker, **job) for job in jobs] == answers
+        small, large = [drawn(worker, **job) for job in jobs]
+        assert small == answers[0]
+        rounding = off_by(large, answers[1])
+        print(f"\noff by {rounding:.0f} of 255")
+        assert rounding < 4
         assert held() == bytes_held
 
     return check

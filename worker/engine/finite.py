@@ -9,13 +9,10 @@ from torch import Tensor
 from worker.errors import NonFiniteOutput
 
 
-def guard_decoder(vae: Any, may_upcast: bool) -> None:
+def guard_decoder(vae: Any) -> None:
     """Let the VAE's decoder take and give finite numbers only.
 
     What overflows in half precision is decoded again in float32.
-
-    Args:
-        may_upcast: whether the weights can be cast; not while they travel layer by layer, or are quantised.
     """
     decode = vae.decode
 
@@ -27,7 +24,7 @@ def guard_decoder(vae: Any, may_upcast: bool) -> None:
         if _is_finite(result[0]):
             return result
         dtype = vae.dtype
-        if may_upcast and dtype != torch.float32:
+        if dtype != torch.float32:
             vae.to(torch.float32)
             try:
                 result = decode(latents.float(), *rest, **named)

@@ -148,9 +148,8 @@ def _assemble(pipeline: Any, name: str, settings: Settings, addons: Addons, devi
     plan = plan_for(model, pipelines, nets, wanted, device, settings.quantize)
     log.info("memory: %s", plan.reason)
     release = place(pipelines, nets, plan, device)
-    resident = plan.offload == "none"
     if hasattr(pipeline, "vae"):
-        guard_decoder(pipeline.vae, may_upcast=resident and settings.quantize == "none")
+        guard_decoder(pipeline.vae)
     if image_prompter is not None:
         image_prompter.detach()
     return Engine(
@@ -164,7 +163,7 @@ def _assemble(pipeline: Any, name: str, settings: Settings, addons: Addons, devi
         words=words,
         previewer=Previewer(pipeline),
         release=release,
-        snapshot=Snapshot(parts_of(pipelines, nets), resident),
+        snapshot=Snapshot(parts_of(pipelines, nets), resident=plan.offload == "none"),
         scheduler_config=MappingProxyType(dict(pipeline.scheduler.config)),
     )
 

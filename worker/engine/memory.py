@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import torch
 from accelerate import cpu_offload_with_hook
+from diffusers.hooks import apply_group_offloading
 
+from worker.engine.tasks import modules
 from worker.families import Model
 
 Offload = Literal["none", "model", "group"]
@@ -119,8 +121,8 @@ def place(pipelines: Sequence[Any], controlnets: Sequence[Any], plan: Plan, devi
             pipeline.to(device)
         elif plan.offload == "model":
             pipeline.enable_model_cpu_offload(device=device)
-        else:
-            pipeline.enable_group_offload(device, offload_type="leaf_level", use_stream=True)
+    if plan.offload == "group":
+        _stream(pipelines, device)
     hooks = []
     for controlnet in controlnets:
         if plan.offload == "none":
@@ -137,6 +139,23 @@ def place(pipelines: Sequence[Any], controlnets: Sequence[Any], plan: Plan, devi
             hook.offload()
 
     return release
+
+
+def _stream(pipelines: Sequence[Any], device: torch.device) -> None:
+    """Let every module that these pipelines have, shared or not, wait in main memory, and travel layer by layer."""
+    parts = {id(part): (name, part) for pipeline in pipelines for name, part in modules(pipeline).items()}
+    for name, part in parts.values():
+        if _can_travel(name, part):
+            apply_group_offloading(part, device, offload_type="leaf_level", use_stream=True)
+        else:
+            part.to(device)
+
+
+def _can_travel(name: str, part: torch.nn.Module) -> bool:
+    """Whether its layers may come one by one. Not where a pipeline casts them in place, as Stable Diffusion XL's do
+    with the VAE, where diffusers says so, or where torch reads the weights of a layer without calling it."""
+    whole = any(isinstance(layer, torch.nn.MultiheadAttention) for layer in part.modules())
+    return name != "vae" and not whole and bool(getattr(part, "_supports_group_offloading", True))
 
 
 def decode_by_tiles(vae: Any) -> None:

@@ -1,0 +1,139 @@
+"""OFFLOAD on a GPU: wherever the weights wait, jobs of every kind, one after the other, draw what they draw where all
+weights stay on the device; and after a fault in mid-drawing, too."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from drawing import draw, hole, load_engine, scene, uri
+from faults import a_worker, engine_of, last_layer, overflowing, raising, run
+from tiny_addons import FAMILIES, Kits, denoiser
+
+from worker.engine.loading import Engine
+
+Pictures = list[np.ndarray[Any, Any]]
+
+OFFLOADS = ("model", "group")
+IMAGE, MASK, SHOWN = uri(scene()), uri(hole()), {"image": uri(scene(seed=1)), "scale": 0.6}
+EDGES = {"name": "edges", "image": uri(scene(seed=2)), "scale": 0.7}
+DEPTH = {"name": "depth", "image": uri(scene(seed=3)), "end": 0.5}
+JOBS: list[dict[str, Any]] = [
+    {},
+    {"lora": "plain"},
+    {},
+    {"loras": ["plain", {"name": "wordy", "scale": -0.5}]},
+    {"image": IMAGE, "strength": 0.6},
+    {"image": IMAGE, "mask": MASK},
+    {"hires": {"scale": 1.5}},
+    {"controlnet": EDGES},
+    {"ip_adapter": SHOWN},
+    {"controlnet": [EDGES, DEPTH], "ip_adapter": SHOWN, "lora": "wordy"},
+    {"num_images": 2, "width": 96},
+    {},
+]
+
+
+@pytest.fixture(scope="module")
+def kits(tmp_path_factory: pytest.TempPathFactory) -> Kits:
+    return Kits(tmp_path_factory.mktemp("kits"))
+
+
+@pytest.fixture(scope="module")
+def resident(kits: Kits) -> Callable[[str], Engine]:
+    """Family -> its engine whose weights stay on the device, with all there is beside it."""
+    engines: dict[str, Engine] = {}
+
+    def engine(family: str) -> Engine:
+        if family not in engines:
+            engines[family] = equipped(kits, family, "none")
+        return engines[family]
+
+    return engine
+
+
+def equipped(kits: Kits, family: str, offload: str) -> Engine:
+    return load_engine(**kits[family].settings("loras", "controlnets", "ip_adapter"), OFFLOAD=offload)
+
+
+def drawn(engine: Engine, **job: Any) -> Pictures:
+    return [np.asarray(one.image, np.float64) for one in draw(engine, **job)]
+
+
+def off_by(ours: Pictures, theirs: Pictures) -> float:
+    """How far the pictures are from each other where they are farthest, of 255."""
+    assert theirs[0].std() > 1, "an empty picture proves nothing"
+    return max(float(np.abs(one - other).max()) for one, other in zip(ours, theirs, strict=True))
+
+
+def assert_waiting(engine: Engine) -> None:
+    """None of the denoiser's own weights are on the device."""
+    own = [one for name, one in denoiser(engine.pipeline).named_parameters() if "lora" not in name]
+    assert {weight.device.type for weight in own} == {"cpu"}
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_kind_of_job(family: str, offload: str, kits: Kits, resident: Callable[[str], Engine]) -> None:
+    engine, whole = equipped(kits, family, offload), resident(family)
+
+    for job in JOBS:
+        assert off_by(drawn(engine, **job), drawn(whole, **job)) == 0, job
+        assert_waiting(engine)
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_a_refiner(offload: str, kits: Kits, tmp_path: Path) -> None:
+    refiner = tiny_models.save(tiny_models.sdxl_refiner(), tmp_path / "refiner")
+    both = {"MODEL_NAME": str(kits["sdxl"].model), "REFINER_NAME": str(refiner)}
+    engine, whole = load_engine(**both, OFFLOAD=offload), load_engine(**both, OFFLOAD="none")
+
+    for job in ({}, {"refiner": {"strength": 0.4}}, {"image": IMAGE}, {}):
+        assert off_by(drawn(engine, **job), drawn(whole, **job)) == 0, job
+        assert_waiting(engine)
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_a_safety_checker(offload: str, tmp_path: Path) -> None:
+    model = {"MODEL_NAME": str(tiny_models.save(tiny_models.sd1(safety_checker=True), tmp_path / "model"))}
+    engine, whole = load_engine(**model, OFFLOAD=offload), load_engine(**model, OFFLOAD="none")
+
+    ours, theirs = draw(engine), draw(whole)
+
+    assert [one.nsfw for one in ours] == [one.nsfw for one in theirs]
+    assert ours[0].image.tobytes() == theirs[0].image.tobytes()
+    assert_waiting(engine)
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_a_decoder_that_overflows_decodes_in_float32(offload: str, kits: Kits) -> None:
+    with a_worker(**kits["sd1"].settings(), OFFLOAD=offload) as worker:
+        before = run(worker)
+        with overflowing(engine_of(worker).pipeline.vae.decoder.up_blocks[0].resnets[0].conv1) as fault:
+            answer = run(worker)
+
+        assert fault.happened == 2, "in float16 and in float32"
+        assert "error" not in answer and answer["warnings"] == []
+        assert run(worker)["images"] == before["images"]
+        assert_waiting(engine_of(worker))
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("place", ["text encoder", "denoiser", "decoder"])
+def test_a_bug_in_mid_drawing(place: str, family: str, offload: str, kits: Kits) -> None:
+    """Stable Diffusion XL's decoder fails while it is cast to float32."""
+    with a_worker(**kits[family].settings(), OFFLOAD=offload) as worker:
+        before = run(worker)
+        with raising(last_layer(engine_of(worker), place), lambda: KeyError("a bug")):
+            failed = run(worker)
+        with raising(last_layer(engine_of(worker), place), lambda: torch.OutOfMemoryError("CUDA out of memory")):
+            leaner = run(worker)
+
+        assert failed["code"] == "INTERNAL_ERROR" and "refresh_worker" not in failed
+        assert [warning.partition(";")[0] for warning in leaner["warnings"]] == ["memory ran out"]
+        assert run(worker)["images"] == before["images"]
+        assert_waiting(engine_of(worker))
