@@ -3,43 +3,19 @@ weights stay on the device; and after a fault in mid-drawing, too."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tiny_models
 import torch
-from drawing import draw, hole, load_engine, scene, uri
+from drawing import draw, load_engine
+from every_kind import IMAGE, JOBS, Pictures, drawn, equipped
 from faults import a_worker, engine_of, last_layer, overflowing, raising, run
 from tiny_addons import FAMILIES, Kits, denoiser
 
 from worker.engine.loading import Engine
 
-Pictures = list[np.ndarray[Any, Any]]
-
 OFFLOADS = ("model", "group")
-IMAGE, MASK, SHOWN = uri(scene()), uri(hole()), {"image": uri(scene(seed=1)), "scale": 0.6}
-EDGES = {"name": "edges", "image": uri(scene(seed=2)), "scale": 0.7}
-DEPTH = {"name": "depth", "image": uri(scene(seed=3)), "end": 0.5}
-JOBS: list[dict[str, Any]] = [
-    {},
-    {"lora": "plain"},
-    {},
-    {"loras": ["plain", {"name": "wordy", "scale": -0.5}]},
-    {"image": IMAGE, "strength": 0.6},
-    {"image": IMAGE, "mask": MASK},
-    {"hires": {"scale": 1.5}},
-    {"controlnet": EDGES},
-    {"ip_adapter": SHOWN},
-    {"controlnet": [EDGES, DEPTH], "ip_adapter": SHOWN, "lora": "wordy"},
-    {"num_images": 2, "width": 96},
-    {},
-]
-
-
-@pytest.fixture(scope="module")
-def kits(tmp_path_factory: pytest.TempPathFactory) -> Kits:
-    return Kits(tmp_path_factory.mktemp("kits"))
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +25,10 @@ def resident(kits: Kits) -> Callable[[str], Engine]:
 
     def engine(family: str) -> Engine:
         if family not in engines:
-            engines[family] = equipped(kits, family, "none")
+            engines[family] = equipped(kits, family, OFFLOAD="none")
         return engines[family]
 
     return engine
-
-
-def equipped(kits: Kits, family: str, offload: str) -> Engine:
-    return load_engine(**kits[family].settings("loras", "controlnets", "ip_adapter"), OFFLOAD=offload)
-
-
-def drawn(engine: Engine, **job: Any) -> Pictures:
-    return [np.asarray(one.image, np.float64) for one in draw(engine, **job)]
 
 
 def off_by(ours: Pictures, theirs: Pictures) -> float:
@@ -78,7 +46,7 @@ def assert_waiting(engine: Engine) -> None:
 @pytest.mark.parametrize("offload", OFFLOADS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_kind_of_job(family: str, offload: str, kits: Kits, resident: Callable[[str], Engine]) -> None:
-    engine, whole = equipped(kits, family, offload), resident(family)
+    engine, whole = equipped(kits, family, OFFLOAD=offload), resident(family)
 
     for job in JOBS:
         assert off_by(drawn(engine, **job), drawn(whole, **job)) == 0, job

@@ -20,6 +20,7 @@ from bitsandbytes.nn import Int8Params, Params4bit
 from diffusers.quantizers.bitsandbytes import bnb_quantizer
 from drawing import load_engine, picture
 from PIL.Image import Image
+from tiny_addons import Kits, noise, uri
 
 from worker.engine.loading import Engine
 from worker.engine.memory import make_plan, weight_sizes
@@ -120,6 +121,25 @@ def test_a_refiner_is_quantised_too(folders: dict[str, Path], tmp_path: Path) ->
 
     assert any(isinstance(weight, Int8Params) for weight in engine.refiner.unet.parameters())
     assert picture(engine, refiner={"high_noise_frac": 0.5, "steps": 4}).getbbox() is not None
+
+
+@pytest.mark.parametrize("family", ["sdxl", "flux"])
+@pytest.mark.parametrize("bits", KINDS)
+def test_loras_and_controlnets_act_and_leave(family: str, bits: str, kits: Kits) -> None:
+    with on_the_cpu():
+        engine = load_engine(**kits[family].settings("loras", "controlnets"), QUANTIZE=bits)
+    jobs: list[dict[str, Any]] = [{}, {"lora": "plain"}, {"controlnet": {"name": "edges", "image": uri(noise(1))}}]
+
+    drawn = [picture(engine, num_inference_steps=2, **job).tobytes() for job in (*jobs, {})]
+
+    assert len(set(drawn)) == len(jobs)
+    assert drawn[0] == drawn[-1]
+
+
+def test_a_unet_then_takes_no_ip_adapter(kits: Kits) -> None:
+    with on_the_cpu(), pytest.raises(SettingsError) as refused:
+        load_engine(**kits["sdxl"].settings("ip_adapter"), QUANTIZE="4bit")
+    assert str(refused.value) == "IP_ADAPTER: StableDiffusionXLPipeline takes none with QUANTIZE=4bit"
 
 
 def test_the_choice_is_logged(folders: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:

@@ -49,10 +49,13 @@ def quantized(settings: Settings, index: Mapping[str, Any], dtype: torch.dtype) 
         dtype: number format to compute in.
 
     Raises:
-        SettingsError: the model has nothing to quantise.
+        SettingsError: the model has nothing to quantise, or IP_ADAPTER cannot be combined with it.
     """
     if settings.quantize == "none":
         return {}
+    if settings.ip_adapter is not None and "unet" in index:
+        # diffusers casts a whole UNet when it attaches one, which quantised weights do not allow.
+        raise SettingsError(f"IP_ADAPTER: {index.get('_class_name')} takes none with QUANTIZE={settings.quantize}")
     parts = {name: entry[0] for name, entry in index.items() if _is_large(name, entry)}
     if not parts:
         raise SettingsError(f"QUANTIZE: {index.get('_class_name')} has neither a UNet nor a transformer to quantise")
