@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from drawing import draw, load_engine
+from drawing import SMALL, draw, load_engine
 from every_kind import IMAGE, JOBS, Pictures, drawn, equipped
 from faults import a_worker, engine_of, last_layer, overflowing, raising, run
+from PIL.Image import Image
 from tiny_addons import FAMILIES, Kits, denoiser
 
+from worker.engine.generate import generate
 from worker.engine.loading import Engine
+from worker.parse import parse
 
 OFFLOADS = ("model", "group")
 
@@ -51,6 +54,34 @@ def test_every_kind_of_job(family: str, offload: str, kits: Kits, resident: Call
     for job in JOBS:
         assert off_by(drawn(engine, **job), drawn(whole, **job)) == 0, job
         assert_waiting(engine)
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_prompts_that_diffusers_does_not_encode(family: str, offload: str, kits: Kits) -> None:
+    words = kits[family].settings("words")
+    engine, whole = load_engine(**words, OFFLOAD=offload), load_engine(**words, OFFLOAD="none")
+
+    for job in ({}, {"prompt": "a (red:1.3) wobble, " * 20, "negative_prompt": "(blue:1.2)"}, {"clip_skip": 1}, {}):
+        assert off_by(drawn(engine, **job), drawn(whole, **job)) == 0, job
+        assert_waiting(engine)
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_previews(offload: str) -> None:
+    """With the embedded model: random weights know no colours. The encoder is cast while the map to them is fitted."""
+    ours, theirs = previews(load_engine(OFFLOAD=offload)), previews(load_engine(OFFLOAD="none"))
+
+    assert len(ours) == len(theirs) > 0
+    assert off_by(ours, theirs) == 0
+
+
+def previews(engine: Engine) -> Pictures:
+    """What is seen of a job in the making."""
+    seen: list[Image | None] = []
+    request = parse({"input": {**SMALL, "preview": True}}, engine.model)
+    list(generate(engine, request, lambda _, __, look: seen.append(look()) if look else None))
+    return [np.asarray(one, np.float64) for one in seen if one is not None]
 
 
 @pytest.mark.parametrize("offload", OFFLOADS)
