@@ -82,11 +82,11 @@ def scheduler_rows() -> Iterator[tuple[str, ...]]:
 
 def task_rows() -> Iterator[tuple[str, ...]]:
     """What each family can be asked to do."""
-    pipelines = {row.pipeline: row.title for row in reversed(FAMILIES) if row.name != "shapes"}
+    pipelines = {row.pipeline: row.title for row in FAMILIES if row.name != "shapes"}  # the general row is the last
     pipelines["StableDiffusionPipeline"] = "Stable Diffusion 1.x and 2.x, the embedded model"
     pipelines["FluxPipeline"] = "FLUX.1"
     yield "family", *TASKS
-    for name, title in reversed(pipelines.items()):
+    for name, title in pipelines.items():
         kind = getattr(diffusers, name)
         tasks = {task: call_arguments(one) for task, one in task_classes(kind).items()}
         can = {

@@ -46,6 +46,9 @@ class Family:
     max_images: int = 16
 
 
+# As the Turbo models are published. Models that predict v are sampled so too, and take as many steps as others.
+_ONE_STEP = {"scheduler.timestep_spacing": "trailing", "scheduler.prediction_type": "epsilon"}
+
 # The first row that fits is taken: rows with traits stand before the general one of their class.
 FAMILIES: tuple[Family, ...] = (
     Family(
@@ -56,6 +59,24 @@ FAMILIES: tuple[Family, ...] = (
         steps=20,
         guidance_scale=2.0,
         max_pixels=512 * 512,
+    ),
+    Family(
+        name="lcm-sd1",
+        title="Stable Diffusion 1.x, distilled to LCM",
+        pipeline="StableDiffusionPipeline",
+        traits=MappingProxyType({"scheduler._class_name": "LCMScheduler"}),
+        steps=8,
+        guidance_scale=1.5,
+        max_pixels=1024 * 1024,
+    ),
+    Family(
+        name="sd-turbo",
+        title="Stable Diffusion Turbo",
+        pipeline="StableDiffusionPipeline",
+        traits=MappingProxyType({"unet.use_linear_projection": True, **_ONE_STEP}),
+        steps=4,
+        guidance_scale=0.0,
+        max_pixels=1024 * 1024,
     ),
     Family(
         name="sd2",
@@ -74,6 +95,24 @@ FAMILIES: tuple[Family, ...] = (
         guidance_scale=7.5,
         max_pixels=1024 * 1024,
         scheduler="LMS",
+    ),
+    Family(
+        name="lcm-sdxl",
+        title="Stable Diffusion XL, distilled to LCM",
+        pipeline="StableDiffusionXLPipeline",
+        traits=MappingProxyType({"scheduler._class_name": "LCMScheduler"}),
+        steps=8,
+        guidance_scale=1.5,
+        max_pixels=2048 * 2048,
+    ),
+    Family(
+        name="sdxl-turbo",
+        title="Stable Diffusion XL Turbo",
+        pipeline="StableDiffusionXLPipeline",
+        traits=MappingProxyType({"unet.sample_size": 64, **_ONE_STEP}),
+        steps=4,
+        guidance_scale=0.0,
+        max_pixels=2048 * 2048,
     ),
     Family(
         name="sdxl",

@@ -21,8 +21,8 @@ log = logging.getLogger("worker")
 BROKEN = "this worker is replaced, please send the job again"
 
 
-def classify(error: Exception) -> WorkerError:
-    """What an exception during a job means for its caller and for this process."""
+def classify(error: Exception, doing: str = "making the picture") -> WorkerError:
+    """What an exception means for the job's caller, or the endpoint's owner, and for this process."""
     if isinstance(error, WorkerError):
         return error
     if is_out_of_memory(error):
@@ -30,7 +30,7 @@ def classify(error: Exception) -> WorkerError:
     log.error("unexpected failure", exc_info=error)
     if is_device_fault(error):
         return WorkerBroken(f"the accelerator has failed; {BROKEN}")
-    return InternalError(f"unexpected {type(error).__name__} while making the picture")
+    return InternalError(f"unexpected {type(error).__name__} while {doing}")
 
 
 MOST_IN_A_ROW = 2  # admissible jobs that fail; then another process shall try

@@ -48,7 +48,7 @@ class Worker:
             self._discreet.hide_settings(self._settings)
             self._engine = load(self._settings)
         except Exception as error:
-            self.failure = classify(error)
+            self.failure = classify(error, "loading the model")
 
     def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to one job. Never raises: an exception would send the caller a traceback."""
@@ -144,4 +144,6 @@ class Worker:
 
 def _notes(drawn: Sequence[Drawn]) -> list[str]:
     lean = sum(one.lean for one in drawn)
-    return [f"memory ran out; {lean} of the pictures were drawn a second time, in a leaner way"] if lean else []
+    notes = [f"memory ran out; {lean} of the pictures were drawn a second time, in a leaner way"] if lean else []
+    sizes = dict.fromkeys(one.resized_from for one in drawn if one.resized_from)
+    return notes + [f"this model drew {width}x{height}, which was resized" for width, height in sizes]

@@ -15,6 +15,7 @@ from worker.weights import check_component, check_file, check_model, check_vae
 log = logging.getLogger("worker")
 
 VOLUME = Path("/runpod-volume")
+_HUB = "https://huggingface.co/"
 Check = Callable[[Path], Path]  # a folder -> the folder in it that is wanted, whole; raises ModelError
 
 # Folders in the hub's cache layout, fastest start first.
@@ -82,7 +83,8 @@ def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Ch
         return _local(path, check)
     if name.startswith(("/", ".", "~")) or not name.count("/"):
         raise ModelError(f"{name} is neither a folder, a .safetensors file nor a hub id like org/name")
-    owner, repository, *file = name.split("/", 2)
+    owner, repository, *file = name.removeprefix(_HUB).strip("/").split("/", 2)
+    name = "/".join((owner, repository, *file))
     return _cached(f"{owner}/{repository}", file, revision, caches, check) or _hub(name, file)
 
 

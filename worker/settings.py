@@ -5,11 +5,12 @@ Empty values count as unset, because RunPod's Hub passes every option that a use
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -110,6 +111,13 @@ class Settings(BaseSettings):
     bucket_access_key_id: SecretStr | None = Field(None, description="S3 access key")
     bucket_secret_access_key: SecretStr | None = Field(None, description="S3 secret key")
     bucket_name: str | None = Field(None, description="S3 bucket")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trim(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Without the blanks and line ends that come with what people paste; what is blank counts as unset."""
+        trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
+        return {name: value for name, value in trimmed.items() if value != ""}
 
     @property
     def image_hosts(self) -> tuple[str, ...]:

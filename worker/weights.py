@@ -11,9 +11,13 @@ from safetensors import SafetensorError, safe_open
 
 from worker.errors import ModelError
 
+SAFETY_CHECKER = "safety_checker"
+
 
 def check_model(folder: Path) -> Path:
     """Check a model in diffusers layout: every component that has weights has them whole. Returns the folder.
+
+    A safety checker is left to those who want it: it may be absent.
 
     Raises:
         ModelError: names the first file that is missing, incomplete or of another kind.
@@ -22,8 +26,8 @@ def check_model(folder: Path) -> Path:
         raise ModelError(f"the folder {folder} holds no model_index.json, so it is no model in diffusers layout")
     index = read_json(folder / "model_index.json")
     for component, entry in index.items():
-        if isinstance(entry, list) and entry[0] is not None:
-            _check_listed(folder / component)
+        if isinstance(entry, list) and entry and entry[0] is not None and component != SAFETY_CHECKER:
+            _check_listed(folder / component, str(entry[-1]))
     return folder
 
 
@@ -81,20 +85,21 @@ def what_it_is(path: Path, error: Exception) -> str:
     return f"is no safetensors file, or is damaged or incomplete: {str(error).strip().splitlines()[0]}"
 
 
-def _check_listed(folder: Path) -> None:
-    """Check a component that model_index.json lists; a safety checker may be absent, as it can be switched off."""
+def _check_listed(folder: Path, kind: str) -> None:
+    """Check a component that model_index.json lists as of this class."""
     if (folder / "config.json").is_file():
         check_component(folder)
     elif any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} holds weights, but their config.json is missing")
-    elif folder.name.startswith("tokenizer") and not any(map(_is_vocabulary, folder.glob("*"))):
-        raise ModelError(f"{folder} holds no vocabulary")
-    elif not folder.is_dir() and folder.name != "safety_checker":
+    elif not folder.is_dir():
         raise ModelError(f"{folder} is missing")
+    elif folder.name.startswith("tokenizer") and not kind.startswith("ByT5") and not _has_vocabulary(folder):
+        raise ModelError(f"{folder} holds no vocabulary")
 
 
-def _is_vocabulary(file: Path) -> bool:
-    return file.name == "tokenizer.json" or file.name.startswith("vocab") or file.suffix == ".model"
+def _has_vocabulary(folder: Path) -> bool:
+    names = [file.name for file in folder.iterdir()]
+    return any(name == "tokenizer.json" or name.startswith("vocab") or name.endswith(".model") for name in names)
 
 
 def _check_weights(folder: Path) -> None:

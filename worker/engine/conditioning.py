@@ -33,6 +33,8 @@ def text_arguments(pipeline: Any, engine: Engine, prompt: str, request: Request)
     negative = None
     if request.negative_prompt is not None and model.family.negative_prompt:
         negative = spelled(request.negative_prompt, engine.words)
+    elif model.family.guidance == "true_cfg_scale":
+        negative = " "  # such pipelines are guided only away from one
     accepted = call_arguments(type(pipeline))
     if model.weighted_prompts and _needs_help(pipeline, [prompt, negative or ""], request.clip_skip):
         arguments: dict[str, Any] = _embedded(pipeline, prompt, negative, request.clip_skip)

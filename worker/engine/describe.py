@@ -1,12 +1,13 @@
 """A loaded pipeline -> the `Model` that requests are checked against. Reads configs and signatures, runs nothing."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from worker import schedulers
 from worker.addons import Addons
-from worker.engine.preview import can_preview
+from worker.engine.preview import can_preview, has_edm_noise
 from worker.engine.tasks import call_arguments, reads_clip, task_classes
 from worker.errors import ModelError, SettingsError
 from worker.families import Family, Model, general, recognise
@@ -27,6 +28,8 @@ def describe(pipeline: Any, name: str, settings: Settings, addons: Addons) -> Mo
     family = recognise(kind, lambda key: trait(pipeline, key))
     if family is None:
         family = general(kind, arguments, _vae_scale(pipeline))
+    elif has_edm_noise(pipeline):
+        family = replace(family, noise="own")
     height, width = _native_size(pipeline, arguments)
     max_pixels = settings.max_pixels or family.max_pixels
     if width * height > max_pixels:
@@ -46,7 +49,7 @@ def describe(pipeline: Any, name: str, settings: Settings, addons: Addons) -> Mo
         refiner=settings.refiner_name is not None,
         tasks=MappingProxyType({task: call_arguments(one) for task, one in task_classes(type(pipeline)).items()}),
         weighted_prompts=reads_clip(type(pipeline)),
-        latent_upscaling=trait(pipeline, "unet.in_channels") is not None,
+        latent_upscaling=None not in (trait(pipeline, "unet.in_channels"), trait(pipeline, "vae.latent_channels")),
         clip_layers=_clip_layers(pipeline, arguments),
         previews=can_preview(pipeline),
         loras=tuple(addons.loras),
@@ -73,7 +76,9 @@ def _insist_on_prompt_alone(pipeline: Any, name: str) -> None:
 
 
 def _vae_scale(pipeline: Any) -> int:
-    return int(getattr(pipeline, "vae_scale_factor", 8))
+    """Pixels per latent, each way; 1 where the denoiser works on the pixels themselves."""
+    decoded = {"vae", "movq", "vqgan"} & pipeline.components.keys()
+    return int(getattr(pipeline, "vae_scale_factor", 8 if decoded else 1))
 
 
 def _native_size(pipeline: Any, arguments: Mapping[str, object]) -> tuple[int, int]:

@@ -43,12 +43,14 @@ class Drawn:
         image: RGB.
         nsfw: what the safety checker said; such a picture is black.
         lean: whether it was drawn a second time, with less memory, because the first ran out of it.
+        resized_from: the size that the model drew instead of the one asked for, or None.
     """
 
     picture: Picture
     image: Image
     nsfw: bool
     lean: bool = False
+    resized_from: tuple[int, int] | None = None
 
 
 def generate(
@@ -125,12 +127,17 @@ class _Drawing:
         if refinement is not None and refined_apart:
             again = {"image": result.images[0], "strength": refinement.strength}
             result = self._refine(again)
-        flagged = bool((getattr(result, "nsfw_content_detected", None) or [False])[0])
+        flagged = bool(
+            (getattr(result, "nsfw_content_detected", None) or getattr(result, "nsfw_detected", None) or [False])[0]
+        )
         image = result.images[0]
+        resized_from = None if image.size == request.size else image.size
+        if resized_from:
+            image = image.resize(request.size, Resampling.LANCZOS)
         source = request.source
         if source is not None and source.mask is not None and not flagged:
             image = PIL.Image.composite(image, source.image, source.mask)
-        return Drawn(self._picture, image, flagged)
+        return Drawn(self._picture, image, flagged, resized_from=resized_from)
 
     def _first(self, last: bool) -> Any:
         """The pass that draws, with its second half by the refiner if they share the schedule."""
@@ -150,6 +157,7 @@ class _Drawing:
         arguments: dict[str, Any] = {
             "width": request.width,
             "height": request.height,
+            "max_area": request.width * request.height,  # FLUX Kontext draws as many pixels, whatever the size
             "num_inference_steps": request.num_inference_steps,
         }
         if request.source is not None:

@@ -3,7 +3,6 @@
 Every automatic choice is logged once, with its reason. Nothing here knows jobs.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -34,18 +33,19 @@ from worker.engine.preview import Previewer
 from worker.engine.quantize import check_quantize, quantized
 from worker.engine.repair import Snapshot, parts_of
 from worker.engine.single_file import load_single_file
-from worker.engine.tasks import build, joined, task_classes
+from worker.engine.tasks import build, joined, needs_a_prior, task_classes
 from worker.engine.vae import replace_vae
 from worker.engine.whole import insist_on_whole
 from worker.errors import ModelError, SettingsError
 from worker.families import TEXT, Model
 from worker.models import Source, find_model
 from worker.settings import Settings
-from worker.weights import check_file
+from worker.weights import SAFETY_CHECKER, check_component, check_file, read_json
 
 log = logging.getLogger("worker")
 
 INDEX = DiffusionPipeline.config_name  # model_index.json
+_UNREADABLE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError)  # from files not as published
 
 
 @dataclass(frozen=True)
@@ -205,18 +205,32 @@ def _read(source: Source, settings: Settings, device: torch.device) -> Any:
         return load_single_file(path, _chosen_dtype(settings, device, transformer=False))
     folder = Path(source.location)
     index = folder / INDEX if source.kind == "folder" else download(source.location, INDEX, hub)
-    components = json.loads(index.read_text("utf-8"))
+    components = read_json(index)
+    if components.get("requires_aesthetics_score"):
+        raise ModelError(f"{source.name} is SDXL's refiner: name it in REFINER_NAME, beside a base model")
+    if needs_a_prior(str(components.get("_class_name"))):
+        raise ModelError(f"{source.name} needs a second model, its prior, which this worker does not load")
     options = {**hub, "variant": settings.model_variant, "use_safetensors": True}
     options["dtype"] = _chosen_dtype(settings, device, "transformer" in components)
     options |= quantized(settings, components, options["dtype"])
-    if settings.safety_checker == "off" and "safety_checker" in components:
-        options |= {"safety_checker": None, "requires_safety_checker": False}
+    options |= {name: None for name, entry in components.items() if entry == [None, None]}
+    if settings.safety_checker == "off" and SAFETY_CHECKER in components:
+        options |= {SAFETY_CHECKER: None, "requires_safety_checker": False}
+    elif source.kind == "folder" and components.get(SAFETY_CHECKER, [None])[0] is not None:
+        _check_safety_checker(folder / SAFETY_CHECKER)
     try:
         pipeline = AutoPipelineForText2Image.from_pretrained(source.location, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise ModelError(f"{source.location} cannot be loaded: {_why(error)}") from error
     insist_on_whole(pipeline.components, f"{source.location} is no complete model")
     return pipeline
+
+
+def _check_safety_checker(folder: Path) -> None:
+    try:
+        check_component(folder)
+    except ModelError as error:
+        raise ModelError(f"{error}; SAFETY_CHECKER=off loads without it") from error
 
 
 def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipeline:
@@ -231,7 +245,7 @@ def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipe
         refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(
             source.location, dtype=base.dtype, **shared, **options
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise ModelError(f"{source.location} cannot be loaded as a refiner: {_why(error)}") from error
     insist_on_whole(refiner.components, f"{source.location} is no complete refiner")
     refiner.set_progress_bar_config(disable=True)

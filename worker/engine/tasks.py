@@ -31,6 +31,12 @@ def call_arguments(kind: type) -> Arguments:
     return {name: parameter.default for name, parameter in inspect.signature(kind.__call__).parameters.items()}
 
 
+def needs_a_prior(kind: str) -> bool:
+    """Whether a pipeline of this name turns into pictures what another one, in a repository of its own, has made."""
+    family = kind.removesuffix("Pipeline").removesuffix("Combined").removesuffix("Decoder")
+    return hasattr(diffusers, f"{family}CombinedPipeline")
+
+
 def _parts(kind: type) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(kind).parameters
 

@@ -33,7 +33,7 @@ def replace_vae(pipeline: Any, settings: Settings) -> None:
     if settings.vae_name is None:
         return
     own = getattr(pipeline, "vae", None)
-    if own is None:
+    if not {"latent_channels", "block_out_channels"} <= {*getattr(own, "config", {})}:
         raise SettingsError(f"VAE_NAME: {type(pipeline).__name__} has no VAE that could be replaced")
     try:
         source = find_vae(settings.vae_name)
