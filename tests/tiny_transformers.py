@@ -1,8 +1,9 @@
-"""Tiny pipelines of the families beyond UNets with CLIP: SD3, FLUX, and three that the worker's code does not name."""
+"""Tiny pipelines of the families beyond UNets with CLIP: SD3, FLUX, and some that the worker's code does not name."""
 
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLQwenImage,
     ChromaPipeline,
     ChromaTransformer2DModel,
     DPMSolverMultistepScheduler,
@@ -13,11 +14,22 @@ from diffusers import (
     LCMScheduler,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
 from tiny_models import PUBLISHED, _text_config, _unet, _vae, tokenizer
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 
 def t5_tokenizer() -> T5Tokenizer:
@@ -168,4 +180,39 @@ def chroma() -> ChromaPipeline:
         vae=_vae16(),
         text_encoder=t5(),
         tokenizer=t5_tokenizer(),
+    )
+
+
+def qwen() -> QwenImagePipeline:
+    """Qwen-Image: a language model that sees reads the prompt, and guidance is away from a negative prompt."""
+    torch.manual_seed(0)
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 99}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [1, 1, 2]}
+    sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
+    letters = {chr(code): code - 33 for code in range(33, 127)} | {"Ġ": 94, "Ċ": 95}
+    tokens = Qwen2Tokenizer(vocab=letters | {"<|endoftext|>": 96, "<|im_start|>": 97, "<|im_end|>": 98}, merges=[])
+    return QwenImagePipeline(
+        transformer=QwenImageTransformer2DModel(
+            in_channels=16,
+            out_channels=4,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=16,
+            axes_dims_rope=(8, 4, 4),
+        ),
+        vae=AutoencoderKLQwenImage(
+            base_dim=8,
+            z_dim=4,
+            dim_mult=[1, 1, 1, 1],
+            num_res_blocks=1,
+            latents_mean=[0.0] * 4,
+            latents_std=[1.0] * 4,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(
+            Qwen2_5_VLConfig(text_config={**text, **heads, "rope_parameters": rope}, vision_config=sight)
+        ),
+        tokenizer=tokens,
     )

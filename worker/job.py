@@ -52,7 +52,6 @@ class Worker:
 
     def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to one job. Never raises: an exception would send the caller a traceback."""
-        self._discreet.hide_job(job)
         self.gate.took_job()
         progress = Progress(job, silent=not self.on_platform)
         try:
@@ -87,8 +86,11 @@ class Worker:
     def _answer(self, job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         if self.failure:
             raise self.failure
+        limit = self._settings.job_timeout_s
+        deadline = time.monotonic() + limit if limit else None
+        self._discreet.hide_job(job)
         request = parse(job, self._engine.model, self._settings.bucket, self._input_rules())
-        drawn, files, timings = self._draw(request, progress)
+        drawn, files, timings = self._draw(request, progress, deadline)
         answer: dict[str, Any] = {
             "seed": request.pictures[0].seed,
             "seeds": [picture.seed for picture in request.pictures],
@@ -108,10 +110,10 @@ class Worker:
         log.info("job %s: %d pictures, %s", job.get("id"), len(drawn), timings)
         return answer
 
-    def _draw(self, request: Request, progress: Progress) -> tuple[list[Drawn], list[File], dict[str, float]]:
+    def _draw(
+        self, request: Request, progress: Progress, deadline: float | None
+    ) -> tuple[list[Drawn], list[File], dict[str, float]]:
         """The pictures and their files; each is encoded while the next is drawn."""
-        limit = self._settings.job_timeout_s
-        deadline = time.monotonic() + limit if limit else None
         started = time.perf_counter()
         drawn, encodings = [], []
         with closing(generate(self._engine, request, progress.step, deadline)) as pictures:

@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from pydantic import SecretStr
@@ -18,6 +19,7 @@ log = logging.getLogger("worker")
 
 SHORTEST = 4  # characters; shorter texts, such as a format's name, would blot out half the line
 LONGEST = 100_000  # characters; longer texts are pictures, in base64, in which there is nothing to escape
+MOST_TEXTS = 20_000
 HIDDEN = "<hidden>"
 
 
@@ -36,8 +38,12 @@ class Discreet(logging.Formatter):
         self._owners = _quoted((value.get_secret_value() for value in values if isinstance(value, SecretStr)), 1)
 
     def hide_job(self, job: Mapping[str, Any]) -> None:
-        """Hide every text of this job's input and bucket, until the next job."""
-        self._callers = _quoted(text for part in ("input", "s3Config") for text in _texts(job.get(part)))
+        """Hide every text of this job's input and bucket, until the next job.
+
+        A job with more texts than that is refused for it, and nothing of it is ever quoted.
+        """
+        texts = (text for part in ("input", "s3Config") for text in _texts(job.get(part)))
+        self._callers = _quoted(islice(texts, MOST_TEXTS))
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, or the lines of a traceback."""

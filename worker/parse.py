@@ -20,6 +20,7 @@ from worker.nested_fields import S3Config
 from worker.request import Request
 from worker.settings import Bucket
 
+MOST_VALUES = 10_000  # fields, and what stands in them; each takes time to check, and to tell what is wrong with it
 _CANONICAL = spellings()
 _SHORT = {"high_noise_frac": "high_noise_frac", "refiner_inference_steps": "steps"}  # -> their names in `refiner`
 
@@ -39,10 +40,12 @@ def parse(
     given = job.get("input")
     if not isinstance(given, dict):
         raise InvalidInput([f"input: got {shown(given)}; should be an object of fields"])
+    _insist_on_few_values(given, job.get("s3Config"))
     rules = rules or InputRules()
     warnings: list[str] = []
     if isinstance(given.get("replay"), str):
         given = _replayed(given, model, rules, warnings)
+        _insist_on_few_values(given)
     nulls = [name for name, value in given.items() if value is None and name in _CANONICAL]
     warnings += [f"{name}: null was read as left out" for name in nulls if name != "seed"]
     present = {name: value for name, value in given.items() if name not in nulls}
@@ -61,6 +64,18 @@ def parse(
     if fields is None or problems:
         raise InvalidInput(problems)
     return Choices(fields, model, rules, warnings).request(bucket)
+
+
+def _insist_on_few_values(*given: object) -> None:
+    """Count the values in these, however deep, without looking at all of them."""
+    found, waiting = 0, list(given)
+    while waiting:
+        one = waiting.pop()
+        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        found += len(inner)
+        if found > MOST_VALUES:
+            raise InvalidInput([f"input: holds too much; at most {MOST_VALUES:,} values"])
+        waiting.extend(inner)
 
 
 def _replayed(given: Mapping[str, Any], model: Model, rules: InputRules, warnings: list[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from worker.engine.conditioning import prompt_notes, text_arguments
 from worker.engine.loading import Engine
+from worker.errors import InvalidInput
 from worker.parse import parse
 
 FULL = "abcde" * 15  # CLIP's window: 75 tokens, between one that starts and one that ends
@@ -169,3 +170,18 @@ def test_models_that_read_all_of_it_have_nothing_to_say(engines: dict[str, Engin
     for family in FAMILIES:
         request = parse({"input": {**SMALL, "prompt": f"a (red:1.3) {LONG}"}}, engines[family].model)
         assert prompt_notes(engines[family], request) == []
+
+
+@pytest.mark.parametrize("fields", [{"prompt": "ab" * 1_300}, {"negative_prompt": "(ab:1.2)" * 10 + "ab" * 1_250}])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_more_than_takes_any_time_to_read_is_refused(
+    family: str, fields: dict[str, Any], engines: dict[str, Engine]
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        picture(engines[family], **fields)
+    assert str(refused.value).startswith(f"{next(iter(fields))}: got a text of ")
+    assert str(refused.value).endswith(" tokens; at most 2400")
+
+
+def test_weights_do_not_count_as_text(engines: dict[str, Engine]) -> None:
+    assert picture(engines["sd1"], prompt="(ab:1.2)" * 600, num_inference_steps=1).getbbox() is not None

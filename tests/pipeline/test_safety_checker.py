@@ -1,5 +1,6 @@
 """The safety checker runs where the model ships one, unless the owner turns it off; a job cannot change that."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from drawing import draw, load_engine
 
 import worker.job
 from worker.engine.loading import Engine
-from worker.errors import InvalidInput
+from worker.errors import InvalidInput, ModelError
 
 
 def checked(folder: Path, threshold: float) -> Path:
@@ -88,3 +89,16 @@ def test_a_job_may_not_turn_it_off(calm: Engine, sd1: Engine) -> None:
 def test_nsfw_true_has_no_effect_but_a_warning(prudish: Path) -> None:
     (drawn,) = draw(load_engine(MODEL_NAME=str(prudish)), nsfw=True)
     assert drawn.nsfw
+
+
+def test_one_that_is_not_there_is_missed_only_where_it_is_wanted(prudish: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(prudish, tmp_path / "model")
+    weights = folder / "safety_checker" / "model.safetensors"
+    weights.rename(weights.with_name("pytorch_model.bin"))
+
+    assert not load_engine(MODEL_NAME=str(folder), SAFETY_CHECKER="off").model.safety_checker
+    with pytest.raises(ModelError, match=r"safety_checker holds no .safetensors weights.*SAFETY_CHECKER=off"):
+        load_engine(MODEL_NAME=str(folder))
+    shutil.rmtree(weights.parent)
+    with pytest.raises(ModelError, match=r"safety_checker.*SAFETY_CHECKER=off loads without it"):
+        load_engine(MODEL_NAME=str(folder))

@@ -1,9 +1,12 @@
 """A job that runs past its time limit is stopped between two steps, and the next job is drawn as ever."""
 
 import time
+from typing import Any
 
 import pytest
 from drawing import SMALL, draw, picture
+from faults import a_worker, run
+from tiny_addons import Kits
 
 from worker.engine.generate import generate
 from worker.engine.loading import Engine
@@ -42,6 +45,16 @@ def test_a_stopped_job_is_a_plain_error_and_the_worker_goes_on(sd1: Engine) -> N
     assert answer["code"] == "JOB_TIMEOUT"
     assert "refresh_worker" not in answer
     assert picture(sd1) == before
+
+
+def test_fetching_what_the_job_brings_counts(kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*given: Any) -> Any:
+        time.sleep(0.3)
+        return parse(*given)
+
+    with a_worker(**kits["sd1"].settings(), JOB_TIMEOUT_S="0.2") as worker:
+        monkeypatch.setattr("worker.job.parse", slow)
+        assert run(worker)["error"].startswith("JOB_TIMEOUT: stopped after 1 steps")
 
 
 def test_a_job_within_its_limit_is_not_touched(sd1: Engine) -> None:

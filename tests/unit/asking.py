@@ -21,6 +21,10 @@ _PUBLISHED = {
     "sd1": (512, "PNDMScheduler"),
     "sd2": (768, "DDIMScheduler"),
     "sdxl": (1024, "EulerDiscreteScheduler"),
+    "lcm-sd1": (512, "LCMScheduler"),
+    "lcm-sdxl": (1024, "LCMScheduler"),
+    "sd-turbo": (512, "EulerDiscreteScheduler"),
+    "sdxl-turbo": (512, "EulerAncestralDiscreteScheduler"),
     "sd3": (1024, "FlowMatchEulerDiscreteScheduler"),
     "flux-schnell": (1024, "FlowMatchEulerDiscreteScheduler"),
     "flux-dev": (1024, "FlowMatchEulerDiscreteScheduler"),
@@ -48,7 +52,9 @@ _TASKS: dict[str, dict[str, dict[str, object]]] = {
     "sd3": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}, TEXT + CONTROLLED: {}},
     "flux-dev": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}},
 }
-_TASKS |= {"shapes": _TASKS["sd1"], "sd2": _TASKS["sd1"], "flux-schnell": _TASKS["flux-dev"]}
+_TASKS |= {"flux-schnell": _TASKS["flux-dev"]}
+_TASKS |= dict.fromkeys(("shapes", "sd2", "lcm-sd1", "sd-turbo"), _TASKS["sd1"])
+_TASKS |= dict.fromkeys(("lcm-sdxl", "sdxl-turbo"), _TASKS["sdxl"])
 
 
 def model_of(family_name: str, **changes: Any) -> Model:

@@ -4,6 +4,7 @@ import base64
 import json
 from typing import Any
 
+import pytest
 from asking import SD1, ask, model_of, picture, sent
 from fuzzing import examples
 from hypothesis import given
@@ -182,3 +183,20 @@ def test_likely_requests_with_pictures_and_objects(fields: dict[str, Any], model
 def test_any_json_as_the_bucket(s3: object) -> None:
     if request := _request({"prompt": "a red square"}, SD1, s3):
         _within_limits(request, SD1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": [1] * 20_000},
+        {"seed": ["a"] * 20_000},
+        {"prompt": [[["a"] * 5_000] * 3]},
+        {str(i): i for i in range(20_000)},
+        {"loras": [{str(i): i for i in range(20_000)}]},
+    ],
+    ids=["a list", "seeds", "lists in lists", "keys", "keys below"],
+)
+def test_more_than_a_request_can_mean_is_refused_unread(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse({"input": {"prompt": "a red square", **fields}}, SD1)
+    assert str(refused.value) == "input: holds too much; at most 10,000 values"

@@ -57,6 +57,13 @@ def test_nothing_local_means_the_hub(caches: dict[str, Path]) -> None:
     assert find_model("Org/Name/weights.safetensors", caches=caches).kind == "hub file"
 
 
+@pytest.mark.parametrize("name", ["https://huggingface.co/Org/Name", "Org/Name/", "https://huggingface.co/Org/Name/"])
+def test_the_address_of_a_models_page_is_its_id(name: str, caches: dict[str, Path]) -> None:
+    source = find_model(name, caches=caches)
+
+    assert (source.kind, source.location) == ("hub", "Org/Name")
+
+
 def test_a_revision_is_its_own_copy(caches: dict[str, Path]) -> None:
     snapshot = store(caches["the image"], ref="v2")
 

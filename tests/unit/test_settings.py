@@ -147,3 +147,12 @@ def test_settings_do_not_change_while_the_worker_runs() -> None:
 
 def test_strangers_in_the_environment_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _read(monkeypatch, MAX_STEP="0", BUCKET="x") == Settings.model_construct()
+
+
+def test_blanks_and_line_ends_around_a_value_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = _read(
+        monkeypatch, HF_TOKEN=" hf_x\n", MODEL_NAME="org/name ", OFFLOAD="group\r", LORA_DIR="  ", MAX_STEPS=" 20 "
+    )
+    assert settings.hf_token is not None and settings.hf_token.get_secret_value() == "hf_x"
+    assert (settings.model_name, settings.offload) == ("org/name", "group")
+    assert (settings.lora_dir, settings.max_steps) == (None, 20)

@@ -18,8 +18,11 @@ from transformers import CLIPTokenizer
 from worker.engine.attach import spelled
 from worker.engine.loading import Engine
 from worker.engine.tasks import call_arguments
+from worker.errors import InvalidInput
 from worker.prompts import fragments, is_weighted
 from worker.request import Request
+
+MOST_WINDOWS = 32  # of CLIP's 75 tokens; English prompts of the greatest length have some 16
 
 
 def text_arguments(pipeline: Any, engine: Engine, prompt: str, request: Request) -> dict[str, Any]:
@@ -52,6 +55,24 @@ def _needs_help(pipeline: Any, texts: list[str], clip_skip: int | None) -> bool:
 
 def _is_xl(pipeline: Any) -> bool:
     return hasattr(pipeline, "text_encoder_2")
+
+
+def insist_on_readable(engine: Engine, request: Request) -> None:
+    """Refuse prompts of so many tokens that encoding them would take longer than drawing.
+
+    Raises:
+        InvalidInput: names the prompt.
+    """
+    if not engine.model.weighted_prompts:
+        return  # the rest is cut off
+    prompts = [("prompt", text) for text in dict.fromkeys(picture.prompt for picture in request.pictures)]
+    for field, text in [*prompts, ("negative_prompt", request.negative_prompt or "")]:
+        plain = spelled("".join(part.text for part in fragments(text)), engine.words)
+        for tokenizer in _tokenizers(engine.pipeline):
+            tokens = _length(tokenizer, plain, engine.pipeline)
+            if tokens > MOST_WINDOWS * tokenizer.model_max_length:
+                most = MOST_WINDOWS * (tokenizer.model_max_length - 2)
+                raise InvalidInput([f"{field}: got a text of {tokens} tokens; at most {most}"])
 
 
 def prompt_notes(engine: Engine, request: Request) -> list[str]:
@@ -87,9 +108,14 @@ def _excess(tokenizer: Any, text: str, pipeline: Any) -> int:
     if not isinstance(tokenizer, CLIPTokenizer):
         limit = call_arguments(type(pipeline)).get("max_sequence_length")
         room = limit if isinstance(limit, int) else room
+    return max(0, _length(tokenizer, text, pipeline) - int(room))
+
+
+def _length(tokenizer: Any, text: str, pipeline: Any) -> int:
+    """Of the text in tokens, its ends included."""
     if hasattr(pipeline, "maybe_convert_prompt"):  # a word of textual inversion is as many tokens as it has vectors
         text = pipeline.maybe_convert_prompt(text, tokenizer)
-    return max(0, len(tokenizer(text).input_ids) - int(room))
+    return len(tokenizer(text).input_ids)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ import PIL.Image
 import torch
 from PIL.Image import Image, Resampling
 
-from worker.engine.conditioning import text_arguments
+from worker.engine.conditioning import insist_on_readable, text_arguments
 from worker.engine.loading import Engine
 from worker.engine.preview import Prediction
 from worker.engine.probe import is_out_of_memory
@@ -66,7 +66,9 @@ def generate(
     Raises:
         JobTimeout: the deadline has passed.
         ModelError: a LoRA cannot be loaded or does not fit.
+        InvalidInput: a prompt has more tokens than this model reads in any time.
     """
+    insist_on_readable(engine, request)
     steps = _Steps(request, on_step, deadline)
     with ExitStack() as attached:
         attached.callback(engine.release)
