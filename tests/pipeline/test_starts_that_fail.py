@@ -44,6 +44,12 @@ def reshaped(path: Path) -> None:
     save_file({**tensors, next(iter(tensors)): torch.zeros(3, 3)}, path, {"format": "pt"})
 
 
+def emptied(folder: Path) -> None:
+    """Leave the folder, and nothing in it."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
 def without_entry(path: Path, name: str) -> None:
     """Leave an entry of a JSON file out."""
     path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != name}))
@@ -62,7 +68,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a list as config": (lambda at: (at / "vae/config.json").write_text("[]"), ("vae/config.json", "JSON object")),
     "no component": (lambda at: shutil.rmtree(at / "unet"), ("unet is missing",)),
     "no scheduler": (lambda at: shutil.rmtree(at / "scheduler"), ("scheduler is missing",)),
-    "no tokenizer": (lambda at: shutil.rmtree(at / "tokenizer"), ("tokenizer holds no vocabulary",)),
+    "no tokenizer": (lambda at: shutil.rmtree(at / "tokenizer"), ("tokenizer is missing",)),
+    "no vocabulary": (lambda at: emptied(at / "tokenizer"), ("tokenizer holds no vocabulary",)),
     "an index without a part": (lambda at: without_entry(at / "model_index.json", "unet"), ("unet",)),
     "a UNet with gaps": (lambda at: without_weights(at / UNET, 2), ("lacks 2 weights of unet",)),
     "a text encoder with gaps": (lambda at: without_weights(at / TEXT, 1), ("lacks 1 weights of text_encoder",)),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -57,7 +58,8 @@ def download(repository: str, file: str, hub: Mapping[str, Any], setting: str = 
         reason = f"is not on the hub, or is private: check {setting}, and set HF_TOKEN if it is private"
         raise ModelError(f"{repository} {reason}") from error
     except LocalEntryNotFoundError as error:
-        raise ModelError(f"{repository} is not on this machine, and the hub cannot be reached") from error
+        offline = " (HF_HUB_OFFLINE is set, as in an image with a model baked in)" if HF_HUB_OFFLINE else ""
+        raise ModelError(f"{repository} is not on this machine, and the hub cannot be reached{offline}") from error
     except (RevisionNotFoundError, EntryNotFoundError) as error:
         raise MissingFile(f"{repository} has no {file} at revision {hub['revision'] or 'main'}") from error
     except (OSError, HfHubHTTPError, ValueError) as error:
