@@ -33,11 +33,6 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
     Raises:
         DeliveryFailed: one could not be stored; those that were are removed again.
     """
-    # Imported here because most workers never need it, and it would add to every start.
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.parsers import ResponseParserError
-
     client = _client(bucket, UPLOAD_TIMEOUT_S)
     folder = re.sub(r"[^A-Za-z0-9_-]", "_", job_id)[:128]
     keys = [f"{folder}/{index}.{file.extension}" for index, file in enumerate(files)]
@@ -55,13 +50,14 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
     except DeliveryFailed:
         _remove(bucket, stored)
         raise
-    except (BotoCoreError, Boto3Error, ClientError, ResponseParserError, ValueError) as error:
+    except Exception as error:  # a server's answer can make botocore fail in ways of Python's own
         _remove(bucket, stored)
         raise DeliveryFailed(f"the bucket {bucket.name} did not take the pictures: {_reason(error)}") from None
 
 
 def _client(bucket: Bucket, timeout_s: float) -> Any:
     """An S3 client whose requests together take about this long at most."""
+    # Imported here because most workers never need it, and it would add to every start.
     import boto3
     from botocore.config import Config
 
@@ -157,21 +153,21 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 
 def _remove(bucket: Bucket, keys: Sequence[str]) -> None:
     """Best effort: the failure that led here may stop this too."""
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.parsers import ResponseParserError
+    from botocore.exceptions import BotoCoreError
 
     client = _client(bucket, REMOVAL_TIMEOUT_S)
     for key in keys:
         try:
             client.delete_object(Bucket=bucket.name, Key=key)
-        except (ClientError, ResponseParserError):
-            continue  # not this one
-        except (BotoCoreError, DeliveryFailed, ValueError):
+        except (BotoCoreError, DeliveryFailed):
             return  # the bucket is out of reach, and each further key would wait for it as long
+        except Exception:
+            continue  # not this one
 
 
 def _reason(error: Exception) -> str:
     """The kind of failure, in a word; the full text can hold URLs and keys, and a code whatever the server likes."""
     response = getattr(error, "response", None) or {}  # None: botocore, when the connection broke
-    code = re.sub(r"[^A-Za-z0-9]", "", str(response.get("Error", {}).get("Code") or ""))
-    return code[:60] or type(error).__name__
+    code = response.get("Error", {}).get("Code")
+    word = re.sub("[^A-Za-z0-9]", "", code)[:60] if isinstance(code, str) else ""
+    return word or type(error).__name__
