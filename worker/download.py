@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 if TYPE_CHECKING:
@@ -66,19 +66,30 @@ def host_of(url: str) -> str | None:
         host = (URL(url[:LONGEST_URL]).raw_host or "").lower()
     except ValueError:
         return None
-    return host[:80] if _HOST.fullmatch(host) else None
+    return host if _HOST.fullmatch(host) else None
+
+
+def open_session(anywhere: bool = False, **options: Any) -> "ClientSession":
+    """An HTTP session that dials public addresses only, or any; without proxies, cookies or decompression."""
+    import aiohttp
+
+    connector = aiohttp.TCPConnector(
+        resolver=aiohttp.ThreadedResolver(), socket_factory=None if anywhere else _public_socket
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(),  # the caller sets the deadline
+        auto_decompress=False,
+        **options,
+    )
 
 
 async def _fetch(url: str, hosts: Sequence[str], max_bytes: int, timeout_s: float) -> bytes:
     import aiohttp
 
-    connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver(), socket_factory=_public_socket)
-    options = {"cookie_jar": aiohttp.DummyCookieJar(), "timeout": aiohttp.ClientTimeout(), "auto_decompress": False}
     try:
-        async with (
-            asyncio.timeout(timeout_s),
-            aiohttp.ClientSession(connector=connector, headers=_HEADERS, **options) as session,  # type: ignore[arg-type]
-        ):
+        async with asyncio.timeout(timeout_s), open_session(headers=_HEADERS) as session:
             return await _follow(session, url, hosts, max_bytes)
     except TimeoutError:
         raise Unusable(f"fetching it took longer than {timeout_s:g} s") from None

@@ -5,7 +5,8 @@ Shapes and bounds only; whether the loaded model has what they name is checked i
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 Reference = Annotated[str, Field(min_length=1)]  # of a picture; its length is bounded where it is read
 
@@ -57,14 +58,26 @@ class Refiner(Nested):
     steps: int | None = Field(None, ge=1, le=500)
 
 
+def _plain_bucket(name: str) -> str:
+    if name.endswith(("--x-s3", "--ol-s3", "-s3alias")):
+        raise PydanticCustomError("bucket", "should be the name of a plain bucket, not of another kind or an alias")
+    return name
+
+
+_Key = Annotated[str, Field(max_length=1_000, pattern="^[ -~]+$")]  # printable ASCII
+
+
 class S3Config(BaseModel):
     """The caller's own bucket, in RunPod's shape, given beside `input`."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
-    accessId: str = Field(min_length=1)
-    accessSecret: str = Field(min_length=1)
-    bucketName: str = Field(min_length=1)
-    endpointUrl: str = Field(pattern="^https?://")
+    accessId: _Key
+    accessSecret: _Key
+    bucketName: Annotated[
+        # Other kinds of names, ARNs among them, would have another host dialled than the endpoint's.
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,62}$"), AfterValidator(_plain_bucket)
+    ]
+    endpointUrl: str = Field(max_length=1_000, pattern="^https?://[!-~]+$")
 
 
 def _one_or_more(value: object) -> object:

@@ -59,6 +59,8 @@ def parse(
         bucket = _bucket(job.get("s3Config"), rules) or bucket
     except ValidationError as error:
         problems += [f"s3Config.{where(detail)}: {detail['msg']}" for detail in error.errors()]
+    except InvalidInput as error:
+        problems.append(str(error))
     if fields is not None and fields.delivery == "s3" and bucket is None:
         problems.append("delivery: got 's3', but neither the endpoint (BUCKET_*) nor the job (s3Config) names a bucket")
     if fields is None or problems:
@@ -106,4 +108,4 @@ def _bucket(s3_config: object, rules: InputRules) -> Bucket | None:
             [f"s3Config.endpointUrl: this endpoint sends pictures to {', '.join(rules.bucket_hosts)} only"]
         )
     keys = SecretStr(given.accessId), SecretStr(given.accessSecret)
-    return Bucket(given.endpointUrl, given.bucketName, *keys, anywhere=listed)
+    return Bucket(given.endpointUrl, given.bucketName, *keys, anywhere=listed, from_job=True)

@@ -30,6 +30,7 @@ class Bucket:
 
     Attributes:
         anywhere: whether it may be at an address that is not public, because the owner has named it.
+        from_job: whether a job has named it, so that nothing it answers is trusted.
     """
 
     endpoint_url: str
@@ -37,6 +38,7 @@ class Bucket:
     access_key_id: SecretStr
     secret_access_key: SecretStr
     anywhere: bool = True
+    from_job: bool = False
 
 
 class Settings(BaseSettings):

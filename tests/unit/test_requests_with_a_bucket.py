@@ -47,6 +47,46 @@ def test_bad_fields_and_a_bad_bucket_are_told_in_one_answer() -> None:
     assert "quality: got 0; " in told and "s3Config.bucketName: " in told
 
 
+def test_a_host_that_is_not_listed_is_told_beside_the_other_problems() -> None:
+    told = refusal(s3={**S3, "endpointUrl": "https://evil.test"}, quality=0)
+    assert "quality: got 0; " in told
+    assert "s3Config.endpointUrl: this endpoint sends pictures to 127.0.0.1, *.example.com only" in told
+
+
+def test_a_host_is_compared_with_the_list_in_full() -> None:
+    evil = f"{'a' * 60}.{'b' * 7}.example.com.evil.test"
+    assert evil[:80].endswith(".example.com")
+    assert "s3Config.endpointUrl: " in refusal(s3={**S3, "endpointUrl": f"https://{evil}"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "arn:aws:s3:us-west-2:123456789012:accesspoint:x",
+        "arn:aws:s3::123456789012:accesspoint:mfzwi23gnjvgw.mrap",
+        "arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-01234567890123456/accesspoint/x",
+        "arn:aws:s3-object-lambda:us-west-2:123456789012:accesspoint/x",
+        "name--usw2-az1--x-s3",
+        "name--ol-s3",
+        "name-s3alias",
+        "two\nlines",
+        "line\n",
+        "a/b",
+        "..",
+        "x" * 64,
+    ],
+)
+def test_only_the_name_of_a_plain_bucket_is_one(name: str) -> None:
+    told = refusal(s3={**S3, "bucketName": name})
+    assert told.startswith("s3Config.bucketName: ") and name not in told
+
+
+@pytest.mark.parametrize("field", ["accessId", "accessSecret", "endpointUrl"])
+@pytest.mark.parametrize("more", ["x" * 1_000, "\n", "\x00", "\x1b", "\u2028"])
+def test_texts_of_a_bucket_are_short_and_without_control_characters(field: str, more: str) -> None:
+    assert refusal(s3={**S3, field: S3[field] + more}).startswith(f"s3Config.{field}: ")
+
+
 def test_s3_without_a_bucket_is_refused() -> None:
     told = refusal(delivery="s3")
     assert told.startswith("delivery: got 's3'; ") or told.startswith("delivery: got 's3', ")

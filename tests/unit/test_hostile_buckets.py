@@ -1,0 +1,295 @@
+"""A job's own bucket is dialled at a public address of its endpoint's host only, and gets little time and memory."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import cycle
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from runpod.serverless.utils import rp_ssrf  # noqa: F401  imported here, before any deadline runs
+from s3_server import serve
+
+import worker.download
+from worker import bucket
+from worker.bucket import upload
+from worker.delivery import Delivery, deliver
+from worker.errors import DeliveryFailed
+from worker.output import File
+from worker.settings import Bucket
+
+FILES = [File(bytes([index]) * 100_000, "png") for index in range(2)]
+Answer = Callable[[socket.socket], None]
+
+
+class Host:
+    """A bucket's server that reads each request and then does as it likes.
+
+    Attributes:
+        asked: the first lines of all requests, in order.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self.asked: list[str] = []
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError), client.makefile("rb") as stream:
+            self.asked.append(stream.readline().decode())
+            length = 0
+            while (line := stream.readline()).strip():
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.partition(b":")[2])
+            stream.read(length)
+            self._answer(client)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.close()
+
+
+@contextmanager
+def _hosting(answer: Answer) -> Iterator[Host]:
+    host = Host(answer)
+    try:
+        yield host
+    finally:
+        host.close()
+
+
+def _saying(status: str, body: bytes, *headers: str) -> Answer:
+    head = "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""])
+    return lambda client: client.sendall(head.encode() + body)
+
+
+def _jobs_bucket(port: int, host: str = "127.0.0.1", name: str = "pictures") -> Bucket:
+    return Bucket(f"http://{host}:{port}", name, SecretStr("id"), SecretStr("key"), anywhere=False, from_job=True)
+
+
+def _failure(of: Bucket) -> str:
+    with pytest.raises(DeliveryFailed) as caught:
+        upload(FILES, of, "job")
+    return str(caught.value)
+
+
+@pytest.fixture
+def public(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the tests' own hosts be dialled; where names lead is judged as ever, but for 127.0.0.1."""
+    real = worker.download.is_public
+    monkeypatch.setattr(worker.download, "is_public", lambda ip: ip == "127.0.0.1" or real(ip))
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits that a test can wait for, and no pauses between tries."""
+    monkeypatch.setattr(bucket, "REQUEST_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(bucket, "UPLOAD_TIMEOUT_S", 1.2)
+    monkeypatch.setattr(bucket, "REMOVAL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0.0)
+
+
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that a connection is attempted to; none is made."""
+    addresses: list[str] = []
+
+    async def dial(loop: asyncio.SelectorEventLoop, sock: socket.socket, address: Any) -> None:
+        addresses.append(address[0])
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", dial)
+    return addresses
+
+
+def _resolving(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
+    """Lets every name lead to this address, at the next question to the next."""
+    turn = cycle(answers)
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, port, *a, **k: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(turn), port))],
+    )
+
+
+# Where it is
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.0.0.1", "169.254.169.254", "[::1]", "2130706433"])
+def test_no_address_that_is_not_public_is_dialled(dialled: list[str], host: str) -> None:
+    _failure(_jobs_bucket(80, host))
+    assert dialled == []
+
+
+def test_a_public_address_is_dialled(dialled: list[str]) -> None:
+    """Or else the tests around would prove nothing."""
+    _failure(_jobs_bucket(80, "8.8.8.8"))
+    assert set(dialled) == {"8.8.8.8"}
+
+
+def test_a_name_that_leads_elsewhere_the_next_time(monkeypatch: pytest.MonkeyPatch, dialled: list[str]) -> None:
+    _resolving(monkeypatch, "8.8.8.8", "127.0.0.1")
+    _failure(_jobs_bucket(80, "bucket.example"))
+    assert set(dialled) == {"8.8.8.8"}
+
+
+@pytest.mark.parametrize("name", ["name--usw2-az1--x-s3", "arn:aws:s3:us-west-2:123456789012:accesspoint:x"])
+@pytest.mark.parametrize("anywhere", [False, True])
+def test_a_name_that_chooses_the_host_reaches_none(
+    monkeypatch: pytest.MonkeyPatch, dialled: list[str], name: str, anywhere: bool
+) -> None:
+    """Such names are refused in requests; this is the second lock."""
+    _resolving(monkeypatch, "8.8.8.8")
+    _failure(replace(_jobs_bucket(80, "bucket.example", name), anywhere=anywhere))
+    assert dialled == []
+
+
+@pytest.mark.usefixtures("public")
+def test_redirects_are_not_followed() -> None:
+    with (
+        _hosting(_saying("200 OK", b"")) as inner,
+        _hosting(_saying("307 Moved", b"", f"Location: http://127.0.0.1:{inner.port}/")) as host,
+    ):
+        _failure(_jobs_bucket(host.port))
+        assert inner.asked == [] and host.asked[0].startswith("PUT /pictures/job/0.png")
+
+
+# What it answers
+
+
+def _drip(client: socket.socket) -> None:
+    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    for _ in range(200):
+        client.sendall(b"x")
+        time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("public")
+@pytest.mark.parametrize("answer", [_drip, lambda client: time.sleep(5)], ids=["one byte after the other", "nothing"])
+def test_the_deadline_holds_however_slowly_it_answers(answer: Answer) -> None:
+    with _hosting(answer) as host:
+        start = time.monotonic()
+        assert "pictures" in _failure(_jobs_bucket(host.port))
+        assert time.monotonic() - start < 3
+        assert 2 <= len([line for line in host.asked if line.startswith("PUT")]) <= bucket.TRIES
+
+
+@pytest.mark.usefixtures("public")
+def test_many_slow_pictures_have_one_deadline_together() -> None:
+    def slowly(client: socket.socket) -> None:
+        time.sleep(0.3)
+        _saying("200 OK", b"")(client)
+
+    with _hosting(slowly) as host:
+        start = time.monotonic()
+        with pytest.raises(DeliveryFailed):
+            upload(FILES * 10, _jobs_bucket(host.port), "job")
+        assert time.monotonic() - start < 3
+
+
+@pytest.mark.usefixtures("public")
+@pytest.mark.parametrize("status", ["200 OK", "403 Forbidden"])
+def test_little_of_an_endless_answer_is_read(status: str) -> None:
+    sent = []
+
+    def flood(client: socket.socket) -> None:
+        client.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode())
+        for _ in range(3_000):
+            client.sendall(bytes(1_000_000))
+            sent.append(1_000_000)
+
+    with _hosting(flood) as host:
+        _failure(_jobs_bucket(host.port))
+        assert sum(sent) / len(host.asked) < 10_000_000  # which the system's own buffers hold
+
+
+@pytest.mark.usefixtures("public")
+def test_a_code_is_short_and_one_word(caplog: pytest.LogCaptureFixture) -> None:
+    code = b"Forged\nERROR  | forged\x7f " + b"x" * 50_000
+    with _hosting(_saying("403 Forbidden", b"<Error><Code>" + code + b"</Code></Error>")) as host:
+        request: Any = SimpleNamespace(bucket=_jobs_bucket(host.port), delivery="auto")
+        with caplog.at_level(logging.DEBUG, "worker"):
+            answer = deliver(FILES, {"warnings": []}, Delivery("job", False, request, 10_000_000, None))
+    (warning,) = answer["warnings"]
+    assert len(warning) < 200 and "ForgedERRORforged" in warning and "\n" not in warning
+    assert len(caplog.messages[0]) < 200 and "\n" not in caplog.messages[0]
+
+
+@pytest.mark.usefixtures("public")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<Error><Code></Code></Error>",
+        b"<Error><Code>!</Code></Error>",
+        b"<Error><Code><a>b</a></Code></Error>",
+        b"<Error><Code>a</Code><Code>b</Code></Error>",
+        b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>x@127.0.0.1/#</Region></Error>",
+        b"<Error><Code>PermanentRedirect</Code><Endpoint>127.0.0.1</Endpoint></Error>",
+        b"<Error><Code>InvalidRequest",
+        b"<a>" * 20_000,
+        b"<a>" * 9_000 + b"</a>" * 9_000,
+        b'<?xml version="1.0" encoding="none"?><Error/>',
+        b'<?xml version="1.0" encoding="base64"?><Error/>',
+        b'<!DOCTYPE a [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;">]><Error><Code>&b;</Code></Error>',
+        b"\xff\x00",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("status", ["200 OK", "301 Moved", "400 Bad", "503 Busy"])
+def test_whatever_it_answers_is_no_fault_of_the_worker(status: str, body: bytes) -> None:
+    with (
+        _hosting(_saying(status, body, "x-amz-bucket-region: x@127.0.0.1/#")) as host,
+        contextlib.suppress(DeliveryFailed),
+    ):
+        upload(FILES, _jobs_bucket(host.port), "job")
+
+
+@pytest.mark.usefixtures("public")
+@pytest.mark.parametrize("said", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", b"\0" * 100])
+def test_a_host_that_speaks_something_else(said: bytes) -> None:
+    with _hosting(lambda client: client.sendall(said)) as host:
+        assert "pictures" in _failure(_jobs_bucket(host.port))
+
+
+@pytest.mark.usefixtures("public")
+def test_a_request_is_signed_again_for_the_region_that_the_server_names() -> None:
+    """As Amazon's servers do, whose regions an endpoint's URL does not always tell."""
+    wrong = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-north-1</Region></Error>"
+    answers = iter([_saying("400 Bad Request", wrong)])
+    with _hosting(lambda client: next(answers, _saying("200 OK", b""))(client)) as host:
+        upload(FILES, _jobs_bucket(host.port), "job")
+        assert [line.split()[1].rpartition("/")[2] for line in host.asked] == ["0.png", "0.png", "1.png"]
+
+
+@pytest.mark.usefixtures("public")
+def test_a_real_server_takes_the_pictures(tmp_path: Any) -> None:
+    with serve(tmp_path) as server:
+        mine = replace(server.bucket(), anywhere=False, from_job=True)
+        urls = upload(FILES, mine, "job")
+        assert [httpx.get(url, trust_env=False).content for url in urls] == [file.data for file in FILES]
+
+
+@pytest.mark.usefixtures("public")
+def test_what_a_real_server_took_before_a_failure_is_removed_again(tmp_path: Any) -> None:
+    """A folder stands where the second picture would go."""
+    with serve(tmp_path) as server:
+        (server.folder / "pictures" / "job" / "1.png").mkdir(parents=True)
+        (server.folder / "pictures" / "job" / "1.png" / "older").write_bytes(b"in the way")
+        _failure(replace(server.bucket(), anywhere=False, from_job=True))
+        assert list(server.objects()) == ["pictures/job/1.png/older"]
