@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
+from urllib.parse import urlsplit
 
 from worker.download import open_session
 from worker.errors import DeliveryFailed
@@ -76,7 +77,7 @@ def _client(bucket: Bucket, timeout_s: float) -> Any:
             endpoint_url=bucket.endpoint_url,
             aws_access_key_id=bucket.access_key_id.get_secret_value(),
             aws_secret_access_key=bucket.secret_access_key.get_secret_value(),
-            region_name="auto",
+            region_name=_region(bucket.endpoint_url),
             config=config,
         )
     except ValueError as error:
@@ -85,6 +86,13 @@ def _client(bucket: Bucket, timeout_s: float) -> Any:
     # What a handler of this event returns is taken for the answer; after None botocore sends the request itself.
     client.meta.events.register("before-send.s3", lambda request, **_: _send(request, bucket, deadline))
     return client
+
+
+def _region(endpoint_url: str) -> str:
+    """Amazon's own servers take signatures for their region only; others do not ask."""
+    host = urlsplit(endpoint_url).hostname or ""
+    amazon = re.search(r"(?:^|\.)s3(?:[.-](?:dualstack\.)?([a-z]+-[a-z-]+-\d))?\.amazonaws\.com(?:\.cn)?$", host)
+    return amazon[1] or "us-east-1" if amazon else "auto"
 
 
 def _send(request: Any, bucket: Bucket, deadline: float) -> Any:

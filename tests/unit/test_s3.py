@@ -5,14 +5,18 @@ When it does not take them nothing half-delivered stays, and nobody is told a se
 
 import logging
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 from asking import ask
+from botocore.awsrequest import AWSResponse
 from pydantic import SecretStr
 from s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
+from urllib3 import HTTPResponse
 
 from worker.bucket import upload
 from worker.delivery import Delivery, deliver
@@ -184,3 +188,28 @@ def test_a_bucket_in_a_folder_of_the_test_can_be_looked_into(tmp_path: Path) -> 
     with serve(tmp_path, "other") as mine:
         upload(FILES[:1], mine.bucket("other"), "job")
         assert mine.objects() == {"other/job/0.png": FILES[0].data}
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("s3.eu-west-1.amazonaws.com", "eu-west-1"),
+        ("pictures.s3.us-west-2.amazonaws.com", "us-west-2"),
+        ("s3.dualstack.ap-southeast-2.amazonaws.com", "ap-southeast-2"),
+        ("s3-us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+        ("s3.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+        ("s3.amazonaws.com", "us-east-1"),
+        ("account.r2.cloudflarestorage.com", "auto"),
+        ("s3.eu-west-1.amazonaws.com.example.com", "auto"),
+    ],
+)
+def test_urls_are_signed_for_the_region_of_amazons_server(
+    host: str, region: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = AWSResponse("", 200, {}, HTTPResponse(BytesIO(b""), preload_content=False))
+    monkeypatch.setattr("worker.bucket._send", lambda *_: taken)
+
+    (url,) = upload(FILES[:1], Bucket(f"https://{host}", "pictures", SecretStr("id"), SecretStr("key")), "job-1")
+
+    (credential,) = parse_qs(urlsplit(url).query)["X-Amz-Credential"]
+    assert credential.split("/")[2:] == [region, "s3", "aws4_request"]
