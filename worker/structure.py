@@ -12,8 +12,9 @@ from worker.download import Unusable
 
 # Steps that Pillow takes in a fraction of a second. A PNG of 20 MB has 2,500 chunks of pixels, a JPEG 320 segments.
 _MOST_WORK = 50_000
-_SEGMENT = 50  # what one segment of a JPEG costs, since Pillow copies EXIF together segment by segment
-_INFLATED = 250  # what one PNG chunk costs that may be inflated to 1 MB
+_SEGMENT = 50  # what one segment of a JPEG costs
+_EXIF = 500  # what one with EXIF costs besides, which Pillow copies together with all before it
+_INFLATED = 1_000  # what a PNG chunk costs at most that is inflated; 1 KB may become 1 MB, in 10 ms
 _INFLATED_KINDS = (b"iCCP", b"zTXt", b"iTXt")
 
 # JPEG markers, ITU T.81, table B.1. Within a scan FF00 and the restart markers are data.
@@ -21,7 +22,7 @@ _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 _MARKER_BEHIND_A_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _WITH_LENGTH = frozenset([*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE]) - {0xC8}
 _FRAMES_AND_TABLES = frozenset([*range(0xC0, 0xD0), 0xDB]) - {0xC4, 0xC8, 0xCC}
-_END, _SCAN, _PHOTOSHOP = 0xD9, 0xDA, 0xED
+_END, _SCAN, _APP1, _PHOTOSHOP = 0xD9, 0xDA, 0xE1, 0xED
 
 
 def count_scans(data: bytes) -> int:
@@ -52,7 +53,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[int, bool]]:
     place = 8
     while place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
-        yield _INFLATED if kind in _INFLATED_KINDS else 1, False
+        yield 1 + (min(length, _INFLATED) if kind in _INFLATED_KINDS else 0), False
         if kind == b"IEND":
             return
         place += length + 12
@@ -96,7 +97,9 @@ def _end_of_segment(data: bytes, kind: int, start: int) -> int:
 
 
 def _inner_parts(data: bytes, kind: int, start: int, end: int) -> int:
-    """The tables, components and resources that Pillow reads one by one."""
+    """The tables, components, resources and EXIF that Pillow handles one by one: their cost beside the segment's."""
     if kind in _FRAMES_AND_TABLES:
         return (end - start) // 3
+    if kind == _APP1 and data.startswith(b"Exif\0\0", start + 2):
+        return _EXIF
     return data.count(b"8BIM", start, end) if kind == _PHOTOSHOP else 0
