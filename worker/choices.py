@@ -17,6 +17,8 @@ from worker.rules import chosen_scheduler
 from worker.settings import Bucket
 
 SEEDS = 2**32
+# The image encoder's processor scales the shorter side to 224 pixels before it cuts the middle out.
+_MOST_ASPECT = 16
 
 
 class Choices:
@@ -156,6 +158,9 @@ class Choices:
         if given is None:
             return None
         image = read_picture("ip_adapter.image", given.image, self._rules)
+        if max(image.size) > _MOST_ASPECT * min(image.size):
+            told = f"one side may be at most {_MOST_ASPECT} times the other"
+            raise InvalidInput([f"ip_adapter.image: got {_by(image.size)}; {told}"])
         return ImagePrompt(self._filled("ip_adapter.image", image), given.scale)
 
     def _loras(self) -> tuple[Lora, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from asking import ask, model_of, picture, refusal
 from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -252,6 +253,110 @@ def test_a_bomb_takes_little_memory_and_time(bomb: Callable[[], bytes]) -> None:
     megabytes, seconds = map(float, figures.split())
     assert [outcome.split()[0] for outcome in outcomes] == ["refused", "refused"]
     assert megabytes < 30 and seconds < 3
+
+
+def _png_of(extra: bytes) -> bytes:
+    return png(1, 1, 8, 2, b"\0\1\2\3", extra)
+
+
+def _before_the_end(data: bytes, length: int, extra: bytes) -> bytes:
+    return data[:-length] + extra + data[-length:]
+
+
+def _jpeg_of(extra: bytes) -> bytes:
+    """With this behind the marker that it starts with."""
+    return GOOD["JPEG"][:2] + extra + GOOD["JPEG"][2:]
+
+
+def _segment(kind: int, data: bytes) -> bytes:
+    return struct.pack(">BBH", 255, kind, len(data) + 2) + data
+
+
+def _webp_of(extra: bytes) -> bytes:
+    data = file_of(corners(), "WEBP", exif=b"Exif\0\0MM")
+    return b"RIFF" + struct.pack("<I", len(data) - 8 + len(extra)) + data[8:] + extra
+
+
+def _frame(components: int) -> bytes:
+    return _segment(0xC0, struct.pack(">BHHB", 8, 9, 9, 3) + bytes(3 * components))
+
+
+INFLATED = zlib.compress(bytes(1_000_000), 9)
+PROGRESSIVE = file_of(corners(), "JPEG", progressive=True)
+MANY_PARTS = {
+    "png chunks": _png_of(chunk(b"aaAa", b"") * 60_000),
+    "png chunks behind the pixels": _before_the_end(_png_of(b""), 12, chunk(b"aaAa", b"") * 60_000),
+    "png texts": _png_of(chunk(b"tEXt", b"a\0") * 60_000),
+    "png pixel chunks": _before_the_end(_png_of(b""), 12, chunk(b"IDAT", b"") * 60_000),
+    "png colour profiles": _png_of(chunk(b"iCCP", b"x\0\0" + INFLATED) * 60),
+    "png texts with a wrong end": _png_of(chunk(b"zTXt", b"x\0\0" + INFLATED[:-4] + b"xxxx") * 60),
+    "jpeg comments": _jpeg_of(_segment(0xFE, b"") * 2_000),
+    "jpeg segments of applications": _jpeg_of(_segment(0xE3, b"") * 2_000),
+    "jpeg segments of a length below two": _jpeg_of(b"\xff\xe3\0\0" * 2_000),
+    "jpeg exif": _jpeg_of(_segment(0xE1, b"Exif\0\0" + bytes(90)) * 100),
+    "jpeg tables": _jpeg_of(_segment(0xDB, b"") * 2_000),
+    "jpeg tables in few segments": _jpeg_of(_segment(0xDB, bytes(65 * 1_000)) * 4),
+    "jpeg frames": _jpeg_of(_frame(20_000) * 4),
+    "jpeg resources": _jpeg_of(_segment(0xED, b"Photoshop 3.0\0" + (b"8BIM\4\4" + bytes(6)) * 5_000) * 12),
+    "jpeg restarts": _jpeg_of(b"\xff\xd0" * 2_000),
+    "jpeg fill bytes": _jpeg_of(b"\xff" * 60_000),
+    "jpeg fill bytes in pieces": _jpeg_of((b"\xff" * 4_000 + _segment(0xFE, b"")) * 20),
+    "jpeg bytes between segments": _jpeg_of(b"\xff\xf0" + bytes(60_000)),
+    "jpeg of nothing else": b"\xff\xd8" + b"\xff" * 60_000,
+    "jpeg segments behind a scan": _before_the_end(PROGRESSIVE, 2, _segment(0xFE, b"") * 2_000),
+    "webp chunks": _webp_of(b"abcd" + bytes(4) + (b"abcd\1\0\0\0x\0") * 60_000),
+}
+
+
+@pytest.mark.parametrize("data", MANY_PARTS.values(), ids=list(MANY_PARTS))
+def test_a_file_of_nothing_but_parts_is_not_opened(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+    assert refused(base64_of(data)).endswith("the file is made of too many parts")
+    with pytest.raises(InvalidInput, match="too many parts"):
+        read_parameters("replay", base64_of(data), RULES)
+
+
+def test_scans_between_other_segments_are_counted() -> None:
+    data = file_of(Image.new("RGB", (4_000, 3_000)), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    passes = (b"\xff\xff" + _segment(0xFE, b"\xff\xd9") + b"\xff\xd0\xff\0" + last) * 150
+    assert "too many passes" in refused(base64_of(data[:-2] + passes + data[-2:]))
+
+
+WARNING = """
+import sys, threading, PIL.TiffImagePlugin
+from worker.inputs import InputRules, read_parameters, read_picture
+text = sys.stdin.read()
+for read in (read_picture, read_parameters):
+    thread = threading.Thread(target=read, args=("image", text, InputRules()))
+    thread.start()
+    thread.join()
+print({*getattr(PIL.TiffImagePlugin, "__warningregistry__", {})} - {"version"})
+"""
+
+
+def test_exif_does_not_flood_what_the_worker_says() -> None:
+    entries = b"".join(struct.pack(">HHLL", tag, 7, 900_000, 8) for tag in range(2, 1_000))
+    exif = b"MM\0*\0\0\0\x08" + struct.pack(">H", 998) + entries + bytes(4)
+    text = base64_of(_png_of(chunk(b"eXIf", exif)))
+    done = subprocess.run(
+        [sys.executable, "-c", WARNING], cwd=ROOT, input=text, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+ADAPTED = model_of("sd1", ip_adapter=True)
+
+
+@pytest.mark.parametrize("size", [(1, 1_000), (1_000, 1), (10, 161)])
+def test_a_sliver_for_the_image_encoder(size: tuple[int, int]) -> None:
+    """Its processor would scale the shorter side to 224 pixels and the longer one with it."""
+    told = refusal(ADAPTED, ip_adapter={"image": picture(*size)})
+    assert told == f"ip_adapter.image: got {size[0]}x{size[1]}; one side may be at most 16 times the other"
+
+
+def test_what_the_image_encoder_takes() -> None:
+    assert ask(ADAPTED, ip_adapter={"image": picture(10, 160)}).image_prompt
 
 
 @pytest.mark.parametrize("key", [b"transparency", b"exif", b"icc_profile", b"dpi", b"interlace", b"XML:com.adobe.xmp"])

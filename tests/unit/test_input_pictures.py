@@ -3,6 +3,8 @@
 import base64
 import io
 import socket
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,6 +227,53 @@ def test_a_jpeg_with_a_video_behind() -> None:
 
 def test_a_progressive_jpeg() -> None:
     assert _read(file_of(corners().resize((4_000, 3_000)), "JPEG", progressive=True)).size == (4_000, 3_000)
+
+
+def _segments(kind: int, *contents: bytes) -> bytes:
+    return b"".join(struct.pack(">BBH", 255, kind, len(content) + 2) + content for content in contents)
+
+
+def test_a_png_whose_pixels_lie_in_many_chunks() -> None:
+    data = png(48, 32, 8, 2, b"".join(b"\0" + bytes(range(144)) for _ in range(32)))
+    start, end = data.index(b"IDAT") + 4, data.index(b"IEND") - 8
+    single = [chunk(b"IDAT", data[i : i + 1]) for i in range(start, end)]
+    many = data[: start - 8] + b"".join([*single, chunk(b"IDAT", b"") * 20_000]) + data[end + 4 :]
+    assert len(single) > 100 and _pixels(_read(many)) == _pixels(_read(data))
+
+
+def test_a_png_with_texts_and_a_profile() -> None:
+    texts = [chunk(b"tEXt", b"key%d\0text" % i) for i in range(1_000)]
+    packed = [chunk(b"zTXt", b"packed%d\0\0" % i + zlib.compress(b"text")) for i in range(100)]
+    profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(500_000)))
+    data = png(1, 1, 8, 2, b"\0\x01\x02\x03", profile, *texts, *packed)
+    assert _pixels(_read(data)) == [(1, 2, 3)]
+    assert len(read_parameters("image", _base64(data), RULES)) == 1_100
+
+
+def test_a_jpeg_with_all_that_programs_put_before_the_pixels() -> None:
+    """A profile and an XMP packet in hundreds of segments, what Photoshop keeps, a thumbnail, and fill bytes."""
+    profile = [b"ICC_PROFILE\0" + bytes([i, 255]) + bytes(60_000) for i in range(1, 256)]
+    extended = [b"http://ns.adobe.com/xmp/extension/\0" + bytes(60_000)] * 60
+    photoshop = b"Photoshop 3.0\0" + (b"8BIM\4\4" + bytes(6)) * 100
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    thumbnail = b"\0\x10JFXX\0\x10" + file_of(corners(), "JPEG")
+    plain = file_of(corners(), "JPEG", exif=exif, comment="x", xmp=b"<x:xmpmeta/>")
+    extra = _segments(0xE2, *profile) + _segments(0xE1, *extended) + _segments(0xED, photoshop)
+    extra += _segments(0xE0, thumbnail) + b"\xff" * 4_000
+    data = plain[:2] + extra + plain[2:]
+    assert len(data) < RULES.max_bytes and _pixels(_read(data)) == _pixels(_read(plain))
+
+
+def test_a_jpeg_with_restart_markers() -> None:
+    data = file_of(corners().resize((960, 640)), "JPEG", restart_marker_blocks=1)
+    assert data.count(b"\xff\xd0") > 100 and _read(data).size == (960, 640)
+
+
+def test_a_large_photo_with_a_video_behind() -> None:
+    """Of 10 MB, in which each two bytes stand as often as any other."""
+    data = file_of(Image.new("RGB", (4_000, 3_000)), "JPEG", progressive=True)
+    assert _read(data + b"\xff\xda" * 160 + bytes(10_000_000)).size == (4_000, 3_000)
 
 
 def test_limits_may_be_reached() -> None:

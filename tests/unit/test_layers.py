@@ -25,6 +25,7 @@ ORDER = [
     "worker.fields",
     "worker.explain",
     "worker.download",
+    "worker.structure",
     "worker.inputs",
     "worker.framing",
     "worker.request",
