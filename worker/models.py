@@ -81,11 +81,11 @@ def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Ch
     path = Path(name).expanduser()
     if path.exists():
         return _local(path, check)
-    if name.startswith(("/", ".", "~")) or not name.count("/"):
+    hub_id = name.removeprefix(_HUB).strip("/")
+    if name.startswith(("/", ".", "~")) or "/" not in hub_id:
         raise ModelError(f"{name} is neither a folder, a .safetensors file nor a hub id like org/name")
-    owner, repository, *file = name.removeprefix(_HUB).strip("/").split("/", 2)
-    name = "/".join((owner, repository, *file))
-    return _cached(f"{owner}/{repository}", file, revision, caches, check) or _hub(name, file)
+    owner, repository, *file = hub_id.split("/", 2)
+    return _cached(f"{owner}/{repository}", file, revision, caches, check) or _hub(hub_id, file)
 
 
 def _local(path: Path, check: Check) -> Source:

@@ -64,6 +64,12 @@ def test_the_address_of_a_models_page_is_its_id(name: str, caches: dict[str, Pat
     assert (source.kind, source.location) == ("hub", "Org/Name")
 
 
+@pytest.mark.parametrize("name", ["https://huggingface.co/org", "org/", "org"])
+def test_half_an_id_is_named(name: str, caches: dict[str, Path]) -> None:
+    with pytest.raises(ModelError, match=f"{name} is neither a folder, a .safetensors file nor a hub id"):
+        find_model(name, caches=caches)
+
+
 def test_a_revision_is_its_own_copy(caches: dict[str, Path]) -> None:
     snapshot = store(caches["the image"], ref="v2")
 

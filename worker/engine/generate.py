@@ -129,9 +129,7 @@ class _Drawing:
         if refinement is not None and refined_apart:
             again = {"image": result.images[0], "strength": refinement.strength}
             result = self._refine(again)
-        flagged = bool(
-            (getattr(result, "nsfw_content_detected", None) or getattr(result, "nsfw_detected", None) or [False])[0]
-        )
+        flagged = _is_flagged(result)
         image = result.images[0]
         resized_from = None if image.size == request.size else image.size
         if resized_from:
@@ -222,6 +220,12 @@ class _Drawing:
             return None if latents is None else self._engine.previewer.look(latents, width, height)
 
         return look
+
+
+def _is_flagged(result: Any) -> bool:
+    """What the safety checker said, under either name that diffusers' pipelines have for it."""
+    said = getattr(result, "nsfw_content_detected", None) or getattr(result, "nsfw_detected", None)
+    return bool(said and said[0])
 
 
 class _Steps:

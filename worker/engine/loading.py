@@ -216,7 +216,7 @@ def _read(source: Source, settings: Settings, device: torch.device) -> Any:
     options |= {name: None for name, entry in components.items() if entry == [None, None]}
     if settings.safety_checker == "off" and SAFETY_CHECKER in components:
         options |= {SAFETY_CHECKER: None, "requires_safety_checker": False}
-    elif source.kind == "folder" and components.get(SAFETY_CHECKER, [None])[0] is not None:
+    elif source.kind == "folder" and any(components.get(SAFETY_CHECKER) or ()):
         _check_safety_checker(folder / SAFETY_CHECKER)
     try:
         pipeline = AutoPipelineForText2Image.from_pretrained(source.location, **options)
