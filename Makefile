@@ -16,17 +16,17 @@ test-gpu: setup  ## every test that needs a GPU
 	$(BIN)/python -m pytest tests/gpu
 
 bench-previews: setup  ## what previews cost, as a share of a job's time
-	$(BIN)/python benchmarks/previews.py
+	$(BIN)/python -m benchmarks.previews
 
 check: setup  ## lint, format, types, and whether the generated documentation is current
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python docs/reference.py --check
+	$(BIN)/python -m tools.reference --check
 
 docs: setup  ## write the generated parts of the documentation again
-	$(BIN)/python docs/reference.py
+	$(BIN)/python -m tools.reference
 
 train-shapes: setup  ## the embedded model again, from nothing, on one GPU; run again, it goes on where it stopped
 	$(BIN)/python -m training.train
@@ -43,7 +43,7 @@ lock: setup  ## requirements.lock, for the image
 		requirements.txt -o requirements.lock
 
 soak: setup  ## 2,000 mixed jobs, one in five hostile, through the real worker; takes about an hour
-	$(BIN)/python tests/soak.py
+	$(BIN)/python -m benchmarks.soak
 
 fuzz: setup  ## the tests that make up their own input, for much longer than in `make test`
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist loadfile -m fuzz
@@ -52,7 +52,7 @@ audit: setup  ## known vulnerabilities of what the image is made of; needs the i
 	$(BIN)/uv tool run pip-audit --require-hashes --no-deps -r requirements.lock
 
 image-test: setup  ## build the image with buildah and have it serve jobs; Debian 12, root, buildah, debootstrap
-	$(BIN)/python builder/image_test.py
+	$(BIN)/python -m tests.image.test_image
 
 setup: $(READY)
 

@@ -15,8 +15,8 @@ if __name__ != "__mp_main__":
 
     import runpod
 
-    from worker.health import insist_on_model
-    from worker.job import Worker
+    from worker.runtime.gate import insist_on_model
+    from worker.runtime.worker import Worker
 
     gc.freeze()
     gc.enable()

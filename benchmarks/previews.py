@@ -9,27 +9,24 @@ architectures in full size do too, with random weights.
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+import runpod
+import torch
+from PIL.Image import Image
 
-import full_size  # noqa: E402
-import runpod  # noqa: E402
-import torch  # noqa: E402
-from PIL.Image import Image  # noqa: E402
-
-from worker.addons import find_addons  # noqa: E402
-from worker.engine.generate import Look, generate  # noqa: E402
-from worker.engine.loading import Engine, _assemble, choose_device, load  # noqa: E402
-from worker.engine.preview import _fit  # noqa: E402
-from worker.parse import parse  # noqa: E402
-from worker.progress import Progress  # noqa: E402
-from worker.settings import Settings  # noqa: E402
+from benchmarks import full_size
+from worker.api.parse import parse
+from worker.engine.engine import Engine
+from worker.engine.generate import generate
+from worker.engine.load.loader import _assemble, choose_device, load
+from worker.engine.preview import _fit
+from worker.engine.steps import Look
+from worker.models.adapters import find_addons
+from worker.runtime.progress import Progress
+from worker.settings import Settings
 
 JOB = {"prompt": "a big blue star on a yellow background", "seed": 1}  # in the family's default size and steps
 
@@ -100,7 +97,7 @@ class Watch:
 
 def timed(engine: Engine, preview: bool) -> tuple[float, Watch]:
     """Seconds from the request to the picture."""
-    request = parse({"input": {**JOB, "preview": preview}}, engine.model)
+    request = parse({"input": {**JOB, "preview": preview}}, engine.model)[0]
     watch = Watch(Progress({"id": "job"}, silent=False))
     return seconds(lambda: list(generate(engine, request, watch.step))), watch
 

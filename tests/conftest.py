@@ -3,16 +3,12 @@
 import gc
 import os
 import socket
-import sys
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
-
-import fuzzing  # noqa: E402
+from tests.helpers import fuzzing
 
 settings.load_profile(fuzzing.PROFILE)
 
@@ -35,7 +31,7 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def tiny_sd1(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a tiny Stable Diffusion 1 with random weights, as MODEL_NAME takes it."""
-    import tiny_models  # only the tests that need it wait for torch
+    from tests.helpers import tiny_models  # only the tests that need it wait for torch
 
     return str(tiny_models.save(tiny_models.sd1(), tmp_path_factory.mktemp("tiny_sd1")))
 

@@ -5,7 +5,10 @@ sentence or more for people: what came, and what is allowed. Nothing here knows 
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    pass
 
 
 class WorkerError(Exception):
@@ -93,3 +96,11 @@ class WorkerBroken(WorkerError):
 
     code = "WORKER_BROKEN"
     refresh_worker = True
+
+
+class Unusable(Exception):
+    """A picture cannot be had. The text is for the caller: a sentence of ours, never one of a socket or a codec."""
+
+
+class MissingFile(ModelError):
+    """The repository is there, but it has no such file."""

@@ -1,13 +1,11 @@
-"""What a job asks for, with nothing left open: the parser's answer, and all that the engine and the delivery read."""
+"""What is to be drawn, with nothing left open, and what comes of it. Knows nothing of where pictures go."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from PIL.Image import Image
 
-from worker.families import task_name
-from worker.schedulers import Scheduler
-from worker.settings import Bucket
+from worker.models.capabilities import Model, task_name
+from worker.models.schedulers import Scheduler
 
 
 @dataclass(frozen=True)
@@ -95,13 +93,11 @@ class Refinement:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be drawn and where it goes; every default filled in, every choice made.
+    """What is to be drawn; every default filled in, every choice made.
 
     Attributes:
         pictures: prompt by prompt, in the order of the answer.
         width, height: pixels, multiples of the family's step; of the first pass, if there is a second.
-        format_fixed: True when the caller chose the format, so that it may not change to save bytes.
-        bucket: the job's own, from `s3Config`, or the endpoint's.
         warnings: what was changed or ignored, for the caller.
     """
 
@@ -112,21 +108,16 @@ class Request:
     num_inference_steps: int
     guidance_scale: float
     scheduler: Scheduler
-    source: Source | None
-    controls: tuple[Control, ...]
-    image_prompt: ImagePrompt | None
-    loras: tuple[Lora, ...]
-    clip_skip: int | None
-    guidance_rescale: float | None
-    hires: Hires | None
-    refinement: Refinement | None
-    preview: bool
-    output_format: Literal["png", "jpeg", "webp"]
-    format_fixed: bool
-    quality: int
-    delivery: Literal["auto", "base64", "s3"]
-    bucket: Bucket | None
-    warnings: tuple[str, ...]
+    source: Source | None = None
+    controls: tuple[Control, ...] = ()
+    image_prompt: ImagePrompt | None = None
+    loras: tuple[Lora, ...] = ()
+    clip_skip: int | None = None
+    guidance_rescale: float | None = None
+    hires: Hires | None = None
+    refinement: Refinement | None = None
+    preview: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def task(self) -> str:
@@ -138,3 +129,37 @@ class Request:
     def size(self) -> tuple[int, int]:
         """Width and height of the finished pictures."""
         return (self.hires.width, self.hires.height) if self.hires else (self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture and what belongs to it.
+
+    Attributes:
+        image: RGB.
+        nsfw: what the safety checker said; such a picture is black.
+        lean: whether it was drawn a second time, with less memory, because the first ran out of it.
+        resized_from: the size that the model drew instead of the one asked for, or None.
+    """
+
+    picture: Picture
+    image: Image
+    nsfw: bool
+    lean: bool = False
+    resized_from: tuple[int, int] | None = None
+
+
+SELF_TEST_SIDE = 256  # pixels
+
+
+def self_test_request(model: Model) -> Request:
+    """The smallest request that exercises all of a model, within the owner's limits or not."""
+    return Request(
+        pictures=(Picture("", 0),),
+        negative_prompt=None,
+        width=min(model.width, SELF_TEST_SIDE),
+        height=min(model.height, SELF_TEST_SIDE),
+        num_inference_steps=model.scheduler.min_steps,
+        guidance_scale=model.family.guidance_scale,
+        scheduler=model.scheduler,
+    )

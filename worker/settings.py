@@ -6,7 +6,6 @@ Empty values count as unset, because RunPod's Hub passes every option that a use
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,23 +21,6 @@ VOLUME = Path("/runpod-volume")  # where the platform mounts an endpoint's netwo
 
 _HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 _HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """An S3-compatible bucket and who may write to it; the keys print as stars.
-
-    Attributes:
-        anywhere: whether it may be at an address that is not public, because the owner has named it.
-        from_job: whether a job has named it, so that nothing it answers is trusted.
-    """
-
-    endpoint_url: str
-    name: str
-    access_key_id: SecretStr
-    secret_access_key: SecretStr
-    anywhere: bool = True
-    from_job: bool = False
 
 
 class Settings(BaseSettings):
@@ -130,17 +112,6 @@ class Settings(BaseSettings):
     def bucket_hosts(self) -> tuple[str, ...]:
         """The hosts that a job's own bucket may be at; empty for any public one."""
         return _listed(self.allowed_bucket_hosts)
-
-    @property
-    def bucket(self) -> Bucket | None:
-        """The bucket that pictures go to, or None when none is set."""
-        if not (self.bucket_endpoint_url and self.bucket_name):
-            return None
-        if not (self.bucket_access_key_id and self.bucket_secret_access_key):
-            return None
-        return Bucket(
-            self.bucket_endpoint_url, self.bucket_name, self.bucket_access_key_id, self.bucket_secret_access_key
-        )
 
 
 def _listed(hosts: str | None) -> tuple[str, ...]:

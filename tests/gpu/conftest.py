@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from tiny_addons import Kits
+
+from tests.helpers.tiny_addons import Kits
 
 
 def pytest_collection_modifyitems() -> None:

@@ -29,6 +29,7 @@ def start_worker(platform: LocalEndpoint, tmp_path: Path) -> Iterator[StartWorke
     with ExitStack() as stack:
 
         def started(script: Path = ROOT / "handler.py", **env: str) -> LocalWorker:
+            env = {"PYTHONPATH": str(ROOT), **env}  # for scripts that import handler.py
             log = tmp_path / "worker.log"
             worker = LocalWorker(platform, script, env=env, cwd=ROOT, log_path=log, ping_interval_ms=1000)
             return stack.enter_context(worker).wait_ready()

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from every_kind import JOBS, Pictures, drawn, equipped
-from tiny_addons import FAMILIES, Kits, denoiser
 
+from tests.helpers.every_kind import JOBS, Pictures, drawn, equipped
+from tests.helpers.tiny_addons import FAMILIES, Kits, denoiser
 from worker.engine.memory import Plan, make_plan
 
 bitsandbytes = pytest.importorskip("bitsandbytes")

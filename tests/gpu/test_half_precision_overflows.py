@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from faults import Answer, a_worker, engine_of, is_open, overflowing, run, state
 from PIL import Image
 
-from worker.job import Worker
+from tests.helpers.faults import Answer, a_worker, engine_of, is_open, overflowing, run, state
+from worker.runtime.worker import Worker
 
 SIZE = {"width": 256, "height": 256}
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from card import DEVICE, filled
-from full_size import flux, sdxl
 
-from worker.addons import find_addons
-from worker.engine.describe import describe
+from benchmarks.full_size import flux, sdxl
+from tests.helpers.card import DEVICE, filled
+from worker.engine.load.describe import describe
 from worker.engine.memory import Plan, place, plan_for
+from worker.models.adapters import find_addons
 from worker.settings import Settings
 
 GB = 10**9

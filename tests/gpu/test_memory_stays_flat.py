@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from card import held
-from drawing import hole, scene, uri
-from faults import a_worker, engine_of, giving, last_layer, raising, run
-from tiny_addons import denoiser
 
-from worker.job import Worker
+from tests.helpers.card import held
+from tests.helpers.drawing import hole, scene, uri
+from tests.helpers.faults import a_worker, engine_of, giving, last_layer, raising, run
+from tests.helpers.tiny_addons import denoiser
+from worker.runtime.worker import Worker
 
 ROUNDS = 5
 SIZE = {"width": 256, "height": 256}

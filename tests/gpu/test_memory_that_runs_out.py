@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from card import filled, held, needed
-from faults import Answer, a_worker, engine_of, is_open, last_layer, raising, run, state
 from PIL import Image
 
-from worker.engine.generate import prove
-from worker.engine.loading import Engine
-from worker.job import Worker
+from tests.helpers.card import filled, held, needed
+from tests.helpers.faults import Answer, a_worker, engine_of, is_open, last_layer, raising, run, state
+from worker.engine.engine import Engine
+from worker.engine.self_test import self_test
+from worker.runtime.worker import Worker
 
 JOB: dict[str, Any] = {"prompt": "a red heart", "num_inference_steps": 2, "scheduler": "Euler"}
 LARGE = {**JOB, "width": 1024, "height": 1024}
@@ -57,7 +57,7 @@ def is_lean(answer: Answer) -> bool:
 
 def room_for_the_proof(worker: Worker) -> int:
     """Enough for the small picture that proves the engine, and for no other."""
-    room = needed(lambda: prove(engine_of(worker))) * 3 // 2 + 8 * MB
+    room = needed(lambda: self_test(engine_of(worker))) * 3 // 2 + 8 * MB
     assert room < needed(lambda: in_the_leaner_way(worker, **HUGE)) // 2
     return room
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_models
 import torch
-from drawing import SMALL, draw, load_engine
-from every_kind import IMAGE, JOBS, Pictures, drawn, equipped
-from faults import a_worker, engine_of, last_layer, overflowing, raising, run
 from PIL.Image import Image
-from tiny_addons import FAMILIES, Kits, denoiser
 
+from tests.helpers import tiny_models
+from tests.helpers.drawing import SMALL, draw, load_engine
+from tests.helpers.every_kind import IMAGE, JOBS, Pictures, drawn, equipped
+from tests.helpers.faults import a_worker, engine_of, last_layer, overflowing, raising, run
+from tests.helpers.tiny_addons import FAMILIES, Kits, denoiser
+from worker.api.parse import parse
+from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.engine.loading import Engine
-from worker.parse import parse
 
 OFFLOADS = ("model", "group")
 
@@ -79,7 +79,7 @@ def test_previews(offload: str) -> None:
 def previews(engine: Engine) -> Pictures:
     """What is seen of a job in the making."""
     seen: list[Image | None] = []
-    request = parse({"input": {**SMALL, "preview": True}}, engine.model)
+    request = parse({"input": {**SMALL, "preview": True}}, engine.model)[0]
     list(generate(engine, request, lambda _, __, look: seen.append(look()) if look else None))
     return [np.asarray(one, np.float64) for one in seen if one is not None]
 

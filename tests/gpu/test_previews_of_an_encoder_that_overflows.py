@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from card import DEVICE
 from diffusers import AutoencoderKL
-from drawing import load_engine
-from faults import overflowing
-from full_size import CONFIGS
 
+from benchmarks.full_size import CONFIGS
+from tests.helpers.card import DEVICE
+from tests.helpers.drawing import load_engine
+from tests.helpers.faults import overflowing
 from worker.engine.preview import Previewer
 
 

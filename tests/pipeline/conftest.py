@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import pytest
-import tiny_addons
-import tiny_models
-import tiny_transformers
 import torch
 from diffusers import DiffusionPipeline
-from drawing import load_engine
-from plain_diffusers import load_plain
 
-from worker.engine.loading import Engine
+from tests.helpers import tiny_addons, tiny_models, tiny_transformers
+from tests.helpers.drawing import load_engine
+from tests.helpers.plain_diffusers import load_plain
+from worker.engine.engine import Engine
 
 # Threads that wait for each other cost more than these tiny networks: a hundred times as much on a busy machine.
 torch.set_num_threads(1)

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from drawing import SMALL, bytes_alive, scene, uri
-from faults import Answer, a_worker, engine_of, last_layer, raising, run, state
-from tiny_addons import Kits
 
+from tests.helpers.drawing import SMALL, bytes_alive, scene, uri
+from tests.helpers.faults import Answer, a_worker, engine_of, last_layer, raising, run, state
+from tests.helpers.tiny_addons import Kits
+from worker.api.parse import parse
 from worker.engine.generate import generate
-from worker.engine.repair import forget
-from worker.job import Worker
-from worker.parse import parse
+from worker.engine.recovery import forget
+from worker.runtime.worker import Worker
 
 FAMILIES: dict[str, dict[str, str]] = {
     "sd1": {},
@@ -95,7 +95,7 @@ def test_a_progress_report_that_fails_is_a_failure_like_any(
     worker: Worker, before: tuple[Answer, list[Any], int]
 ) -> None:
     engine = engine_of(worker)
-    request = parse({"input": {**SMALL, "lora": "wordy"}}, engine.model)
+    request = parse({"input": {**SMALL, "lora": "wordy"}}, engine.model)[0]
 
     def fail(*_: Any) -> None:
         raise KeyError("a bug")
@@ -127,7 +127,7 @@ def test_the_exception_holds_no_tensor_once_it_is_forgotten(
             return _caused(first)
 
     with raising(last_layer(engine, where), fail, at=call), pytest.raises(KeyError) as caught:
-        list(generate(engine, parse({"input": {**SMALL, **fields}}, engine.model), lambda *_: None))
+        list(generate(engine, parse({"input": {**SMALL, **fields}}, engine.model)[0], lambda *_: None))
     assert held[0]() is not None, "else this proves nothing"
 
     forget(caught.value)

@@ -5,14 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tiny_models
-import tiny_transformers
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline, StableDiffusionXLPipeline
-from drawing import SMALL, assert_same, load_engine, picture
 from PIL.Image import Image
 from safetensors.torch import load_file, save_file
 
+from tests.helpers import tiny_models, tiny_transformers
+from tests.helpers.drawing import SMALL, assert_same, load_engine, picture
 from worker.errors import ModelError, SettingsError, WorkerError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -7,15 +7,15 @@ from typing import Any
 
 import diffusers
 import pytest
-import tiny_addons
 from diffusers import ControlNetModel, FluxControlNetModel, MultiControlNetModel, SD3ControlNetModel
-from drawing import SMALL, assert_same, draw, load_engine, picture
-from plain_diffusers import EULER, plain, plainly
-from tiny_addons import FAMILIES, Kits, noise, right_half, uri
 
-from worker.engine.loading import Engine
+from tests.helpers import tiny_addons
+from tests.helpers.drawing import SMALL, assert_same, draw, load_engine, picture
+from tests.helpers.plain_diffusers import EULER, plain, plainly
+from tests.helpers.tiny_addons import FAMILIES, Kits, noise, right_half, uri
+from worker.api.parse import parse
+from worker.engine.engine import Engine
 from worker.errors import InvalidInput, ModelError, SettingsError
-from worker.parse import parse
 
 UNETS = {"sd1": "StableDiffusion", "sdxl": "StableDiffusionXL"}
 PIPELINES = {
@@ -168,7 +168,7 @@ def test_the_picture_is_as_large_as_the_one_it_follows(equipped: dict[str, Engin
     job = {name: value for name, value in SMALL.items() if name not in ("width", "height")}
     engine = equipped["sd1"]
 
-    assert parse({"input": {**job, "controlnet": control}}, engine.model).size == (136, 88)
+    assert parse({"input": {**job, "controlnet": control}}, engine.model)[0].size == (136, 88)
     assert picture(engine, controlnet=control, width=None, height=None).size == (136, 88)
     assert picture(engine, controlnet=control, width=None, height=64).size == (96, 64)
     assert picture(engine, controlnet=control, width=72, height=80).size == (72, 80)

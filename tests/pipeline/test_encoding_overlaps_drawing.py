@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-import worker.job
+import worker.runtime.worker
 
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[float, float]]]:
     """When each picture was drawn and encoded; encoding is made slow enough to be seen."""
     spans: dict[str, list[tuple[float, float]]] = {"drawn": [], "encoded": []}
-    real_encode, real_generate = worker.job.encode, worker.job.generate
+    real_encode, real_generate = worker.runtime.worker.encode, worker.runtime.worker.generate
 
     def slow_encode(*args: Any) -> Any:
         start = time.monotonic()
@@ -28,8 +28,8 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[float, float]
             yield picture
             start = time.monotonic()
 
-    monkeypatch.setattr(worker.job, "encode", slow_encode)
-    monkeypatch.setattr(worker.job, "generate", timed_generate)
+    monkeypatch.setattr(worker.runtime.worker, "encode", slow_encode)
+    monkeypatch.setattr(worker.runtime.worker, "generate", timed_generate)
     return spans
 
 
@@ -39,7 +39,7 @@ def test_the_next_picture_is_drawn_while_one_is_encoded(
     monkeypatch.setenv("MODEL_NAME", tiny_sd1)
     job = {"id": "a-job", "input": {"prompt": "a star", "steps": 30, "num_images": 3}}
 
-    answer = worker.job.Worker().run(job)
+    answer = worker.runtime.worker.Worker().run(job)
 
     assert len(answer["images"]) == 3
     for encoded, next_drawn in zip(spans["encoded"], spans["drawn"][1:], strict=False):

@@ -13,20 +13,19 @@ from typing import Any
 
 import numpy
 import pytest
-import tiny_models
-import tiny_transformers
 import torch
 from bitsandbytes.nn import Int8Params, Params4bit
 from diffusers.quantizers.bitsandbytes import bnb_quantizer
-from drawing import load_engine, picture
 from PIL.Image import Image
-from tiny_addons import Kits, noise, uri
 
-from worker.engine.loading import Engine
+from tests.helpers import tiny_models, tiny_transformers
+from tests.helpers.drawing import load_engine, picture
+from tests.helpers.tiny_addons import Kits, noise, uri
+from worker.engine.engine import Engine
+from worker.engine.load.quantize import check_quantize
 from worker.engine.memory import make_plan, weight_sizes
-from worker.engine.quantize import check_quantize
 from worker.errors import SettingsError
-from worker.models import Source
+from worker.models.locate import Source
 from worker.settings import Settings
 
 MAKE: dict[str, Callable[[], Any]] = {
@@ -46,7 +45,7 @@ def on_the_cpu() -> Iterator[None]:
         for quantizer in (bnb_quantizer.BnB4BitDiffusersQuantizer, bnb_quantizer.BnB8BitDiffusersQuantizer):
             patch.setattr(quantizer, "validate_environment", lambda *_, **__: None)
             patch.setattr(quantizer, "update_device_map", lambda *_: {"": "cpu"})
-        patch.setattr("worker.engine.loading.check_quantize", lambda *_: None)
+        patch.setattr("worker.engine.load.loader.check_quantize", lambda *_: None)
         yield
 
 

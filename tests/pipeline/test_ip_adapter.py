@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_addons
 import torch
 from diffusers import ControlNetModel
-from drawing import SMALL, assert_same, load_engine, picture
-from plain_diffusers import EULER, plain, plainly
 from safetensors.torch import load_file
-from tiny_addons import FAMILIES, Kit, Kits, noise, uri
 from transformers import CLIPVisionModelWithProjection, SiglipImageProcessor, SiglipVisionModel
 
+from tests.helpers import tiny_addons
+from tests.helpers.drawing import SMALL, assert_same, load_engine, picture
+from tests.helpers.plain_diffusers import EULER, plain, plainly
+from tests.helpers.tiny_addons import FAMILIES, Kit, Kits, noise, uri
+from worker.api.parse import parse
+from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.engine.loading import Engine
 from worker.errors import InvalidInput, ModelError, SettingsError
-from worker.parse import parse
 
 UNETS = ("sd1", "sdxl")
 SHOWN, OTHER, START = noise(11, size=(80, 50)), noise(12), noise(13)
@@ -109,7 +109,7 @@ def test_a_job_that_fails_in_mid_drawing_leaves_nothing(
     family: str, equipped: dict[str, Engine], untouched: dict[str, Engine]
 ) -> None:
     engine = equipped[family]
-    request = parse({"input": {**SMALL, "ip_adapter": {"image": uri(SHOWN)}}}, engine.model)
+    request = parse({"input": {**SMALL, "ip_adapter": {"image": uri(SHOWN)}}}, engine.model)[0]
 
     def fail(*_: Any) -> None:
         assert whole(engine) != whole(untouched[family])

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline, LMSDiscreteScheduler
-from drawing import load_engine, picture, scene, uri
 from numpy.typing import NDArray
-from plain_diffusers import around, load_plain, run, scheduler_of
-from tiny_models import BETAS
 
-from worker.engine.loading import Engine
+from tests.helpers.drawing import load_engine, picture, scene, uri
+from tests.helpers.plain_diffusers import around, load_plain, run, scheduler_of
+from tests.helpers.tiny_models import BETAS
+from worker.engine.engine import Engine
 from worker.engine.scheduling import BoundedLMS
 
 STEPS = 20

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from drawing import SMALL, assert_same, picture
-from plain_diffusers import plainly, with_scheduler
-from tiny_transformers import t5_tokenizer
 from torch import Tensor
 
-from worker.engine.conditioning import prompt_notes, text_arguments
-from worker.engine.loading import Engine
+from tests.helpers.drawing import SMALL, assert_same, picture
+from tests.helpers.plain_diffusers import plainly, with_scheduler
+from tests.helpers.tiny_transformers import t5_tokenizer
+from worker.api.parse import parse
+from worker.engine.engine import Engine
+from worker.engine.prompts.encode import prompt_notes, text_arguments
 from worker.errors import InvalidInput
-from worker.parse import parse
 
 FULL = "abcde" * 15  # CLIP's window: 75 tokens, between one that starts and one that ends
 LONG = "a red square on a white ground " * 6
@@ -31,7 +31,7 @@ def embed(engines: dict[str, Engine]) -> Embed:
 
     def arguments(family: str, **fields: Any) -> dict[str, Any]:
         engine = engines[family]
-        request = parse({"input": {**SMALL, **fields}}, engine.model)
+        request = parse({"input": {**SMALL, **fields}}, engine.model)[0]
         return text_arguments(engine.pipeline, engine, request.pictures[0].prompt, request)
 
     return arguments
@@ -155,7 +155,7 @@ def test_transformers_read_plain_text_and_say_what_has_no_effect(
     window = {"sd3": 256, "flux": 512, "chroma": 512}[family]
 
     def notes(prompt: str) -> list[str]:
-        return prompt_notes(engine, parse({"input": {**SMALL, "prompt": prompt}}, engine.model))
+        return prompt_notes(engine, parse({"input": {**SMALL, "prompt": prompt}}, engine.model)[0])
 
     spare = window - len(t5_tokenizer()("a").input_ids)
     assert notes("a red square") == notes("a (red) square, c++") == notes("a" * (spare + 1)) == []
@@ -168,7 +168,7 @@ def test_transformers_read_plain_text_and_say_what_has_no_effect(
 
 def test_models_that_read_all_of_it_have_nothing_to_say(engines: dict[str, Engine]) -> None:
     for family in FAMILIES:
-        request = parse({"input": {**SMALL, "prompt": f"a (red:1.3) {LONG}"}}, engines[family].model)
+        request = parse({"input": {**SMALL, "prompt": f"a (red:1.3) {LONG}"}}, engines[family].model)[0]
         assert prompt_notes(engines[family], request) == []
 
 

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_addons
 import torch
-from drawing import SMALL, assert_same, bytes_alive, draw, load_engine, picture
-from plain_diffusers import EULER, plain, plainly
-from tiny_addons import FAMILIES, Kits, noise, uri
 
-from worker.engine import loras
+from tests.helpers import tiny_addons
+from tests.helpers.drawing import SMALL, assert_same, bytes_alive, draw, load_engine, picture
+from tests.helpers.plain_diffusers import EULER, plain, plainly
+from tests.helpers.tiny_addons import FAMILIES, Kits, noise, uri
+from worker.api.parse import parse
+from worker.engine.adapters import loras
+from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.engine.loading import Engine
 from worker.errors import InvalidInput, ModelError
-from worker.parse import parse
 from worker.request import Lora
 
 UNETS = ("sd1", "sdxl")
@@ -128,7 +128,7 @@ def test_each_job_has_its_own_scale(equipped: dict[str, Engine]) -> None:
 def test_a_job_that_fails_in_mid_drawing_leaves_nothing(family: str, equipped: dict[str, Engine]) -> None:
     engine = equipped[family]
     before = picture(engine, **FEW)
-    request = parse({"input": {**SMALL, **FEW, "lora": "wordy"}}, engine.model)
+    request = parse({"input": {**SMALL, **FEW, "lora": "wordy"}}, engine.model)[0]
 
     def fail(*_: Any) -> None:
         raise RuntimeError("in mid-drawing")
@@ -142,7 +142,7 @@ def test_a_job_that_fails_in_mid_drawing_leaves_nothing(family: str, equipped: d
 def test_a_job_that_nobody_reads_to_its_end_leaves_nothing(equipped: dict[str, Engine]) -> None:
     engine = equipped["sd1"]
     before = picture(engine, **FEW)
-    request = parse({"input": {**SMALL, **FEW, "lora": "plain", "num_images": 2}}, engine.model)
+    request = parse({"input": {**SMALL, **FEW, "lora": "plain", "num_images": 2}}, engine.model)[0]
 
     drawing = generate(engine, request, lambda *_: None)
     next(iter(drawing))

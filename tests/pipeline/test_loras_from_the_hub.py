@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_addons
-from drawing import assert_same, load_engine, picture
-from local_hub import REPOSITORY, TOKEN, serve
 from PIL import Image
-from tiny_addons import FAMILIES, Kits
+
+from tests.helpers import tiny_addons
+from tests.helpers.drawing import assert_same, load_engine, picture
+from tests.helpers.local_hub import REPOSITORY, TOKEN, serve
+from tests.helpers.tiny_addons import FAMILIES, Kits
 
 HERE = Path(__file__).parent
 # huggingface_hub reads the environment when it is imported, hence a process. Between its steps it changes the
@@ -22,7 +23,7 @@ import json, shutil, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from drawing import load_engine, picture
+from tests.helpers.drawing import load_engine, picture
 from worker.errors import WorkerError
 
 model, repository, published, token = sys.argv[1:]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionInpaintPipeline, StableDiffusionPipeline, UNet2DConditionModel
-from drawing import load_engine
 
+from tests.helpers.drawing import load_engine
 from worker.errors import ModelError
 
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
 import torch
 from diffusers import (
     LMSDiscreteScheduler,
     StableDiffusionPipeline,
 )
-from drawing import SMALL, assert_same, load_engine, picture
-from local_hub import COMMIT, OTHER_TOKEN, REPOSITORY, TOKEN, cache, serve
 from PIL import Image
 
-from worker.models import find_model, find_vae
+from tests.helpers import tiny_models
+from tests.helpers.drawing import SMALL, assert_same, load_engine, picture
+from tests.helpers.local_hub import COMMIT, OTHER_TOKEN, REPOSITORY, TOKEN, cache, serve
+from worker.models.locate import find_model, find_vae
 from worker.settings import EMBEDDED_MODEL, read_settings
 
 HERE = Path(__file__).parent
@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 SCRIPT = """
 import json, sys, torch
 torch.set_num_threads(1)
-from drawing import load_engine, picture
+from tests.helpers.drawing import load_engine, picture
 from worker.errors import WorkerError
 
 def load(environment):

@@ -7,20 +7,19 @@ from typing import Any
 
 import diffusers
 import pytest
-import tiny_models
-import tiny_transformers
 import torch
 from diffusers import DiffusionPipeline, StableDiffusion3Pipeline
-from drawing import draw, load_engine, scene, uri
-from faults import a_worker, run
-from tiny_models import BETAS
 from transformers import ByT5Tokenizer
 
-from worker.engine.loading import Engine
-from worker.engine.vae import replace_vae
+from tests.helpers import tiny_models, tiny_transformers
+from tests.helpers.drawing import draw, load_engine, scene, uri
+from tests.helpers.faults import a_worker, run
+from tests.helpers.tiny_models import BETAS
+from worker.engine.engine import Engine
+from worker.engine.load.vae import replace_vae
 from worker.errors import InvalidInput, ModelError, SettingsError
+from worker.models.checks import check_model
 from worker.settings import Settings
-from worker.weights import check_model
 
 
 def loaded(pipeline: DiffusionPipeline, folder: Path, **environment: str) -> Engine:

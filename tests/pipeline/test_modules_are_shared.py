@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from drawing import draw, hole, load_engine, picture, scene, uri
 
-from worker.engine.loading import Engine
-from worker.engine.tasks import modules
+from tests.helpers.drawing import draw, hole, load_engine, picture, scene, uri
+from worker.engine.engine import Engine
+from worker.engine.pipelines import modules
 
 PICTURE, MASK = uri(scene(96, 64)), uri(hole(96, 64))
 JOBS: dict[str, dict[str, Any]] = {

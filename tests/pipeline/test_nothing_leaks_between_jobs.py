@@ -4,12 +4,12 @@ import random
 from functools import partial
 from typing import Any
 
-import drawing
 import pytest
-from drawing import assert_same, bytes_alive, load_engine
-from tiny_addons import Kits, noise, right_half, uri
 
-from worker.engine.loading import Engine
+from tests.helpers import drawing
+from tests.helpers.drawing import assert_same, bytes_alive, load_engine
+from tests.helpers.tiny_addons import Kits, noise, right_half, uri
+from worker.engine.engine import Engine
 from worker.errors import JobTimeout
 
 draw, picture = (partial(drawn, num_inference_steps=2) for drawn in (drawing.draw, drawing.picture))

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from drawing import assert_same
-from faults import a_worker, engine_of, giving, last_layer, run, state
 from PIL import Image
-from tiny_addons import Kits
 
-from worker.job import Worker
+from tests.helpers.drawing import assert_same
+from tests.helpers.faults import a_worker, engine_of, giving, last_layer, run, state
+from tests.helpers.tiny_addons import Kits
+from worker.runtime.worker import Worker
 
 NONE = [math.nan, math.inf, -math.inf]
 

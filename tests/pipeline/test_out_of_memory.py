@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from drawing import SMALL, bytes_alive
-from faults import a_worker, engine_of, last_layer, raising, run, state
-from tiny_addons import Kits
 
+from tests.helpers.drawing import SMALL, bytes_alive
+from tests.helpers.faults import a_worker, engine_of, last_layer, raising, run, state
+from tests.helpers.tiny_addons import Kits
+from worker.api.parse import parse
+from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.engine.loading import Engine
 from worker.errors import OutOfMemory
-from worker.health import classify
-from worker.job import Worker
-from worker.parse import parse
+from worker.runtime.failures import classify
+from worker.runtime.worker import Worker
 
 WIDE = {"width": 576}  # wider than the tiles
 ERRORS: dict[str, Callable[[], Exception]] = {
@@ -121,7 +121,7 @@ def test_twice_is_an_error_that_says_what_to_do(place: str, worker: Worker, engi
     [("Euler", {}), ("Heun", {"num_images": 3}), ("Euler", {"hires": {"scale": 1.5}, "num_images": 2})],
 )
 def test_progress_stays_within_its_total_and_ends_there(scheduler: str, fields: Any, engine: Engine) -> None:
-    request = parse({"input": {**SMALL, **fields, "scheduler": scheduler}}, engine.model)
+    request = parse({"input": {**SMALL, **fields, "scheduler": scheduler}}, engine.model)[0]
     calls: list[tuple[int, int]] = []
     untroubled: list[tuple[int, int]] = []
     list(generate(engine, request, lambda *step: untroubled.append(step[:2])))

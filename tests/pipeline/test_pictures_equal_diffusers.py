@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from drawing import assert_same, draw, picture
-from plain_diffusers import EXPECTED, plainly, with_scheduler
-from tiny_models import UNETS
 
-from worker import schedulers
-from worker.engine.loading import Engine
+from tests.helpers.drawing import assert_same, draw, picture
+from tests.helpers.plain_diffusers import EXPECTED, plainly, with_scheduler
+from tests.helpers.tiny_models import UNETS
+from worker.engine.engine import Engine
+from worker.models import schedulers
 
 # IPNDM knows no prediction type but epsilon.
 CASES = [(family, name) for family in UNETS for name in EXPECTED if (family, name) != ("sd2-v", "IPNDM")]

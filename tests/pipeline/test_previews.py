@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drawing import SMALL, draw, hole, load_engine, picture, scene, uri
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from worker.engine.generate import Look, generate
-from worker.engine.loading import Engine
+from tests.helpers.drawing import SMALL, draw, hole, load_engine, picture, scene, uri
+from worker.api.parse import parse
+from worker.engine.engine import Engine
+from worker.engine.generate import generate
 from worker.engine.preview import unpacked
-from worker.parse import parse
+from worker.engine.steps import Look
 
 SHAPES = Path(__file__).parents[2] / "models" / "shapes"
 
@@ -29,7 +30,7 @@ def watched(engine: Engine, **fields: Any) -> tuple[list[Image], Image]:
         assert shown is not None
         seen.append(shown)
 
-    request = parse({"input": {**SMALL, "preview": True, **fields}}, engine.model)
+    request = parse({"input": {**SMALL, "preview": True, **fields}}, engine.model)[0]
     (drawn,) = generate(engine, request, on_step)
     return seen, drawn.image
 
@@ -110,7 +111,7 @@ def test_the_last_preview_is_what_the_decoder_gets(
 def test_without_it_there_is_nothing_to_look_at(sd1: Engine) -> None:
     looks: list[Look | None] = []
 
-    list(generate(sd1, parse({"input": SMALL}, sd1.model), lambda done, total, look: looks.append(look)))
+    list(generate(sd1, parse({"input": SMALL}, sd1.model)[0], lambda done, total, look: looks.append(look)))
 
     assert looks == [None] * len(looks) != []
 

@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models
 import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline
-from drawing import SMALL, assert_same, draw, hole, load_engine, picture, scene, uri
 from PIL import Image as Pillow
 from PIL.Image import Image
-from plain_diffusers import around, load_plain
 
+from tests.helpers import tiny_models
+from tests.helpers.drawing import SMALL, assert_same, draw, hole, load_engine, picture, scene, uri
+from tests.helpers.plain_diffusers import around, load_plain
+from worker.api.parse import parse
+from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.engine.loading import Engine
 from worker.errors import SettingsError
-from worker.parse import parse
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_a_job_that_says_nothing_is_refined_and_one_that_declines_is_not(
 
 
 def test_progress_counts_both_passes(engine: Engine) -> None:
-    request = parse({"input": {**SMALL, "num_inference_steps": 10, "num_images": 2}}, engine.model)
+    request = parse({"input": {**SMALL, "num_inference_steps": 10, "num_images": 2}}, engine.model)[0]
     counted: list[tuple[int, int]] = []
 
     list(generate(engine, request, lambda *step: counted.append(step[:2])))

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tiny_models
 import torch
-from drawing import draw, load_engine
 
-import worker.job
-from worker.engine.loading import Engine
+import worker.runtime.worker
+from tests.helpers import tiny_models
+from tests.helpers.drawing import draw, load_engine
+from worker.engine.engine import Engine
 from worker.errors import InvalidInput, ModelError
 
 
@@ -36,9 +36,9 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 
 
 @pytest.fixture
-def worker_with_checker(prudish: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[worker.job.Worker]:
+def worker_with_checker(prudish: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[worker.runtime.worker.Worker]:
     monkeypatch.setenv("MODEL_NAME", str(prudish))
-    yield worker.job.Worker()
+    yield worker.runtime.worker.Worker()
 
 
 def test_on_where_the_model_ships_one(prudish: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_model_without_one_loads_either_way(folders: dict[str, Path]) -> None:
         assert not load_engine(MODEL_NAME=str(folders["sdxl"]), SAFETY_CHECKER=setting).model.safety_checker
 
 
-def test_flags_reach_the_answer_one_for_each_picture(worker_with_checker: worker.job.Worker) -> None:
+def test_flags_reach_the_answer_one_for_each_picture(worker_with_checker: worker.runtime.worker.Worker) -> None:
     job = {"id": "a-job", "input": {"prompt": "x", "num_inference_steps": 2, "num_images": 3}}
     answer = worker_with_checker.run(job)
     assert answer.get("nsfw") == [True, True, True], answer

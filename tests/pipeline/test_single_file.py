@@ -11,7 +11,8 @@ import diffusers
 import pytest
 import torch
 import transformers
-from original_layout import (
+
+from tests.helpers.original_layout import (
     LAST_NORM_BIAS,
     LAYOUTS,
     VAE_LAST_BIAS,
@@ -23,8 +24,7 @@ from original_layout import (
     sdxl,
     write,
 )
-
-from worker.engine.single_file import CONFIGS, inspect_checkpoint, load_single_file
+from worker.engine.load.single_file import CONFIGS, inspect_checkpoint, load_single_file
 from worker.errors import ModelError
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from worker.health import insist_on_model
-from worker.job import Worker
+from worker.runtime.gate import insist_on_model
+from worker.runtime.worker import Worker
 from worker.settings import Settings
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from drawing import assert_same, hole, picture, scene, uri
 from PIL import Image as Pillow
 from PIL import ImageOps
-from plain_diffusers import around, plainly, run, scheduler_of, with_scheduler
 from transformers import CLIPTextModel
 
-from worker.engine.loading import Engine
+from tests.helpers.drawing import assert_same, hole, picture, scene, uri
+from tests.helpers.plain_diffusers import around, plainly, run, scheduler_of, with_scheduler
+from worker.engine.engine import Engine
 
 CLASSES = {
     "sd1": "StableDiffusion",

@@ -4,13 +4,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-from drawing import load_engine, uri
 from PIL import Image, ImageDraw
 
+from tests.helpers.drawing import load_engine, uri
 from training.judge import Seen, judge
+from worker.api.parse import parse
+from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.engine.loading import Engine
-from worker.parse import parse
 
 CIRCLE = "a large red circle on a white background"
 STAR = "a large blue star on a yellow background"
@@ -27,7 +27,7 @@ def circle(shapes: Engine) -> Image.Image:
 
 
 def drawn(engine: Engine, prompt: str, **fields: object) -> Image.Image:
-    request = parse({"input": {"prompt": prompt, "seed": 3, **fields}}, engine.model)
+    request = parse({"input": {"prompt": prompt, "seed": 3, **fields}}, engine.model)[0]
     (one,) = generate(engine, request, lambda *_: None)
     return one.image
 

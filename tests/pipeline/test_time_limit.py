@@ -4,14 +4,14 @@ import time
 from typing import Any
 
 import pytest
-from drawing import SMALL, draw, picture
-from faults import a_worker, run
-from tiny_addons import Kits
 
+from tests.helpers.drawing import SMALL, draw, picture
+from tests.helpers.faults import a_worker, run
+from tests.helpers.tiny_addons import Kits
+from worker.api.parse import parse
+from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.engine.loading import Engine
 from worker.errors import JobTimeout
-from worker.parse import parse
 
 
 def test_a_job_is_stopped_at_the_first_step_past_its_deadline(sd1: Engine) -> None:
@@ -21,7 +21,7 @@ def test_a_job_is_stopped_at_the_first_step_past_its_deadline(sd1: Engine) -> No
         steps.append(done)
         time.sleep(0.2)
 
-    request = parse({"input": {**SMALL, "num_inference_steps": 100}}, sd1.model)
+    request = parse({"input": {**SMALL, "num_inference_steps": 100}}, sd1.model)[0]
     with pytest.raises(JobTimeout, match=r"\d+ steps.*JOB_TIMEOUT_S"):
         list(generate(sd1, request, slow_step, time.monotonic() + 1.0))
     assert 1 <= len(steps) <= 6
@@ -29,7 +29,7 @@ def test_a_job_is_stopped_at_the_first_step_past_its_deadline(sd1: Engine) -> No
 
 
 def test_the_limit_is_for_the_whole_job_not_for_each_picture(sd1: Engine) -> None:
-    request = parse({"input": {**SMALL, "num_images": 8}}, sd1.model)
+    request = parse({"input": {**SMALL, "num_images": 8}}, sd1.model)[0]
     drawn = []
     with pytest.raises(JobTimeout):
         for one in generate(sd1, request, lambda *_: time.sleep(0.05), time.monotonic() + 1.0):
@@ -53,7 +53,7 @@ def test_fetching_what_the_job_brings_counts(kits: Kits, monkeypatch: pytest.Mon
         return parse(*given)
 
     with a_worker(**kits["sd1"].settings(), JOB_TIMEOUT_S="0.2") as worker:
-        monkeypatch.setattr("worker.job.parse", slow)
+        monkeypatch.setattr("worker.runtime.worker.parse", slow)
         assert run(worker)["error"].startswith("JOB_TIMEOUT: stopped after 1 steps")
 
 
@@ -66,7 +66,7 @@ def test_a_job_within_its_limit_is_not_touched(sd1: Engine) -> None:
 def test_steps_are_counted_over_all_pictures_up_to_the_total(scheduler: str, sd1: Engine) -> None:
     """Some schedulers call the network more often than there are steps; the count still ends at its total."""
     calls: list[tuple[int, int]] = []
-    request = parse({"input": {**SMALL, "num_images": 2, "scheduler": scheduler}}, sd1.model)
+    request = parse({"input": {**SMALL, "num_images": 2, "scheduler": scheduler}}, sd1.model)[0]
     list(generate(sd1, request, lambda *step: calls.append(step[:2]), None))
     total = calls[-1][1]
     assert calls == [(done, total) for done in range(1, total + 1)]

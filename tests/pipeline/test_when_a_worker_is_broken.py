@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from faults import Answer, a_worker, engine_of, giving, is_open, last_layer, raising, run
-from tiny_addons import Kits
 
-from worker.health import Gate
-from worker.job import Worker
+from tests.helpers.faults import Answer, a_worker, engine_of, giving, is_open, last_layer, raising, run
+from tests.helpers.tiny_addons import Kits
+from worker.runtime.gate import Gate
+from worker.runtime.worker import Worker
 
 
 @pytest.fixture(scope="module")

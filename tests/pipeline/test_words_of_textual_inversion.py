@@ -5,17 +5,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import drawing
-import plain_diffusers
 import pytest
-import tiny_addons
 import torch
-from drawing import assert_same, load_engine
-from plain_diffusers import EULER, plain
 from safetensors.torch import load_file
-from tiny_addons import FAMILIES, Kits
 
-from worker.engine.loading import Engine
+from tests.helpers import drawing, plain_diffusers, tiny_addons
+from tests.helpers.drawing import assert_same, load_engine
+from tests.helpers.plain_diffusers import EULER, plain
+from tests.helpers.tiny_addons import FAMILIES, Kits
+from worker.engine.engine import Engine
 from worker.errors import SettingsError
 
 UNETS = ("sd1", "sdxl")

@@ -3,12 +3,7 @@
 The fault is injected where the real one appears, in the UNet's forward pass; everything else is the real worker.
 """
 
-import sys
-from pathlib import Path
-
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 if __name__ != "__mp_main__":
     import handler

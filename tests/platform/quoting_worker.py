@@ -1,10 +1,6 @@
 """handler.py, in whose model a bug quotes all that it was called with, when a prompt says so."""
 
-import sys
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 if __name__ != "__mp_main__":
     import handler

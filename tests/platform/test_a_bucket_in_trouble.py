@@ -8,18 +8,18 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
-from faulty_proxy import Fault, FaultyProxy, in_front_of
-from s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
 
-from worker import bucket
-from worker.delivery import Delivery, deliver
+from tests.helpers.faulty_proxy import Fault, FaultyProxy, in_front_of
+from tests.helpers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
 from worker.errors import DeliveryFailed, ResultTooLarge
-from worker.output import File
+from worker.output import bucket
+from worker.output.delivery import Delivery, deliver
+from worker.output.encode import File
+from worker.output.options import OutputOptions
 
 FILES = [File(bytes([index]) * 200_000, "png") for index in range(3)]
 READ_TIMEOUT_S = 0.5
@@ -46,8 +46,8 @@ def proxy(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyP
 
 
 def _deliver(proxy: FaultyProxy, server: S3Server, delivery: str, limit: int = 10_000_000) -> dict[str, Any]:
-    request: Any = SimpleNamespace(bucket=replace(server.bucket(), endpoint_url=proxy.url), delivery=delivery)
-    return deliver(FILES, {"seed": 1, "warnings": []}, Delivery("job", False, request, limit, None))
+    output: Any = OutputOptions(bucket=replace(server.bucket(), endpoint_url=proxy.url), delivery=delivery)
+    return deliver(FILES, {"seed": 1, "warnings": []}, Delivery("job", False, output, limit, None))
 
 
 def _stays_inline(answer: dict[str, Any]) -> str:

@@ -4,9 +4,9 @@
 """
 
 import pytest
-import soak
-import tiny_addons
-import tiny_models
+
+from benchmarks import soak
+from tests.helpers import tiny_addons, tiny_models
 
 JOBS = 40
 SEED = 287  # with which all good kinds and nine of the ten hostile ones come up

@@ -10,7 +10,6 @@ import httpx
 import pytest
 import requests
 import schemathesis
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
@@ -20,6 +19,8 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+
+from tests.helpers.fuzzing import examples
 
 BODIES = ("/run", "/runsync")
 OF_A_JOB = (("GET", "/status"), ("POST", "/cancel"), ("POST", "/retry"))

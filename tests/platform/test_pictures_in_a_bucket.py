@@ -6,8 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
-from faulty_proxy import Fault, FaultyProxy, in_front_of
-from s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
+
+from tests.helpers.faulty_proxy import Fault, FaultyProxy, in_front_of
+from tests.helpers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
 
 JOB = {"prompt": "a star", "steps": 2, "num_images": 3}
 

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import ask
 
-from worker import delivery
-from worker.delivery import Delivery, deliver
 from worker.errors import DeliveryFailed
-from worker.output import File
+from worker.output import delivery
+from worker.output.delivery import Delivery, deliver
+from worker.output.encode import File
+from worker.output.options import OutputOptions
 
 SMALL, LARGE = File(b"small", "png"), File(b"large" * 100_000, "png")
 
 
 def _deliver(*files: File) -> dict[str, Any]:
-    return deliver(files, {"warnings": []}, Delivery("job", True, ask(), 10_000_000, None))
+    return deliver(files, {"warnings": []}, Delivery("job", True, OutputOptions(), 10_000_000, None))
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import numpy
 import pytest
 from safetensors.numpy import save_file
 
-from worker.addons import Addons, find_addons
 from worker.errors import SettingsError
+from worker.models.adapters import Addons, find_addons
 from worker.settings import read_settings
 
 

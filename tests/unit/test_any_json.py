@@ -5,20 +5,21 @@ import json
 from typing import Any
 
 import pytest
-from asking import SD1, ask, model_of, picture, sent
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.helpers.asking import SD1, ask, model_of, picture, sent
+from tests.helpers.fuzzing import examples
+from worker.api.parse import parse
+from worker.api.schema import spellings
 from worker.errors import InvalidInput
-from worker.families import FAMILIES, Model
-from worker.fields import spellings
+from worker.models.capabilities import Model
+from worker.models.families import FAMILIES
 from worker.output import encode
-from worker.parse import parse
-from worker.recipe import write
+from worker.output.metadata import write
+from worker.output.options import Bucket
 from worker.request import Request
-from worker.settings import Bucket
 
 _ABLE: dict[str, Any] = {"loras": ("style", "people/anna"), "controlnets": ("canny",), "ip_adapter": True}
 MODELS = [
@@ -104,12 +105,15 @@ NESTED: dict[str, st.SearchStrategy[Any]] = {
 def _request(given_input: object, model: Model, s3: object = None) -> Request | None:
     """The request, or None after checking that the refusal is one that can be sent."""
     try:
-        return parse({"id": "x", "input": given_input, "s3Config": s3}, model)
+        request, output = parse({"id": "x", "input": given_input, "s3Config": s3}, model)
     except InvalidInput as error:
         answer = error.answer()
         assert answer["code"] == "INVALID_INPUT" and answer["error"]
         json.dumps(answer, ensure_ascii=False).encode()
         return None
+    assert 1 <= output.quality <= 100
+    assert output.delivery != "s3" or isinstance(output.bucket, Bucket)
+    return request
 
 
 def _within_limits(request: Request, model: Model) -> None:
@@ -121,8 +125,6 @@ def _within_limits(request: Request, model: Model) -> None:
     assert all(0 <= picture.seed < 2**32 and isinstance(picture.seed, int) for picture in request.pictures)
     assert all(isinstance(picture.prompt, str) for picture in request.pictures)
     assert 0 <= request.guidance_scale <= 50
-    assert 1 <= request.quality <= 100
-    assert request.delivery != "s3" or isinstance(request.bucket, Bucket)
     json.dumps(request.warnings, ensure_ascii=False).encode()
     _passes_within_limits(request, model)
 
@@ -198,5 +200,5 @@ def test_any_json_as_the_bucket(s3: object) -> None:
 )
 def test_more_than_a_request_can_mean_is_refused_unread(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as refused:
-        parse({"input": {"prompt": "a red square", **fields}}, SD1)
+        parse({"input": {"prompt": "a red square", **fields}}, SD1)[0]
     assert str(refused.value) == "input: holds too much; at most 10,000 values"

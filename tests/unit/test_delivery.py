@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import ask
 
-from worker.delivery import Delivery, deliver
 from worker.errors import DeliveryFailed, ResultTooLarge
-from worker.output import File
+from worker.output.delivery import Delivery, deliver
+from worker.output.encode import File
+from worker.output.options import OutputOptions
 
 PNGS = [File(bytes(range(256)) * 12, "png"), File(b"second" * 100, "png")]
 ANSWER: dict[str, Any] = {"seed": 1, "seeds": [1, 2], "model": "模型 é", "warnings": ["a warning — before"]}
@@ -27,7 +27,7 @@ def _deliver(
     job_id: str = "job-1",
 ) -> dict[str, Any]:
     recode = None if smaller is None else lambda: smaller
-    return deliver(files, ANSWER, Delivery(job_id, local, ask(), limit, recode))
+    return deliver(files, ANSWER, Delivery(job_id, local, OutputOptions(), limit, recode))
 
 
 def _size(answer: dict[str, Any]) -> int:

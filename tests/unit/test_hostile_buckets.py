@@ -10,22 +10,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from pydantic import SecretStr
 from runpod.serverless.utils import rp_ssrf  # noqa: F401  imported here, before any deadline runs
-from s3_server import serve
 
-import worker.download
-from worker import bucket
-from worker.bucket import upload
-from worker.delivery import Delivery, deliver
+import worker.http
+from tests.helpers.s3_server import serve
 from worker.errors import DeliveryFailed
-from worker.output import File
-from worker.settings import Bucket
+from worker.output import bucket
+from worker.output.bucket import upload
+from worker.output.delivery import Delivery, deliver
+from worker.output.encode import File
+from worker.output.options import Bucket, OutputOptions
 
 FILES = [File(bytes([index]) * 100_000, "png") for index in range(2)]
 Answer = Callable[[socket.socket], None]
@@ -92,8 +91,8 @@ def _failure(of: Bucket) -> str:
 @pytest.fixture
 def public(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the tests' own hosts be dialled; where names lead is judged as ever, but for 127.0.0.1."""
-    real = worker.download.is_public
-    monkeypatch.setattr(worker.download, "is_public", lambda ip: ip == "127.0.0.1" or real(ip))
+    real = worker.http.is_public
+    monkeypatch.setattr(worker.http, "is_public", lambda ip: ip == "127.0.0.1" or real(ip))
 
 
 @pytest.fixture(autouse=True)
@@ -223,9 +222,9 @@ def test_little_of_an_endless_answer_is_read(status: str) -> None:
 def test_a_code_is_short_and_one_word(caplog: pytest.LogCaptureFixture) -> None:
     code = b"Forged\nERROR  | forged\x7f " + b"x" * 50_000
     with _hosting(_saying("403 Forbidden", b"<Error><Code>" + code + b"</Code></Error>")) as host:
-        request: Any = SimpleNamespace(bucket=_jobs_bucket(host.port), delivery="auto")
+        output = OutputOptions(bucket=_jobs_bucket(host.port))
         with caplog.at_level(logging.DEBUG, "worker"):
-            answer = deliver(FILES, {"warnings": []}, Delivery("job", False, request, 10_000_000, None))
+            answer = deliver(FILES, {"warnings": []}, Delivery("job", False, output, 10_000_000, None))
     (warning,) = answer["warnings"]
     assert len(warning) < 200 and "ForgedERRORforged" in warning and "\n" not in warning
     assert len(caplog.messages[0]) < 200 and "\n" not in caplog.messages[0]

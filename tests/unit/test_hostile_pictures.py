@@ -11,16 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from asking import ask, model_of, picture, refusal
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from picture_sources import base64_of, chunk, corners, file_of, png, refused
 from PIL import ExifTags, Image
 from runpod.serverless.utils import rp_ssrf  # noqa: F401  imported here, before any deadline runs
 
+from tests.helpers.asking import ask, model_of, picture, refusal
+from tests.helpers.fuzzing import examples
+from tests.helpers.picture_sources import base64_of, chunk, corners, file_of, png, refused
 from worker.errors import InvalidInput
-from worker.inputs import InputRules, read_parameters, read_picture
+from worker.images.load import InputRules, read_parameters, read_picture
 
 ROOT = Path(__file__).parents[2]
 RULES = InputRules()
@@ -225,7 +225,7 @@ BOMBS = {
 WEIGHED = """
 import resource, sys, time
 from worker.errors import InvalidInput
-from worker.inputs import InputRules, read_parameters, read_picture
+from worker.images.load import InputRules, read_parameters, read_picture
 text = sys.stdin.read()
 try:
     read_picture("image", "iVBORw0KGgo=", InputRules())  # what Pillow loads once does not count
@@ -325,7 +325,7 @@ def test_scans_between_other_segments_are_counted() -> None:
 
 WARNING = """
 import sys, threading, PIL.TiffImagePlugin
-from worker.inputs import InputRules, read_parameters, read_picture
+from worker.images.load import InputRules, read_parameters, read_picture
 text = sys.stdin.read()
 for read in (read_picture, read_parameters):
     thread = threading.Thread(target=read, args=("image", text, InputRules()))

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from picture_sources import answer, corners, file_of, hosting, refused
 from runpod.serverless.utils import rp_ssrf  # noqa: F401  imported here, before any deadline runs
 
-import worker.download
-from worker.inputs import InputRules
+import worker.http
+from tests.helpers.picture_sources import answer, corners, file_of, hosting, refused
+from worker.images.load import InputRules
 
 ROOT = Path(__file__).parents[2]
 GOOD = {format: file_of(corners(), format) for format in ("PNG", "JPEG", "WEBP")}
@@ -178,8 +178,8 @@ def test_only_listed_hosts(monkeypatch: pytest.MonkeyPatch, dialled: list[str], 
 @pytest.fixture
 def this_machine_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the tests' own hosts be dialled; where they lead is judged as ever, but for 127.0.0.1."""
-    real = worker.download.is_public
-    monkeypatch.setattr(worker.download, "is_public", lambda ip: ip == "127.0.0.1" or real(ip))
+    real = worker.http.is_public
+    monkeypatch.setattr(worker.http, "is_public", lambda ip: ip == "127.0.0.1" or real(ip))
 
 
 def _drip(before: bytes, drop: bytes) -> Callable[[BaseHTTPRequestHandler], None]:

@@ -8,9 +8,10 @@ from typing import Any, get_args
 import jsonschema
 import pytest
 
-from worker import schedulers
-from worker.families import FAMILIES, Model
-from worker.parse import parse
+from worker.api.parse import parse
+from worker.models import schedulers
+from worker.models.capabilities import Model
+from worker.models.families import FAMILIES
 from worker.settings import Settings, read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,7 @@ def test_the_worker_takes_the_hubs_test(test: dict[str, Any]) -> None:
     own = schedulers.of_class("LMSDiscreteScheduler", EMBEDDED.noise)
     limits = {name: getattr(EMBEDDED, name) for name in ("max_pixels", "max_steps", "max_images")}
     model = Model("shapes", EMBEDDED, 256, 256, "epsilon", own, safety_checker=False, **limits)
-    assert parse({"input": test["input"]}, model).warnings == ()
+    assert parse({"input": test["input"]}, model)[0].warnings == ()
 
 
 def test_only_machines_whose_driver_runs_the_locked_cuda_are_asked_for() -> None:

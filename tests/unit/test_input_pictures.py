@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import SDXL, ask
-from picture_sources import answer, chunk, corners, file_of, hosting, png
 from PIL import ExifTags, Image, ImageCms
 
-import worker.download
-from worker.inputs import InputRules, read_parameters, read_picture
+import worker.http
+from tests.helpers.asking import SDXL, ask
+from tests.helpers.picture_sources import answer, chunk, corners, file_of, hosting, png
+from worker.images.load import InputRules, read_parameters, read_picture
 from worker.output import encode
-from worker.recipe import write
+from worker.output.metadata import write
 
 RULES = InputRules()
 RED, LIME, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -38,7 +38,7 @@ def _pixels(image: Image.Image) -> list[Any]:
 @pytest.fixture
 def this_machine_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the tests' own hosts be dialled, which stand where a job's URL must never lead."""
-    monkeypatch.setattr(worker.download, "is_public", lambda ip: True)
+    monkeypatch.setattr(worker.http, "is_public", lambda ip: True)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """What is drawn anew: where the mask is white, or where the picture is transparent if there is no mask."""
 
 import pytest
-from asking import SD1, SDXL, ask, model_of, picture, refusal, sent
 from PIL import Image
 
-from worker.families import CONTROLLED, IMAGE, MASK, TEXT, Model
+from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
+from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Model
 from worker.request import Request
 
 WHITE, BLACK = 255, 0

@@ -6,12 +6,12 @@ import re
 from typing import Any
 
 import pytest
-from asking import SDXL, ask, model_of
 from PIL import Image
 
-from worker.families import Model
+from tests.helpers.asking import SDXL, ask, model_of
+from worker.models.capabilities import Model
 from worker.output import encode
-from worker.recipe import write
+from worker.output.metadata import write
 from worker.request import Request
 
 PROMPTS = [

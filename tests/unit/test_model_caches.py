@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from worker.errors import ModelError
-from worker.models import find_model, find_vae
+from worker.models.locate import find_model, find_vae
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAMES = ("RunPod's model cache", "the image", "the network volume")

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from asking import SD1, SDXL, ask, model_of
+
+from tests.helpers.asking import SD1, SDXL, ask, model_of
 
 # Published with worker-sdxl, as its test_input.json.
 WORKER_SDXL = {

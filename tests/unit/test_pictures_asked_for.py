@@ -1,7 +1,8 @@
 """Which pictures an accepted request asks for: how many, of what size, in which order, each from which seed."""
 
 import pytest
-from asking import SD1, SDXL, ask, model_of, refusal
+
+from tests.helpers.asking import SD1, SDXL, ask, ask_output, model_of, refusal
 
 
 def _seeds(**fields: object) -> list[int]:
@@ -12,8 +13,9 @@ def test_what_is_left_out_is_the_familys_default() -> None:
     request = ask(SDXL)
     assert (request.width, request.height) == (1024, 1024)
     assert (request.num_inference_steps, request.guidance_scale) == (25, 7.5)
-    assert (request.output_format, request.delivery, len(request.pictures)) == ("png", "auto", 1)
-    assert request.warnings == ()
+    assert len(request.pictures) == 1 and request.warnings == ()
+    output = ask_output()
+    assert (output.format, output.format_fixed, output.quality, output.delivery) == ("png", False, 90, "auto")
 
 
 @pytest.mark.parametrize(

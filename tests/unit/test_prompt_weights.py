@@ -4,11 +4,11 @@ import time
 from itertools import pairwise
 
 import pytest
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.prompts import HEAVIEST, Fragment, fragments, is_weighted
+from tests.helpers.fuzzing import examples
+from worker.engine.prompts.weighting import HEAVIEST, Fragment, fragments, is_weighted
 
 
 def _weights(prompt: str) -> list[tuple[str, float]]:

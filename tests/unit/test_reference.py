@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
-    """docs/reference.py, here: a process for each check would mostly import diffusers."""
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+    """tools/reference.py, here: a process for each check would mostly import diffusers."""
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "tools" / "reference.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -26,13 +26,13 @@ def reference() -> ModuleType:
 
 @pytest.fixture
 def check(reference: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], object]:
-    """What `python docs/reference.py --check` leaves with in this folder: 0, or what has drifted."""
+    """What `python -m tools.reference --check` leaves with in this folder: 0, or what has drifted."""
 
     def checked(root: Path) -> object:
         for name, place in (("ROOT", root), ("README", root / "README.md")):
             monkeypatch.setattr(reference, name, place)
         monkeypatch.setattr(reference, "SCHEMA", root / "docs" / "request.schema.json")
-        monkeypatch.setattr(sys, "argv", ["docs/reference.py", "--check"])
+        monkeypatch.setattr(sys, "argv", ["reference", "--check"])
         with pytest.raises(SystemExit) as left:
             reference.main()
         return left.value.code
@@ -43,7 +43,7 @@ def check(reference: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of what the documentation is made from and of what it is made into."""
-    for name in ("worker", "docs"):
+    for name in ("worker", "docs", "tools"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "images"))
     shutil.copy(ROOT / "README.md", tmp_path)
     return tmp_path
@@ -72,10 +72,10 @@ def test_a_readme_without_a_table_is_refused(copy: Path, check: Callable[[Path],
 
 
 def test_a_bound_changed_in_the_code_changes_the_documentation(copy: Path, check: Callable[[Path], object]) -> None:
-    fields = copy / "worker" / "fields.py"
+    fields = copy / "worker" / "api" / "schema.py"
     fields.write_text(fields.read_text().replace("le=8192", "le=4096"))
     written = subprocess.run(
-        [sys.executable, "docs/reference.py"], cwd=copy, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "tools.reference"], cwd=copy, capture_output=True, text=True, timeout=120
     )
     assert written.returncode == 0, written.stderr
     assert "64 to 4096" in (copy / "README.md").read_text()

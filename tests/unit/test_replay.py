@@ -8,19 +8,20 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from asking import SD1, SDXL, ask, model_of, picture, refusal, sent
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from worker import schedulers
+from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
+from tests.helpers.fuzzing import examples
+from worker.api.parse import parse
 from worker.errors import InvalidInput
-from worker.families import FAMILIES, Model
+from worker.models import schedulers
+from worker.models.capabilities import Model
+from worker.models.families import FAMILIES
 from worker.output import encode
-from worker.parse import parse
-from worker.recipe import write
+from worker.output.metadata import write
 from worker.request import Request
 
 STRANGE_NAMES = ("a, Recipe: b", 'say "x"', "back\\slash", "стиль")
@@ -50,7 +51,7 @@ def _saying(text: str) -> str:
 
 def _again(made: str, model: Model, **beside: Any) -> Request:
     """The request that a picture and nothing but it asks for."""
-    return parse({"input": {"replay": made, **beside}}, model)
+    return parse({"input": {"replay": made, **beside}}, model)[0]
 
 
 def _told(made: str, model: Model = SD1, **beside: Any) -> str:

@@ -6,10 +6,10 @@ The sizes, seeds and pictures of accepted requests are in test_pictures_asked_fo
 import json
 
 import pytest
-from asking import SD1, SDXL, ask, model_of, refusal
 
+from tests.helpers.asking import SD1, SDXL, ask, model_of, refusal
+from worker.api.parse import parse
 from worker.errors import InvalidInput
-from worker.parse import parse
 
 PICTURES = ["image", "mask", "loras", "controlnet", "ip_adapter", "clip_skip", "hires", "preview", "replay"]
 
@@ -57,13 +57,13 @@ def test_a_prompt_is_text_or_a_list_of_texts(prompt: object) -> None:
 
 def test_a_prompt_is_required() -> None:
     with pytest.raises(InvalidInput, match="prompt: required"):
-        parse({"input": {}}, SD1)
+        parse({"input": {}}, SD1)[0]
 
 
 @pytest.mark.parametrize("given", [None, [], "a red square", 5, True])
 def test_an_input_that_is_no_object_is_named(given: object) -> None:
     with pytest.raises(InvalidInput, match=r"input: got .* object"):
-        parse({"input": given}, SD1)
+        parse({"input": given}, SD1)[0]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """A job may bring its own bucket, in RunPod's shape; what is wrong with it is told without its secrets."""
 
 import pytest
-from asking import ask, refusal
 from pydantic import SecretStr
 
-from worker.settings import Bucket
+from tests.helpers.asking import ask_output, refusal
+from worker.output.options import Bucket
 
 S3 = {
     "accessId": "AKIDCANARY",
@@ -16,10 +16,10 @@ S3 = {
 
 def test_the_jobs_own_bucket_stands_beside_the_input_and_wins() -> None:
     mine = Bucket("https://mine.example.com", "mine", SecretStr("a"), SecretStr("b"))
-    assert ask(bucket=mine).bucket == mine
-    bucket = ask(bucket=mine, s3=S3).bucket
+    assert ask_output(mine).bucket == mine
+    bucket = ask_output(mine, S3).bucket
     assert bucket is not None and (bucket.name, bucket.endpoint_url) == ("pictures", "https://s3.example.com")
-    assert "canary" not in repr(ask(s3=S3)).lower()
+    assert "canary" not in repr(ask_output(s3=S3)).lower()
 
 
 @pytest.mark.parametrize("field", S3)
@@ -91,4 +91,4 @@ def test_s3_without_a_bucket_is_refused() -> None:
     told = refusal(delivery="s3")
     assert told.startswith("delivery: got 's3'; ") or told.startswith("delivery: got 's3', ")
     assert "BUCKET_" in told and "s3Config" in told
-    assert ask(delivery="s3", s3=S3).delivery == "s3"
+    assert ask_output(delivery="s3", s3=S3).delivery == "s3"

@@ -12,17 +12,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from asking import ask
 from botocore.awsrequest import AWSResponse
 from pydantic import SecretStr
-from s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
 from urllib3 import HTTPResponse
 
-from worker.bucket import upload
-from worker.delivery import Delivery, deliver
+from tests.helpers.asking import ask_output
+from tests.helpers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
 from worker.errors import DeliveryFailed, ResultTooLarge
-from worker.output import File
-from worker.settings import Bucket
+from worker.output.bucket import upload
+from worker.output.delivery import Delivery, deliver
+from worker.output.encode import File
+from worker.output.options import Bucket
 
 FILES = [File(b"\x89PNG" + bytes(range(256)), "png"), File(b"jpeg" * 99, "jpeg"), File(b"webp" * 9, "webp")]
 ANSWER: dict[str, Any] = {"seed": 1, "seeds": [1, 2, 3], "warnings": []}
@@ -42,8 +42,8 @@ def refusing(free_port: int) -> Bucket:
 
 
 def _deliver(bucket: Bucket, delivery: str, limit: int = 10_000_000, files: Sequence[File] = FILES) -> dict[str, Any]:
-    request = ask(bucket=bucket, delivery=delivery)
-    return deliver(files, ANSWER, Delivery("job-2", False, request, limit, None))
+    output = ask_output(bucket, delivery=delivery)
+    return deliver(files, ANSWER, Delivery("job-2", False, output, limit, None))
 
 
 def _get(url: str) -> httpx.Response:
@@ -92,8 +92,8 @@ def test_a_job_with_a_bucket_is_answered_with_urls(server: S3Server, delivery: s
 
 
 def test_the_jobs_own_bucket_is_used(server: S3Server, refusing: Bucket) -> None:
-    request = ask(bucket=refusing, s3=server.s3_config())
-    answer = deliver(FILES, ANSWER, Delivery("own", False, request, 10_000_000, None))
+    output = ask_output(refusing, server.s3_config())
+    answer = deliver(FILES, ANSWER, Delivery("own", False, output, 10_000_000, None))
     assert _get(answer["images"][2]).content == FILES[2].data
 
 
@@ -207,7 +207,7 @@ def test_urls_are_signed_for_the_region_of_amazons_server(
     host: str, region: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = AWSResponse("", 200, {}, HTTPResponse(BytesIO(b""), preload_content=False))
-    monkeypatch.setattr("worker.bucket._send", lambda *_: taken)
+    monkeypatch.setattr("worker.output.bucket._send", lambda *_: taken)
 
     (url,) = upload(FILES[:1], Bucket(f"https://{host}", "pictures", SecretStr("id"), SecretStr("key")), "job-1")
 

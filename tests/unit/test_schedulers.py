@@ -5,9 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from asking import ask, model_of, refusal
 
-from worker.schedulers import SCHEDULERS, find, of_class
+from tests.helpers.asking import ask, model_of, refusal
+from worker.models.schedulers import SCHEDULERS, find, of_class
 
 # Names that callers write -> the diffusers class, from the request table and the other workers' own sources.
 EXPECTED = {

@@ -3,6 +3,7 @@
 import pytest
 
 from worker.errors import SettingsError
+from worker.output.options import Bucket
 from worker.settings import Settings, read_settings
 
 BUCKET = {
@@ -36,7 +37,7 @@ def _told(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
 
 def test_an_empty_environment_is_enough() -> None:
     settings = read_settings()
-    assert settings.model_name is None and settings.bucket is None and settings.hf_token is None
+    assert settings.model_name is None and Bucket.of_endpoint(settings) is None and settings.hf_token is None
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_a_partial_bucket_names_what_is_missing(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_whole_bucket_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    bucket = _read(monkeypatch, **BUCKET).bucket
+    bucket = Bucket.of_endpoint(_read(monkeypatch, **BUCKET))
     assert bucket is not None and (bucket.endpoint_url, bucket.name) == ("https://s3.example.com", "pictures")
     assert bucket.access_key_id.get_secret_value() == "AKIDCANARY"
     assert bucket.secret_access_key.get_secret_value() == "secretcanary"
@@ -131,7 +132,7 @@ def test_the_hub_token_goes_by_two_names(
 
 def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = _read(monkeypatch, **BUCKET, HF_TOKEN="hf_canary")
-    for shown in (repr(settings), str(settings), repr(settings.bucket), f"{settings.model_dump()}"):
+    for shown in (repr(settings), str(settings), repr(Bucket.of_endpoint(settings)), f"{settings.model_dump()}"):
         assert "canary" not in shown.lower()
 
 

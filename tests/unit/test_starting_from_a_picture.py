@@ -4,12 +4,12 @@ import base64
 from pathlib import Path
 
 import pytest
-from asking import SD1, SDXL, ask, model_of, picture, refusal, sent
 from PIL import Image, ImageChops, ImageDraw
 
-from worker.families import TEXT, Model
-from worker.framing import SMALLEST
-from worker.inputs import InputRules
+from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
+from worker.images.load import InputRules
+from worker.images.resize import SMALLEST
+from worker.models.capabilities import TEXT, Model
 from worker.request import Request
 
 FLUX = model_of("flux-dev")

@@ -3,8 +3,8 @@ they come back at once and empty, and at once again as soon as the platform is t
 
 import pytest
 
-from worker import health
-from worker.health import AT_ONCE_S, FREE_ASKS, LONGEST_BREATH_S, Gate
+from worker.runtime import gate as health
+from worker.runtime.gate import AT_ONCE_S, FREE_ASKS, LONGEST_BREATH_S, Gate
 
 
 class Clock:

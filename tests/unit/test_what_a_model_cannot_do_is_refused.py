@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from asking import SD1, SDXL, ask, model_of, picture, refusal
 
-from worker.families import CONTROLLED, IMAGE, TEXT, Model
+from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal
+from worker.models.capabilities import CONTROLLED, IMAGE, TEXT, Model
 
 FLUX = model_of("flux-dev")
 # A pipeline that draws from a prompt and can do nothing else.

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from worker.health import classify
-from worker.logs import HIDDEN, Discreet, log_to_stderr
+from worker.runtime.failures import classify
+from worker.runtime.logs import HIDDEN, Discreet, log_to_stderr
 from worker.settings import read_settings
 
 OWNERS = {

@@ -6,51 +6,28 @@ knows where pictures go.
 """
 
 import logging
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import PIL.Image
 import torch
 from PIL.Image import Image, Resampling
 
-from worker.engine.conditioning import insist_on_readable, text_arguments
-from worker.engine.loading import Engine
+from worker.engine.decoder import lean
+from worker.engine.device_errors import is_out_of_memory
+from worker.engine.engine import Engine
+from worker.engine.pipelines import call_arguments
 from worker.engine.preview import Prediction
-from worker.engine.probe import is_out_of_memory
-from worker.engine.repair import forget, lean
+from worker.engine.prompts.encode import insist_on_readable, text_arguments
+from worker.engine.recovery import forget
 from worker.engine.scheduling import build_scheduler, watch
-from worker.engine.tasks import call_arguments
-from worker.errors import JobTimeout
-from worker.families import IMAGE
-from worker.parse import parse
-from worker.request import Picture, Request
+from worker.engine.steps import Look, OnStep, StepCounter
+from worker.models.capabilities import IMAGE
+from worker.request import Drawn, Picture, Request
 
 log = logging.getLogger("worker")
-
-PROOF = 256  # pixels a side of the picture that proves the engine
-Look = Callable[[], Image | None]
-OnStep = Callable[[int, int, Look | None], None]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A picture and what belongs to it.
-
-    Attributes:
-        image: RGB.
-        nsfw: what the safety checker said; such a picture is black.
-        lean: whether it was drawn a second time, with less memory, because the first ran out of it.
-        resized_from: the size that the model drew instead of the one asked for, or None.
-    """
-
-    picture: Picture
-    image: Image
-    nsfw: bool
-    lean: bool = False
-    resized_from: tuple[int, int] | None = None
 
 
 def generate(
@@ -69,7 +46,7 @@ def generate(
         InvalidInput: a prompt has more tokens than this model reads in any time.
     """
     insist_on_readable(engine, request)
-    steps = _Steps(request, on_step, deadline)
+    steps = StepCounter(request, on_step, deadline)
     with ExitStack() as attached:
         attached.callback(engine.release)
         attached.enter_context(engine.loras.active(request.loras))
@@ -79,7 +56,7 @@ def generate(
             yield _drawn(engine, request, picture, steps)
 
 
-def _drawn(engine: Engine, request: Request, picture: Picture, steps: "_Steps") -> Drawn:
+def _drawn(engine: Engine, request: Request, picture: Picture, steps: "StepCounter") -> Drawn:
     """The picture; when memory runs out, once more in a leaner way."""
     done = steps.done
     try:
@@ -95,24 +72,10 @@ def _drawn(engine: Engine, request: Request, picture: Picture, steps: "_Steps") 
         return replace(_Drawing(engine, request, picture, steps).draw(), lean=True)
 
 
-def prove(engine: Engine) -> None:
-    """Draw a small picture that nobody sees, within the owner's limits or not.
-
-    Raises:
-        Exception: whatever keeps this engine from drawing.
-    """
-    model = engine.model
-    fields = {"prompt": "", "num_inference_steps": model.scheduler.min_steps, "seed": 0}
-    size = {"width": min(model.width, PROOF), "height": min(model.height, PROOF)}
-    unbounded = replace(model, max_pixels=PROOF * PROOF, max_steps=model.scheduler.min_steps)
-    for _ in generate(engine, parse({"input": {**fields, **size}}, unbounded), lambda *_: None):
-        pass
-
-
 class _Drawing:
     """One picture on its way through its passes."""
 
-    def __init__(self, engine: Engine, request: Request, picture: Picture, steps: "_Steps") -> None:
+    def __init__(self, engine: Engine, request: Request, picture: Picture, steps: "StepCounter") -> None:
         self._engine = engine
         self._request = request
         self._picture = picture
@@ -226,56 +189,3 @@ def _is_flagged(result: Any) -> bool:
     """What the safety checker said, under either name that diffusers' pipelines have for it."""
     said = getattr(result, "nsfw_content_detected", None) or getattr(result, "nsfw_detected", None)
     return bool(said and said[0])
-
-
-class _Steps:
-    """Counts the denoising steps of a job, over all its pictures and passes, and watches the clock."""
-
-    def __init__(self, request: Request, on_step: OnStep, deadline: float | None) -> None:
-        self._expected = expected_steps(request)  # of each pass of a picture
-        self._pictures = len(request.pictures)
-        self._on_step = on_step
-        self._deadline = deadline
-        self.done = 0
-        self._pass = -1
-
-    def back_to(self, done: int) -> None:
-        """Count on from here: a picture is drawn anew."""
-        self.done = done
-        self._pass = -1
-
-    def of(self, pipeline: Any, look: Look | None) -> dict[str, Any]:
-        """Both ways in which pipelines tell of their steps; each takes one of them. To be called once a pass."""
-        self._pass = (self._pass + 1) % len(self._expected)
-
-        def on_step_end(_: Any, __: int, ___: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            self._tick(pipeline, look)
-            return tensors
-
-        return {
-            "callback_on_step_end": on_step_end,
-            "callback": lambda *_: self._tick(pipeline, look),
-            "callback_steps": 1,
-        }
-
-    def _tick(self, pipeline: Any, look: Look | None) -> None:
-        self.done += 1
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            raise JobTimeout(f"stopped after {self.done} steps: the job's time is over (JOB_TIMEOUT_S)")
-        # Some schedulers step twice for each step that was asked for.
-        self._expected[self._pass] = getattr(pipeline, "num_timesteps", self._expected[self._pass])
-        self._on_step(self.done, max(self.done, self._pictures * sum(self._expected)), look)
-
-
-def expected_steps(request: Request) -> list[int]:
-    """The steps of each pass of a picture, before any scheduler has its say."""
-    refinement, strength = request.refinement, request.source.strength if request.source else 1.0
-    shared = refinement.high_noise_frac if refinement else None
-    passes = [round(request.num_inference_steps * strength * (shared or 1.0))]
-    if refinement and shared:
-        passes.append(round(refinement.steps * (1 - shared)))
-    if request.hires:
-        passes.append(int(request.hires.steps * request.hires.strength))
-    if refinement and not shared:
-        passes.append(int(refinement.steps * refinement.strength))
-    return passes

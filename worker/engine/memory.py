@@ -11,8 +11,9 @@ import torch
 from accelerate import cpu_offload_with_hook
 from diffusers.hooks import apply_group_offloading
 
-from worker.engine.tasks import modules
-from worker.families import Model
+from worker.engine.decoder import decode_by_tiles
+from worker.engine.pipelines import modules
+from worker.models.capabilities import Model
 
 Offload = Literal["none", "model", "group"]
 Quantize = Literal["none", "8bit", "4bit"]
@@ -156,16 +157,6 @@ def _can_travel(name: str, part: torch.nn.Module) -> bool:
     with the VAE, where diffusers says so, or where torch reads the weights of a layer without calling it."""
     whole = any(isinstance(layer, torch.nn.MultiheadAttention) for layer in part.modules())
     return name != "vae" and not whole and bool(getattr(part, "_supports_group_offloading", True))
-
-
-def decode_by_tiles(vae: Any) -> None:
-    """Tiles of 512 pixels: those of the VAE's own size, 1024 for SDXL's, would save nothing at native size."""
-    if not hasattr(vae, "enable_tiling"):
-        return
-    vae.enable_tiling()
-    if hasattr(vae, "tile_latent_min_size"):
-        scale = vae.tile_sample_min_size / vae.tile_latent_min_size
-        vae.tile_sample_min_size, vae.tile_latent_min_size = 512, int(512 / scale)
 
 
 def free_memory() -> int:

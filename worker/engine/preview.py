@@ -43,22 +43,6 @@ class Previewer:
         return PIL.Image.fromarray(colours.clamp(0, 1).mul(255).round().byte().cpu().numpy())
 
 
-def can_preview(pipeline: Any) -> bool:
-    """Whether the latents are a picture of their own, and the decoder's counterpart is there to learn from."""
-    vae = getattr(pipeline, "vae", None)
-    plain = not _packs(pipeline) or hasattr(pipeline, "_unpack_latents")
-    return type(vae).__name__ == "AutoencoderKL" and plain and not has_edm_noise(pipeline)
-
-
-def has_edm_noise(pipeline: Any) -> bool:
-    """Whether the model was trained on the noise of arXiv:2206.00364, which other schedulers do not know."""
-    return type(pipeline.scheduler).__name__.startswith("EDM")
-
-
-def _packs(pipeline: Any) -> bool:
-    return hasattr(type(pipeline), "_pack_latents")
-
-
 def unpacked(pipeline: Any, latents: Tensor, width: int, height: int) -> Tensor:
     """(pictures, channels, rows, columns), also where the denoiser works on a sequence of patches."""
     if latents.ndim == 4:

@@ -9,7 +9,7 @@ import diffusers
 import torch
 from diffusers import LMSDiscreteScheduler
 
-from worker.schedulers import Scheduler
+from worker.models.schedulers import Scheduler
 
 MOST_COEFFICIENTS = 10_000  # kept; a schedule of 20 steps has 74
 

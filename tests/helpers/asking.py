@@ -1,0 +1,130 @@
+"""Models to ask, as a worker would describe them after loading, without loading any; and asking in one line."""
+
+import base64
+import io
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from worker.api.parse import parse
+from worker.errors import InvalidInput
+from worker.images.load import InputRules
+from worker.models import schedulers
+from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Model
+from worker.models.families import FAMILIES
+from worker.output.options import Bucket, OutputOptions
+from worker.request import Request
+
+# family -> native size in pixels, the scheduler in the published model_index.json
+_PUBLISHED = {
+    "shapes": (64, "DDIMScheduler"),
+    "sd1": (512, "PNDMScheduler"),
+    "sd2": (768, "DDIMScheduler"),
+    "sdxl": (1024, "EulerDiscreteScheduler"),
+    "lcm-sd1": (512, "LCMScheduler"),
+    "lcm-sdxl": (1024, "LCMScheduler"),
+    "sd-turbo": (512, "EulerDiscreteScheduler"),
+    "sdxl-turbo": (512, "EulerAncestralDiscreteScheduler"),
+    "sd3": (1024, "FlowMatchEulerDiscreteScheduler"),
+    "flux-schnell": (1024, "FlowMatchEulerDiscreteScheduler"),
+    "flux-dev": (1024, "FlowMatchEulerDiscreteScheduler"),
+}
+
+
+_DIFFUSION = {"clip_skip": None, "guidance_rescale": 0.0, "ip_adapter_image": None, "negative_prompt": None}
+_FLOW = {"ip_adapter_image": None}
+# family -> what its pipelines take, as `engine.tasks` finds it; the strengths are diffusers' defaults
+_TASKS: dict[str, dict[str, dict[str, object]]] = {
+    "sd1": {
+        TEXT: _DIFFUSION,
+        IMAGE: {"strength": 0.8, "clip_skip": None, "ip_adapter_image": None},
+        MASK: {"strength": 1.0, "clip_skip": None, "ip_adapter_image": None},
+        TEXT + CONTROLLED: {},
+        IMAGE + CONTROLLED: {"strength": 0.8},
+        MASK + CONTROLLED: {"strength": 1.0},
+    },
+    "sdxl": {
+        TEXT: {**_DIFFUSION, "denoising_end": None},
+        IMAGE: {**_DIFFUSION, "denoising_end": None, "strength": 0.3},
+        MASK: {**_DIFFUSION, "denoising_end": None, "strength": 0.9999},
+        TEXT + CONTROLLED: {"denoising_end": None},
+    },
+    "sd3": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}, TEXT + CONTROLLED: {}},
+    "flux-dev": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}},
+}
+_TASKS |= {"flux-schnell": _TASKS["flux-dev"]}
+_TASKS |= dict.fromkeys(("shapes", "sd2", "lcm-sd1", "sd-turbo"), _TASKS["sd1"])
+_TASKS |= dict.fromkeys(("lcm-sdxl", "sdxl-turbo"), _TASKS["sdxl"])
+
+
+def model_of(family_name: str, **changes: Any) -> Model:
+    """A model of this family with the family's limits; `changes` are Model's attributes."""
+    family = next(row for row in FAMILIES if row.name == family_name)
+    size, own = _PUBLISHED[family_name]
+    default = schedulers.find(family.scheduler) if family.scheduler else schedulers.of_class(own, family.noise)
+    assert default is not None
+    model = Model(
+        name=family_name,
+        family=family,
+        width=size,
+        height=size,
+        prediction_type="epsilon",
+        scheduler=default,
+        safety_checker=False,
+        max_pixels=family.max_pixels,
+        max_steps=family.max_steps,
+        max_images=family.max_images,
+        tasks=_TASKS[family_name],
+        weighted_prompts=family.noise == "diffusion",
+        latent_upscaling=family.noise == "diffusion",
+        clip_layers=12 if family.noise == "diffusion" else 0,
+        previews=True,
+    )
+    return replace(model, **changes)
+
+
+SD1 = model_of("sd1")
+SDXL = model_of("sdxl")
+
+
+def sent(image: Image.Image, format: str = "PNG", **options: Any) -> str:
+    """The picture as jobs send it: a data URI. `options` are those of Pillow's writer of this format."""
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def picture(width: int = 512, height: int = 512, colour: Any = "red", mode: str = "RGB") -> str:
+    """A picture of one colour, as jobs send it."""
+    return sent(Image.new(mode, (width, height), colour))
+
+
+def ask(
+    model: Model = SD1, bucket: Bucket | None = None, s3: object = None, rules: InputRules | None = None, **fields: Any
+) -> Request:
+    """The request that a job with these fields becomes; a prompt is added, `s3` stands beside the input."""
+    return ask_all(model, bucket, s3, rules, **fields)[0]
+
+
+def ask_output(bucket: Bucket | None = None, s3: object = None, **fields: Any) -> OutputOptions:
+    """How such a job wants its pictures."""
+    return ask_all(SD1, bucket, s3, **fields)[1]
+
+
+def ask_all(
+    model: Model = SD1, bucket: Bucket | None = None, s3: object = None, rules: InputRules | None = None, **fields: Any
+) -> tuple[Request, OutputOptions]:
+    """Both."""
+    job = {"id": "test", "input": {"prompt": "a red square", **fields}}
+    rules = rules or InputRules(bucket_hosts=("127.0.0.1", "*.example.com"))
+    return parse(job if s3 is None else {**job, "s3Config": s3}, model, bucket, rules)
+
+
+def refusal(model: Model = SD1, rules: InputRules | None = None, **fields: Any) -> str:
+    """What the caller is told when a job with these fields is refused; fails when it is accepted."""
+    try:
+        request = ask(model, rules=rules, **fields)
+    except InvalidInput as error:
+        return str(error)
+    raise AssertionError(f"accepted: {request}")

@@ -1,0 +1,88 @@
+"""Loading an engine and drawing with it, as a job would, in one line each."""
+
+import base64
+import gc
+import io
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from PIL import ImageChops, ImageStat
+from PIL.Image import Image
+
+from worker.api.parse import parse
+from worker.engine.engine import Engine
+from worker.engine.generate import generate
+from worker.engine.load.loader import load
+from worker.request import Drawn
+from worker.settings import Settings, read_settings
+
+SMALL: dict[str, Any] = {
+    "prompt": "a red square",
+    "width": 64,
+    "height": 64,
+    "num_inference_steps": 4,
+    "guidance_scale": 7.5,
+    "seed": 7,
+}
+
+
+def load_engine(**environment: str) -> Engine:
+    """The engine that a worker with exactly these settings in its environment has."""
+    known = {name.upper() for name in Settings.model_fields} | {"HF_AUTH_TOKEN"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in known & set(os.environ):
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        return load(read_settings())
+
+
+def draw(engine: Engine, deadline: float | None = None, **fields: Any) -> list[Drawn]:
+    """All that a job with these fields draws; what is not given is small."""
+    request = parse({"id": "test", "input": {**SMALL, **fields}}, engine.model)[0]
+    return list(generate(engine, request, lambda *_: None, deadline))
+
+
+def picture(engine: Engine, **fields: Any) -> Image:
+    """The one picture of such a job."""
+    (drawn,) = draw(engine, **fields)
+    return drawn.image
+
+
+def assert_same(ours: Image, theirs: Image) -> None:
+    """Pixel for pixel the same picture, and not an empty one."""
+    assert ours.size == theirs.size
+    assert ImageChops.difference(ours, theirs).getbbox() is None
+    assert ImageStat.Stat(ours).stddev[0] > 1, "an empty picture proves nothing"
+
+
+def scene(width: int = 64, height: int = 64, seed: int = 0) -> Image:
+    """A picture of soft random colours, no two alike."""
+    patches = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Pillow.fromarray(patches).resize((width, height), Pillow.Resampling.BICUBIC)
+
+
+def hole(width: int = 64, height: int = 64) -> Image:
+    """A mask whose middle is white."""
+    mask = Pillow.new("L", (width, height))
+    mask.paste(255, (width // 4, height // 4, width * 3 // 4, height * 5 // 8))
+    return mask
+
+
+def uri(image: Image) -> str:
+    """The picture as jobs bring it."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def bytes_alive() -> int:
+    """Bytes of every tensor that anything still holds; those that share memory count once."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor) and not one.is_meta]
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
+    return sum(storages.values())

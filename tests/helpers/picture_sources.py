@@ -1,0 +1,119 @@
+"""Picture files to name in a request, by hand where no library writes such, and a web host to load them from."""
+
+import base64
+import contextlib
+import io
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from worker.errors import InvalidInput
+from worker.images.load import InputRules, read_picture
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def base64_of(data: bytes) -> str:
+    """As a job may send it."""
+    return base64.b64encode(data).decode()
+
+
+def refused(reference: str, rules: InputRules | None = None) -> str:
+    """What the caller is told of a picture that cannot be had; fails when it can."""
+    with pytest.raises(InvalidInput) as caught:
+        read_picture("controlnet.0.image", reference, rules or InputRules())
+    told = str(caught.value)
+    assert told.startswith("controlnet.0.image: got ") and "\n" not in told and len(told) < 400
+    return told
+
+
+def file_of(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    """The picture as a file of this format; `options` are those of Pillow's `save`."""
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def corners() -> Image.Image:
+    """48x32: red, green, blue and white quarters, from the upper left, row by row."""
+    image = Image.new("RGB", (48, 32), "white")
+    for colour, place in (("red", (0, 0, 24, 16)), ("lime", (24, 0, 48, 16)), ("blue", (0, 16, 24, 32))):
+        image.paste(colour, place)
+    return image
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A PNG chunk."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, colour_type: int, rows: bytes, *extra: bytes) -> bytes:
+    """A PNG of these unfiltered rows, each with its filter byte before it; `extra` chunks stand before the pixels."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + head + b"".join(extra) + body
+
+
+def answer(body: bytes, status: int = 200, **headers: str) -> Answer:
+    """An answer with this body; `headers` with underscores for dashes."""
+
+    def send(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        request.wfile.write(body)
+
+    return send
+
+
+class Host(ThreadingHTTPServer):
+    """A web host on this machine that answers every GET in one way and keeps the paths it was asked for."""
+
+    daemon_threads = True
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        super().__init__(("127.0.0.1", 0), _Request)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.server_address[1])
+
+    def url(self, path: str = "/picture", host: str = "127.0.0.1") -> str:
+        """A URL of this host, which may go by another name."""
+        return f"http://{host}:{self.port}{path}"
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: Host
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.server.headers.append(dict(self.headers))
+        with contextlib.suppress(ConnectionError):  # the worker may have heard enough
+            self.server.answer(self)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def hosting(answer: Answer) -> Iterator[Host]:
+    """A host for the length of a test."""
+    host = Host(answer)
+    threading.Thread(target=host.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield host
+    finally:
+        host.shutdown()
+        host.server_close()

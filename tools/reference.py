@@ -1,0 +1,159 @@
+"""Writes the parts of the documentation that the code already says: tables in the README, the request's JSON schema.
+
+python -m tools.reference           write them
+python -m tools.reference --check   exit 1 if any of them has drifted from the code
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from pydantic import AliasChoices
+
+from worker.api.schema import Fields
+from worker.engine.pipelines import call_arguments, reads_clip, task_classes
+from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
+from worker.models.families import FAMILIES
+from worker.models.schedulers import SCHEDULERS
+from worker.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+
+README = ROOT / "README.md"
+SCHEMA = ROOT / "docs" / "request.schema.json"
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *body = rows
+    lines = [head, tuple("---" for _ in head), *body]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def code(text: object) -> str:
+    """Inline code, or nothing for nothing."""
+    return f"`{text}`" if text != "" else ""
+
+
+def allowed(schema: dict[str, Any]) -> str:
+    """What a field takes, from its JSON schema."""
+    if "anyOf" in schema:
+        return " or ".join(filter(None, (allowed(choice) for choice in schema["anyOf"])))
+    if "enum" in schema:
+        return ", ".join(code(choice) for choice in schema["enum"])
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if "exclusiveMinimum" in schema:
+        low = f"above {schema['exclusiveMinimum']}"
+    span = f"{low} to {high}" if high is not None else f"{low} or more" if low is not None else ""
+    kind = {"null": "", "array": "list"}.get(schema.get("type", "object"), schema.get("type", "object"))
+    return f"{kind} {span}".strip()
+
+
+def field_rows() -> Iterator[tuple[str, ...]]:
+    """The request fields that this worker supports."""
+    yield "field", "also written", "takes", "default", "meaning"
+    properties = Fields.model_json_schema(by_alias=False)["properties"]
+    for name, field in Fields.model_fields.items():
+        alias = field.validation_alias
+        others = [str(choice) for choice in alias.choices[1:]] if isinstance(alias, AliasChoices) else []
+        optional = "" if field.default is None else code(json.dumps(field.default, default=str))
+        default = "required" if field.is_required() else optional
+        takes = allowed(properties[name])
+        yield code(name), ", ".join(map(code, others)), takes, default, field.description or ""
+
+
+def setting_rows() -> Iterator[tuple[str, ...]]:
+    """The environment variables."""
+    yield "variable", "default", "meaning"
+    for name, field in Settings.model_fields.items():
+        yield code(name.upper()), "" if field.default is None else code(field.default), field.description or ""
+
+
+def scheduler_rows() -> Iterator[tuple[str, ...]]:
+    """The scheduler names."""
+    yield "name", "also", "diffusers class"
+    for row in SCHEDULERS:
+        yield code(row.name), ", ".join(map(code, row.aliases)), code(row.class_name)
+
+
+def task_rows() -> Iterator[tuple[str, ...]]:
+    """What each family can be asked to do."""
+    pipelines = {row.pipeline: row.title for row in FAMILIES if row.name != "shapes"}  # the general row is the last
+    pipelines["StableDiffusionPipeline"] = "Stable Diffusion 1.x and 2.x, the embedded model"
+    pipelines["FluxPipeline"] = "FLUX.1"
+    yield "family", *TASKS
+    for name, title in pipelines.items():
+        kind = getattr(diffusers, name)
+        tasks = {task: call_arguments(one) for task, one in task_classes(kind).items()}
+        can = {
+            "image": IMAGE in tasks,
+            "mask": MASK in tasks,
+            "controlnet": TEXT + CONTROLLED in tasks,
+            "loras": hasattr(kind, "load_lora_weights"),
+            "ip_adapter": hasattr(kind, "load_ip_adapter"),
+            "weights, long prompts": reads_clip(kind),
+            "clip_skip": reads_clip(kind) or "clip_skip" in tasks[TEXT],
+            "guidance_rescale": "guidance_rescale" in tasks[TEXT],
+            "hires": IMAGE in tasks,
+            "refiner": "denoising_end" in tasks[TEXT],
+        }
+        yield title, *("yes" if can[task] else "" for task in TASKS)
+
+
+def family_rows() -> Iterator[tuple[str, ...]]:
+    """The model families."""
+    yield "family", "pipeline", "steps", "guidance", "scheduler", "largest picture"
+    for row in FAMILIES:
+        scheduler = code(row.scheduler) if row.scheduler else "the model's own"
+        pixels = f"{row.max_pixels:,} pixels"
+        yield row.title, code(row.pipeline), str(row.steps), f"{row.guidance_scale:g}", scheduler, pixels
+
+
+TASKS = (
+    "image",
+    "mask",
+    "controlnet",
+    "loras",
+    "ip_adapter",
+    "weights, long prompts",
+    "clip_skip",
+    "guidance_rescale",
+    "hires",
+    "refiner",
+)
+TABLES = {
+    "fields": field_rows,
+    "tasks": task_rows,
+    "settings": setting_rows,
+    "schedulers": scheduler_rows,
+    "families": family_rows,
+}
+
+
+def documents() -> dict[Path, str]:
+    """Every generated file -> what it should hold."""
+    readme = README.read_text()
+    for name, rows in TABLES.items():
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        readme, found = block.subn(lambda match, rows=rows: match[1] + table(*rows()) + "\n" + match[2], readme)
+        if not found:
+            raise SystemExit(f"README.md has no place for the table of {name}")
+    return {README: readme, SCHEMA: json.dumps(Fields.model_json_schema(by_alias=False), indent=2) + "\n"}
+
+
+def main() -> None:
+    """Write or check."""
+    drifted = [path for path, text in documents().items() if not path.exists() or path.read_text() != text]
+    if "--check" in sys.argv:
+        names = ", ".join(str(path.relative_to(ROOT)) for path in drifted)
+        raise SystemExit(f"not current: {names}; run `make docs`" if drifted else 0)
+    for path in drifted:
+        path.write_text(documents()[path])
+
+
+if __name__ == "__main__":
+    main()

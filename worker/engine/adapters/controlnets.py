@@ -1,0 +1,73 @@
+"""What the settings offer beside the model -> loaded and fitted to it: ControlNets, an IP-Adapter, words, LoRA files.
+
+Everything is read from safetensors only, and checked to fit the model before the first job comes.
+"""
+
+import inspect
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+
+from worker.engine.pipelines import task_classes
+from worker.errors import ModelError, SettingsError
+from worker.models.adapters import Addons
+from worker.models.capabilities import CONTROLLED, TEXT
+from worker.models.checks import read_json
+from worker.models.hub import CONFIG, download, first_line, hub_options
+from worker.models.locate import find_component
+from worker.settings import Settings
+
+log = logging.getLogger("worker")
+
+_WIDTHS = ("cross_attention_dim", "joint_attention_dim")  # of the text that a denoiser and its ControlNet attend to
+
+
+def load_controlnets(addons: Addons, pipeline: Any, settings: Settings) -> dict[str, Any]:
+    """The ControlNets by name, in the pipeline's number format, on the CPU.
+
+    Raises:
+        ModelError: one cannot be found or read.
+        SettingsError: the model takes none, or not this one.
+    """
+    return {name: _controlnet(name, place, pipeline, settings) for name, place in addons.controlnets.items()}
+
+
+def _controlnet(name: str, place: str, pipeline: Any, settings: Settings) -> Any:
+    setting = f"CONTROLNETS: {name}"
+    controlled = task_classes(type(pipeline)).get(TEXT + CONTROLLED)
+    if controlled is None:
+        raise SettingsError(f"{setting}: {type(pipeline).__name__} takes no ControlNet")
+    try:
+        source = find_component(place)
+        hub = hub_options(source, settings, None)
+        folder = source.location
+        config = Path(folder) / CONFIG if source.kind == "folder" else download(folder, CONFIG, hub, "CONTROLNETS")
+        entries = read_json(config)
+        kind = getattr(diffusers, str(entries.get("_class_name")), None)
+        if kind is None or not _is_for(kind, controlled):
+            raise SettingsError(f"{setting}: {place} is {entries.get('_class_name')}, no ControlNet for this model")
+        _insist_on_width(setting, entries, pipeline)
+        log.info("ControlNet %s: %s", name, source.reason)
+        return kind.from_pretrained(folder, dtype=pipeline.dtype, use_safetensors=True, **hub)
+    except ModelError as error:
+        raise ModelError(f"{setting}: {error}") from error
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{setting}: {place} cannot be loaded: {first_line(error)}") from error
+
+
+def _is_for(kind: type, controlled: type) -> bool:
+    """Whether the pipeline's class says that it takes such a ControlNet."""
+    taken = str(inspect.signature(controlled).parameters["controlnet"].annotation)
+    return re.search(rf"\b{kind.__name__}\b", taken) is not None
+
+
+def _insist_on_width(setting: str, entries: Mapping[str, Any], pipeline: Any) -> None:
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    for width in _WIDTHS:
+        came, needed = entries.get(width), denoiser.config.get(width)
+        if came is not None and needed is not None and came != needed:
+            raise SettingsError(f"{setting}: it attends to text of width {came}, this model's is {needed}")

@@ -1,0 +1,59 @@
+"""Words of textual inversion."""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from worker.engine.pipelines import reads_clip
+from worker.errors import SettingsError
+from worker.models.adapters import Addons
+
+log = logging.getLogger("worker")
+
+
+def load_words(addons: Addons, pipeline: Any) -> frozenset[str]:
+    """Teach the text encoders the words of textual inversion; a file for other encoders is left out with a warning.
+
+    Returns:
+        the words that prompts may use. In the tokenizers each is written as `token` has it.
+
+    Raises:
+        SettingsError: the model has no text encoder that could learn any.
+    """
+    if addons.embeddings and not reads_clip(type(pipeline)):
+        raise SettingsError(f"EMBEDDINGS_DIR: {type(pipeline).__name__} takes no textual inversion")
+    return frozenset(word for word, file in addons.embeddings.items() if _teach(pipeline, word, Path(file)))
+
+
+def token(word: str) -> str:
+    """A word of textual inversion as the tokenizers know it, which no ordinary text contains."""
+    return f"<{word}>"
+
+
+def spelled(text: str, words: frozenset[str]) -> str:
+    """The text with each of these words, where it stands alone, as the tokenizers know it."""
+    if not words:
+        return text
+    longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.sub(rf"(?<![\w<])(?:{longest_first})(?![\w>])", lambda found: token(found[0]), text)
+
+
+def _teach(pipeline: Any, word: str, file: Path) -> bool:
+    weights = load_file(file)
+    encoders = {"clip_l": ("tokenizer", "text_encoder"), "clip_g": ("tokenizer_2", "text_encoder_2")}
+    if not hasattr(pipeline, "text_encoder_2"):
+        encoders = {next(iter(weights), ""): ("tokenizer", "text_encoder")}
+    parts = [
+        (weights.get(key), getattr(pipeline, names[0]), getattr(pipeline, names[1])) for key, names in encoders.items()
+    ]
+    if any(vectors is None or vectors.shape[-1:] != (encoder.config.hidden_size,) for vectors, _, encoder in parts):
+        log.warning("EMBEDDINGS_DIR: leaving out %s: it is for other text encoders", word)
+        return False
+    for vectors, tokenizer, encoder in parts:
+        pipeline.load_textual_inversion(
+            {token(word): vectors}, token=token(word), tokenizer=tokenizer, text_encoder=encoder
+        )
+    return True

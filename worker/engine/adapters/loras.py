@@ -1,0 +1,135 @@
+"""LoRAs: loaded at the first job that names them, kept while there is room, and active for their job only.
+
+A LoRA that is switched off leaves the model's own layers to compute alone, so a job without one draws, bit for bit,
+what it would draw on a worker that never loaded any.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from worker.engine.device_errors import is_device_fault, is_out_of_memory
+from worker.errors import ModelError, SettingsError
+from worker.request import Lora
+
+log = logging.getLogger("worker")
+
+MOST_LORAS = 16
+MOST_BYTES = 2_000_000_000
+
+
+class Shelf:
+    """The LoRAs of one pipeline, the least recently used taken off first."""
+
+    def __init__(self, pipeline: Any, places: Mapping[str, str], fetch: Callable[[str], Path]) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            places: name -> file or hub id.
+            fetch: a place -> the file, checked.
+
+        Raises:
+            SettingsError: there are some, and the model takes none.
+        """
+        if places and not hasattr(pipeline, "load_lora_weights"):
+            raise SettingsError(f"LORA_DIR, LORA_REPOS: {type(pipeline).__name__} takes no LoRA")
+        self._pipeline = pipeline
+        self._places = places
+        self._fetch = fetch
+        self._loaded: OrderedDict[str, int] = OrderedDict()  # name -> bytes
+
+    @contextmanager
+    def active(self, loras: Sequence[Lora]) -> Iterator[None]:
+        """Let these LoRAs, and no others, act inside the `with`.
+
+        Raises:
+            ModelError: one cannot be fetched, or does not fit this model.
+        """
+        if not loras:
+            yield
+            return
+        wanted = [lora.name for lora in loras]
+        for name in wanted:
+            self._insist_on(name, wanted)
+        try:
+            self._pipeline.enable_lora()
+            self._pipeline.set_adapters([_key(name) for name in wanted], [lora.scale for lora in loras])
+            yield
+        finally:
+            self._pipeline.disable_lora()
+
+    def _insist_on(self, name: str, wanted: Sequence[str]) -> None:
+        if name in self._loaded:
+            self._loaded.move_to_end(name)
+            return
+        file = self._fetch(self._places[name])
+        size = file.stat().st_size
+        self._make_room(size, wanted)
+        self._load(name, file)
+        self._loaded[name] = size
+        log.info("LoRA %s: %.1f MB, %d loaded", name, size / 1e6, len(self._loaded))
+
+    def _make_room(self, size: int, wanted: Sequence[str]) -> None:
+        for name in [name for name in self._loaded if name not in wanted]:
+            if len(self._loaded) < MOST_LORAS and sum(self._loaded.values()) + size <= MOST_BYTES:
+                return
+            self._pipeline.delete_adapters(_key(name))
+            del self._loaded[name]
+
+    def _load(self, name: str, file: Path) -> None:
+        key = _key(name)
+        try:
+            _insist_on_layers_only(self._pipeline, file)
+            self._pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=key)
+        except Exception as error:  # what diffusers and peft raise for files of other kinds has no common class
+            if is_device_fault(error):
+                raise
+            self._discard(key)
+            if is_out_of_memory(error):
+                raise
+            raise ModelError(f"the LoRA {name} does not fit this model: {_told(error)}") from error
+        if not any(key in adapters for adapters in self._pipeline.get_list_adapters().values()):
+            raise ModelError(f"the LoRA {name} does not fit this model: it has no layer in common with it")
+        self._pipeline.disable_lora()
+
+    def _discard(self, key: str) -> None:
+        """Take off what a failed load has left."""
+        if any(key in adapters for adapters in self._pipeline.get_list_adapters().values()):
+            self._pipeline.delete_adapters(key)
+            self._pipeline.disable_lora()
+
+
+def _insist_on_layers_only(pipeline: Any, file: Path) -> None:
+    """Refuse a file for which diffusers would change the model itself, as it does for FLUX: for all later jobs too.
+
+    Raises:
+        ValueError: says what it would change.
+    """
+    norms = getattr(pipeline, "_control_lora_supported_norm_keys", None)
+    if norms is None:
+        return
+    layers = dict(pipeline.transformer.named_modules())
+    sides = {"A.weight": (1, "in_features"), "B.weight": (0, "out_features")}
+    for name, weight in pipeline.lora_state_dict(str(file.parent), weight_name=file.name).items():
+        layer, is_lora, kind = name.removeprefix("transformer.").partition(".lora_")
+        if not is_lora and any(norm in name for norm in norms):
+            raise ValueError(f"it would replace {layer}")
+        if kind in sides and layer in layers:
+            axis, side = sides[kind]
+            came, needed = weight.shape[axis], getattr(layers[layer], side, None)
+            if came != needed:
+                raise ValueError(f"{layer} has {needed} {side}, it has {came}")
+
+
+def _key(name: str) -> str:
+    """The name as peft, which makes it a module's beside that module's own names, can take it."""
+    return "file_" + "".join(letter if letter.isalnum() else f"_{ord(letter):x}_" for letter in name)
+
+
+def _told(error: Exception) -> str:
+    """What an exception says first, with the reason that torch puts on its second line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])[:300]

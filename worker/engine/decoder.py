@@ -1,0 +1,72 @@
+"""Numbers that are none: caught where latents become a picture, where they would give a black one without a word."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.errors import NonFiniteOutput
+
+
+def guard_decoder(vae: Any) -> None:
+    """Let the VAE's decoder take and give finite numbers only.
+
+    What overflows in half precision is decoded again in float32.
+    """
+    decode = vae.decode
+
+    @functools.wraps(decode)
+    def guarded(latents: Tensor, *rest: Any, **named: Any) -> Any:
+        if not _is_finite(latents):
+            raise NonFiniteOutput("the model's latents are no numbers any more; DTYPE=bfloat16 or float32 may cure it")
+        result = decode(latents, *rest, **named)
+        if _is_finite(result[0]):
+            return result
+        dtype = vae.dtype
+        if dtype != torch.float32:
+            vae.to(torch.float32)
+            try:
+                result = decode(latents.float(), *rest, **named)
+            finally:
+                vae.to(dtype)
+        if not _is_finite(result[0]):
+            raise NonFiniteOutput("the decoded picture holds no numbers; DTYPE=bfloat16 or float32 may cure it")
+        return result
+
+    vae.decode = guarded
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all().item())
+
+
+def decode_by_tiles(vae: Any) -> None:
+    """Tiles of 512 pixels: those of the VAE's own size, 1024 for SDXL's, would save nothing at native size."""
+    if not hasattr(vae, "enable_tiling"):
+        return
+    vae.enable_tiling()
+    if hasattr(vae, "tile_latent_min_size"):
+        scale = vae.tile_sample_min_size / vae.tile_latent_min_size
+        vae.tile_sample_min_size, vae.tile_latent_min_size = 512, int(512 / scale)
+
+
+TILE_SIZES = ("tile_sample_min_size", "tile_latent_min_size")  # of an AutoencoderKL
+
+
+@contextmanager
+def lean(vae: Any) -> Iterator[None]:
+    """Decode by tiles inside the `with`: slower, with a small part of the memory, and very nearly the same picture."""
+    if not hasattr(vae, "enable_tiling") or getattr(vae, "use_tiling", False):
+        yield
+        return
+    sizes = {name: getattr(vae, name) for name in TILE_SIZES if hasattr(vae, name)}
+    decode_by_tiles(vae)
+    try:
+        yield
+    finally:
+        vae.disable_tiling()
+        for name, size in sizes.items():
+            setattr(vae, name, size)

@@ -1,0 +1,116 @@
+"""A loaded pipeline -> the `Model` that requests are checked against. Reads configs and signatures, runs nothing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from worker.engine.pipelines import call_arguments, can_preview, has_edm_noise, reads_clip, task_classes
+from worker.errors import ModelError, SettingsError
+from worker.images.resize import within
+from worker.models import schedulers
+from worker.models.adapters import Addons
+from worker.models.capabilities import Model
+from worker.models.families import Family, general, recognise
+from worker.settings import Settings
+
+
+def describe(pipeline: Any, name: str, settings: Settings, addons: Addons) -> Model:
+    """What this pipeline can do, within the owner's limits.
+
+    Raises:
+        ModelError: it cannot draw from a prompt alone.
+        SettingsError: a setting does not fit it.
+    """
+    _insist_on_prompt_alone(pipeline, name)
+    arguments = call_arguments(type(pipeline))
+    kind = type(pipeline).__name__
+    family = recognise(kind, lambda key: trait(pipeline, key))
+    if family is None:
+        family = general(kind, arguments, _vae_scale(pipeline))
+    elif has_edm_noise(pipeline):
+        family = replace(family, noise="own")
+    height, width = _native_size(pipeline, arguments)
+    max_pixels = settings.max_pixels or family.max_pixels
+    if width * height > max_pixels:
+        width, height = within((width, height), max_pixels, family.size_step)
+    prediction = str(pipeline.scheduler.config.get("prediction_type", "epsilon"))
+    return Model(
+        name=name,
+        family=family,
+        width=width,
+        height=height,
+        prediction_type=prediction,
+        scheduler=_default_scheduler(pipeline, family, prediction, settings),
+        safety_checker=getattr(pipeline, "safety_checker", None) is not None,
+        max_pixels=max_pixels,
+        max_steps=settings.max_steps or family.max_steps,
+        max_images=settings.max_images or family.max_images,
+        refiner=settings.refiner_name is not None,
+        tasks=MappingProxyType({task: call_arguments(one) for task, one in task_classes(type(pipeline)).items()}),
+        weighted_prompts=reads_clip(type(pipeline)),
+        latent_upscaling=None not in (trait(pipeline, "unet.in_channels"), trait(pipeline, "vae.latent_channels")),
+        clip_layers=_clip_layers(pipeline, arguments),
+        previews=can_preview(pipeline),
+        loras=tuple(addons.loras),
+        controlnets=tuple(addons.controlnets),
+        ip_adapter=addons.ip_adapter is not None,
+    )
+
+
+def trait(pipeline: Any, key: str) -> Any:
+    """The pipeline's "component.entry" config entry, or None."""
+    component, entry = key.split(".")
+    config = getattr(getattr(pipeline, component, None), "config", {})
+    return config.get(entry) if isinstance(config, Mapping) else getattr(config, entry, None)
+
+
+def _insist_on_prompt_alone(pipeline: Any, name: str) -> None:
+    latents = trait(pipeline, "vae.latent_channels")
+    inputs = trait(pipeline, "unet.in_channels") or trait(pipeline, "transformer.in_channels")
+    # A transformer may take patches of two by two latents as one input.
+    extra = latents and inputs and inputs not in (latents, 4 * latents)
+    controlled = "control_image" in call_arguments(type(pipeline)) or getattr(pipeline, "controlnet", None) is not None
+    if extra or controlled or "prompt" not in call_arguments(type(pipeline)):
+        raise ModelError(f"{name} ({type(pipeline).__name__}) cannot draw from a prompt alone; it needs a picture too")
+
+
+def _vae_scale(pipeline: Any) -> int:
+    """Pixels per latent, each way; 1 where the denoiser works on the pixels themselves."""
+    decoded = {"vae", "movq", "vqgan"} & pipeline.components.keys()
+    return int(getattr(pipeline, "vae_scale_factor", 8 if decoded else 1))
+
+
+def _native_size(pipeline: Any, arguments: Mapping[str, object]) -> tuple[int, int]:
+    """Height and width in pixels: what the call defaults to, or what the denoiser was trained on."""
+    height, width = arguments.get("height"), arguments.get("width")
+    if isinstance(height, int) and isinstance(width, int):
+        return height, width
+    sizes = (getattr(pipeline, "default_sample_size", None), *_sample_sizes(pipeline))
+    size = next((size for size in sizes if size), 128)
+    rows, columns = (size, size) if isinstance(size, int) else size
+    return rows * _vae_scale(pipeline), columns * _vae_scale(pipeline)
+
+
+def _sample_sizes(pipeline: Any) -> tuple[Any, Any]:
+    return trait(pipeline, "unet.sample_size"), trait(pipeline, "transformer.sample_size")
+
+
+def _default_scheduler(pipeline: Any, family: Family, prediction: str, settings: Settings) -> schedulers.Scheduler:
+    own = schedulers.of_class(type(pipeline.scheduler).__name__, family.noise)
+    name = settings.default_scheduler or family.scheduler
+    if name is None:
+        return own
+    row = schedulers.find(name)
+    if row is None or not schedulers.usable(row, own, family.noise, prediction):
+        allowed = ", ".join(schedulers.names(own, family.noise, prediction))
+        raise SettingsError(f"DEFAULT_SCHEDULER: got {name!r}; {family.title} takes one of {allowed}")
+    return row
+
+
+def _clip_layers(pipeline: Any, arguments: Mapping[str, object]) -> int:
+    """Layers of the shallowest text encoder that `clip_skip` acts on; 0 if it acts on none."""
+    if not (reads_clip(type(pipeline)) or "clip_skip" in arguments):
+        return 0
+    counts = [trait(pipeline, f"{name}.num_hidden_layers") for name in ("text_encoder", "text_encoder_2")]
+    return min((count for count in counts if count), default=0)

@@ -1,0 +1,203 @@
+"""Files -> a pipeline on its device, ready to draw, and the `Model` that requests are checked against.
+
+Every automatic choice is logged once, with its reason. Nothing here knows jobs.
+"""
+
+import logging
+import time
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import (
+    AutoPipelineForText2Image,
+    DiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
+)
+
+from worker.engine.adapters.controlnets import load_controlnets
+from worker.engine.adapters.embeddings import load_words
+from worker.engine.adapters.ip_adapter import load_image_prompter
+from worker.engine.adapters.loras import Shelf
+from worker.engine.decoder import guard_decoder
+from worker.engine.engine import Engine
+from worker.engine.load.completeness import insist_on_whole
+from worker.engine.load.describe import describe
+from worker.engine.load.quantize import check_quantize, quantized
+from worker.engine.load.single_file import load_single_file
+from worker.engine.load.vae import replace_vae
+from worker.engine.memory import place, plan_for
+from worker.engine.pipelines import needs_a_prior
+from worker.engine.preview import Previewer
+from worker.engine.recovery import Snapshot, parts_of
+from worker.errors import ModelError, SettingsError
+from worker.models.adapters import Addons, find_addons
+from worker.models.checks import SAFETY_CHECKER, check_component, read_json
+from worker.models.hub import download, first_line, hub_options, local_file, lora_fetcher
+from worker.models.locate import Source, find_model
+from worker.settings import Settings
+
+log = logging.getLogger("worker")
+
+INDEX = DiffusionPipeline.config_name  # model_index.json
+_UNREADABLE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError)  # from files not as published
+
+
+def load(settings: Settings) -> Engine:
+    """Load the model that the settings name, and what they offer beside it.
+
+    Raises:
+        ModelError: something cannot be found or read, or the model cannot draw from a prompt.
+        SettingsError: a setting does not fit this model.
+    """
+    started = time.perf_counter()
+    _quiet_libraries()
+    addons = find_addons(settings)
+    source = _find("MODEL_NAME", settings.model_name, settings.model_revision)
+    log.info("model %s: %s", source.name, source.reason)
+    device, device_reason = choose_device()
+    log.info("device %s: %s", device, device_reason)
+    check_quantize(settings, source, device)
+    pipeline = _read(source, settings, device)
+    replace_vae(pipeline, settings)
+    pipeline.set_progress_bar_config(disable=True)
+    engine = _assemble(pipeline, source.name, settings, addons, device)
+    title, seconds = engine.model.family.title, time.perf_counter() - started
+    log.info("loaded %s (%s) in %.1f s", engine.model.name, title, seconds)
+    return engine
+
+
+def _quiet_libraries() -> None:
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
+
+
+def _assemble(pipeline: Any, name: str, settings: Settings, addons: Addons, device: torch.device) -> Engine:
+    """The model with what stands beside it, all of it where the memory plan wants it."""
+    model = describe(pipeline, name, settings, addons)
+    refiner = _read_refiner(pipeline, settings) if settings.refiner_name else None
+    controlnets = load_controlnets(addons, pipeline, settings)
+    words = load_words(addons, pipeline)
+    image_prompter = load_image_prompter(addons, pipeline, settings)
+    pipelines = [part for part in (pipeline, refiner) if part is not None]
+    nets = list(controlnets.values())
+    wanted = None if settings.offload == "auto" else settings.offload
+    plan = plan_for(model, pipelines, nets, wanted, device, settings.quantize)
+    log.info("memory: %s", plan.reason)
+    release = place(pipelines, nets, plan, device)
+    if hasattr(pipeline, "vae"):
+        guard_decoder(pipeline.vae)
+    if image_prompter is not None:
+        image_prompter.detach()
+    return Engine(
+        pipeline=pipeline,
+        model=model,
+        device=device,
+        refiner=refiner,
+        loras=Shelf(pipeline, addons.loras, lora_fetcher(settings)),
+        controlnets=MappingProxyType(controlnets),
+        image_prompter=image_prompter,
+        words=words,
+        previewer=Previewer(pipeline),
+        release=release,
+        snapshot=Snapshot(parts_of(pipelines, nets), resident=plan.offload == "none"),
+        scheduler_config=MappingProxyType(dict(pipeline.scheduler.config)),
+    )
+
+
+def choose_device() -> tuple[torch.device, str]:
+    """The device to compute on, and why."""
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.cuda.get_device_name()
+    return torch.device("cpu"), "no CUDA device was found"
+
+
+def choose_dtype(settings: Settings, device: torch.device, transformer: bool) -> tuple[torch.dtype, str]:
+    """The number format of the weights, and why.
+
+    Args:
+        transformer: whether a diffusion transformer denoises, rather than a UNet.
+    """
+    if settings.dtype != "auto":
+        return getattr(torch, settings.dtype), "DTYPE says so"
+    if device.type == "cpu":
+        return torch.float32, "CPUs compute half precision slowly"
+    if transformer and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16, "transformers overflow in float16"
+    return torch.float16, "UNets are published in half precision, and fastest in it"
+
+
+def _find(setting: str, name: str | None, revision: str | None) -> Source:
+    try:
+        return find_model(name, revision)
+    except ModelError as error:
+        raise ModelError(f"{setting}: {error}") from error
+
+
+def _read(source: Source, settings: Settings, device: torch.device) -> Any:
+    hub = hub_options(source, settings, settings.model_revision)
+    if source.kind in ("file", "hub file"):
+        return load_single_file(local_file(source, hub), _chosen_dtype(settings, device, transformer=False))
+    folder = Path(source.location)
+    index = folder / INDEX if source.kind == "folder" else download(source.location, INDEX, hub)
+    components = read_json(index)
+    if components.get("requires_aesthetics_score"):
+        raise ModelError(f"{source.name} is SDXL's refiner: name it in REFINER_NAME, beside a base model")
+    if needs_a_prior(str(components.get("_class_name"))):
+        raise ModelError(f"{source.name} needs a second model, its prior, which this worker does not load")
+    options = {**hub, "variant": settings.model_variant, "use_safetensors": True}
+    options["dtype"] = _chosen_dtype(settings, device, "transformer" in components)
+    options |= quantized(settings, components, options["dtype"])
+    options |= {name: None for name, entry in components.items() if entry == [None, None]}
+    if settings.safety_checker == "off" and SAFETY_CHECKER in components:
+        options |= {SAFETY_CHECKER: None, "requires_safety_checker": False}
+    elif source.kind == "folder" and any(components.get(SAFETY_CHECKER) or ()):
+        _check_safety_checker(folder / SAFETY_CHECKER)
+    try:
+        pipeline = AutoPipelineForText2Image.from_pretrained(source.location, **options)
+    except _UNREADABLE as error:
+        raise ModelError(f"{source.location} cannot be loaded: {_why(error)}") from error
+    insist_on_whole(pipeline.components, f"{source.location} is no complete model")
+    return pipeline
+
+
+def _check_safety_checker(folder: Path) -> None:
+    try:
+        check_component(folder)
+    except ModelError as error:
+        raise ModelError(f"{error}; SAFETY_CHECKER=off loads without it") from error
+
+
+def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipeline:
+    if not isinstance(base, StableDiffusionXLPipeline):
+        raise SettingsError(f"REFINER_NAME: only Stable Diffusion XL has a refiner; this is {type(base).__name__}")
+    source = _find("REFINER_NAME", settings.refiner_name, None)
+    log.info("refiner %s: %s", source.name, source.reason)
+    shared = {name: base.components[name] for name in ("text_encoder_2", "tokenizer_2", "vae")}
+    options = {**hub_options(source, settings, None), "variant": settings.model_variant, "use_safetensors": True}
+    options |= quantized(settings, {"unet": ["diffusers", "UNet2DConditionModel"]}, base.dtype)
+    try:
+        refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(
+            source.location, dtype=base.dtype, **shared, **options
+        )
+    except _UNREADABLE as error:
+        raise ModelError(f"{source.location} cannot be loaded as a refiner: {_why(error)}") from error
+    insist_on_whole(refiner.components, f"{source.location} is no complete refiner")
+    refiner.set_progress_bar_config(disable=True)
+    return refiner
+
+
+def _why(error: Exception) -> str:
+    # Both libraries advise then how to go on with weights drawn at random.
+    return "weights do not fit its config" if "ignore_mismatched_sizes" in str(error) else first_line(error)
+
+
+def _chosen_dtype(settings: Settings, device: torch.device, transformer: bool) -> torch.dtype:
+    dtype, reason = choose_dtype(settings, device, transformer)
+    log.info("%s: %s", dtype, reason)
+    return dtype

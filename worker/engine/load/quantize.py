@@ -1,0 +1,78 @@
+"""QUANTIZE -> 8- or 4-bit weights for the denoiser and for large text encoders, made while the model loads.
+
+bitsandbytes does it, through diffusers: LLM.int8() (arXiv:2208.07339) in 8 bits, NF4 (arXiv:2305.14314) in 4. Only the
+linear layers are quantised; each is computed in the pipeline's number format.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+from worker.errors import SettingsError
+from worker.models.locate import Source
+from worker.settings import Settings
+
+log = logging.getLogger("worker")
+
+
+def check_quantize(settings: Settings, source: Source, device: torch.device) -> None:
+    """Whether what QUANTIZE asks for can be had, before anything is loaded.
+
+    Raises:
+        SettingsError: there is no CUDA device, the model is a single file, or OFFLOAD cannot be combined with it.
+    """
+    if settings.quantize == "none":
+        return
+    if device.type != "cuda":
+        raise SettingsError(f"QUANTIZE: {settings.quantize} needs a CUDA device, and none was found")
+    if source.kind in ("file", "hub file"):
+        raise SettingsError(
+            f"QUANTIZE: {source.name} is a single file; {settings.quantize} takes a model in diffusers layout only"
+        )
+    if settings.quantize == "8bit" and settings.offload in ("model", "group"):
+        # bitsandbytes' 8-bit layers keep a reference to their weights on the device, so moving them frees nothing.
+        raise SettingsError(
+            f"OFFLOAD: got {settings.offload!r}; 8-bit weights cannot leave the device, so allowed with QUANTIZE=8bit: "
+            "auto, none; QUANTIZE=4bit takes all"
+        )
+
+
+def quantized(settings: Settings, index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """The options with which `from_pretrained` quantises a pipeline; none where the owner wants none.
+
+    Args:
+        index: the model_index.json, component -> library and class.
+        dtype: number format to compute in.
+
+    Raises:
+        SettingsError: the model has nothing to quantise, or IP_ADAPTER cannot be combined with it.
+    """
+    if settings.quantize == "none":
+        return {}
+    if settings.ip_adapter is not None and "unet" in index:
+        # diffusers casts a whole UNet when it attaches one, which quantised weights do not allow.
+        raise SettingsError(f"IP_ADAPTER: {index.get('_class_name')} takes none with QUANTIZE={settings.quantize}")
+    parts = {name: entry[0] for name, entry in index.items() if _is_large(name, entry)}
+    if not parts:
+        raise SettingsError(f"QUANTIZE: {index.get('_class_name')} has neither a UNet nor a transformer to quantise")
+    log.info("%s weights for %s: QUANTIZE says so", settings.quantize, " and ".join(sorted(parts)))
+    # It tells of every single cast that 8-bit layers make.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    bits: dict[str, Any] = {"load_in_8bit": True}
+    if settings.quantize == "4bit":
+        bits = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
+    libraries = {"diffusers": diffusers.BitsAndBytesConfig, "transformers": transformers.BitsAndBytesConfig}
+    mapping = {name: libraries[library](**bits) for name, library in parts.items()}
+    return {"quantization_config": diffusers.PipelineQuantizationConfig(quant_mapping=mapping)}
+
+
+def _is_large(name: str, entry: Any) -> bool:
+    """Whether a component is a denoiser, or a text encoder beside which CLIP's are small."""
+    if not isinstance(entry, list) or entry[0] not in ("diffusers", "transformers"):
+        return False
+    large_text = name.startswith("text_encoder") and not str(entry[1]).startswith("CLIP")
+    return large_text or name.startswith(("unet", "transformer"))

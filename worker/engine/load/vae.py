@@ -1,0 +1,114 @@
+"""VAE_NAME -> the pipeline with another VAE: one that reads and draws the same latents as the model's own."""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers.loaders.single_file_utils import SingleFileComponentError
+from safetensors import safe_open
+
+from worker.engine.load.completeness import insist_on_whole
+from worker.errors import MissingFile, ModelError, SettingsError
+from worker.models.checks import check_vae, read_json
+from worker.models.hub import download, first_line, hub_options, local_file
+from worker.models.locate import Source, find_vae
+from worker.settings import Settings
+
+log = logging.getLogger("worker")
+
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model"
+# Where a file has the decoder's first convolution, which reads latents: a VAE alone, or a whole checkpoint.
+_FIRST = tuple(f"{prefix}decoder.conv_in.weight" for prefix in ("", "first_stage_model.", "vae."))
+
+
+def replace_vae(pipeline: Any, settings: Settings) -> None:
+    """Give the pipeline the VAE that VAE_NAME names, in the number format of its own; without a name, do nothing.
+
+    Raises:
+        ModelError: it cannot be found or read.
+        SettingsError: it does not fit the model.
+    """
+    if settings.vae_name is None:
+        return
+    own = getattr(pipeline, "vae", None)
+    if not {"latent_channels", "block_out_channels"} <= {*getattr(own, "config", {})}:
+        raise SettingsError(f"VAE_NAME: {type(pipeline).__name__} has no VAE that could be replaced")
+    try:
+        source = find_vae(settings.vae_name)
+        log.info("VAE %s: VAE_NAME says so; %s", source.name, source.reason)
+        vae = _read(source, own, settings)
+    except ModelError as error:
+        raise ModelError(f"VAE_NAME: {error}") from error
+    _insist_on_fit(source.name, _scale(vae), _scale(own), "pixels per latent each way")
+    pipeline.register_modules(vae=vae)
+
+
+def _read(source: Source, own: Any, settings: Settings) -> Any:
+    hub = hub_options(source, settings, None)
+    if source.kind in ("file", "hub file"):
+        return _read_file(local_file(source, hub, "VAE_NAME"), own)
+    folder = Path(source.location) if source.kind == "folder" else _fetch(source.location, hub, settings.model_variant)
+    return _read_folder(folder, own, settings.model_variant)
+
+
+def _fetch(repository: str, hub: dict[str, Any], variant: str | None) -> Path:
+    """The local folder of a VAE on the hub, in a repository of its own or in a whole model's."""
+    try:
+        config, prefix = download(repository, CONFIG, hub, "VAE_NAME"), ""
+    except MissingFile:
+        config, prefix = download(repository, f"vae/{CONFIG}", hub, "VAE_NAME"), "vae/"
+    try:
+        download(repository, f"{prefix}{WEIGHTS}{f'.{variant}' if variant else ''}.safetensors", hub, "VAE_NAME")
+    except MissingFile:
+        download(repository, f"{prefix}{WEIGHTS}.safetensors", hub, "VAE_NAME")
+    return check_vae(config.parent)
+
+
+def _read_folder(folder: Path, own: Any, variant: str | None) -> Any:
+    config = read_json(folder / CONFIG)
+    kinds = {kind.__name__: kind for kind in (type(own), AutoencoderKL, AutoencoderTiny)}
+    kind = kinds.get(str(config.get("_class_name")))
+    if kind is None:
+        raise SettingsError(f"VAE_NAME: {folder} is {config.get('_class_name')!r}; allowed: {', '.join(kinds)}")
+    _insist_on_fit(folder, config.get("latent_channels", 4), own.config.latent_channels, "latent channels")
+    variant = variant if (folder / f"{WEIGHTS}.{variant}.safetensors").is_file() else None
+    try:
+        vae = kind.from_pretrained(folder, variant=variant, use_safetensors=True, dtype=own.dtype)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{folder} cannot be loaded as a VAE: {first_line(error)}") from error
+    insist_on_whole({"the VAE": vae}, f"{folder} is no complete VAE")
+    return vae
+
+
+def _read_file(path: Path, own: Any) -> Any:
+    """A file says nothing of its config: it gets the model's own, which must fit its weights."""
+    if not isinstance(own, AutoencoderKL):
+        raise SettingsError(f"VAE_NAME: {type(own).__name__} does not load from one file; name a folder or a hub id")
+    with safe_open(path, framework="pt") as file:
+        names = {*file.keys()}
+        first = next((name for name in _FIRST if name in names), None)
+        channels = file.get_slice(first).get_shape()[1] if first else 0
+    if not first:
+        raise ModelError(f"{path} holds no VAE")
+    _insist_on_fit(path, channels, own.config.latent_channels, "latent channels")
+    with tempfile.TemporaryDirectory() as config:
+        own.save_config(config)
+        try:
+            vae = AutoencoderKL.from_single_file(str(path), config=config, local_files_only=True, dtype=own.dtype)
+        except NotImplementedError as error:  # torch's "Cannot copy out of meta tensor": nothing has filled it
+            raise ModelError(f"{path} is no complete VAE") from error
+        except (SingleFileComponentError, ValueError, LookupError, RuntimeError) as error:
+            raise ModelError(f"{path} is no VAE like the model's own: {first_line(error)}") from error
+    insist_on_whole({"the VAE": vae}, f"{path} is no complete VAE")
+    return vae
+
+
+def _scale(vae: Any) -> int:
+    return int(2 ** (len(vae.config.block_out_channels) - 1))
+
+
+def _insist_on_fit(name: object, came: object, needed: object, what: str) -> None:
+    if came != needed:
+        raise SettingsError(f"VAE_NAME: {name} has {came} {what}; the model needs {needed}")

@@ -1,0 +1,118 @@
+"""What a pipeline's model can be asked to do, and the diffusers pipelines that do it with the modules already loaded.
+
+Everything is read from diffusers' names and signatures, so it holds for families that no code here names.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import ControlNetModel, MultiControlNetModel
+from transformers import CLIPTextModel
+
+from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
+
+Arguments = Mapping[str, object]
+
+# How diffusers names the pipelines of one family: FluxPipeline, FluxImg2ImgPipeline, FluxControlNetInpaintPipeline.
+_NAMES = {TEXT: "", IMAGE: "Img2Img", MASK: "Inpaint"}
+# A pipeline under the name of a task takes these, or it is something else: instructed editing, a control picture.
+_MARKS = {TEXT: {"prompt"}, IMAGE: {"image", "strength"}, MASK: {"image", "mask_image", "strength"}}
+
+
+# Fails at every call in diffusers 0.42: it reads a config entry that its own transformer has not.
+_BROKEN = {"ChromaInpaintPipeline"}
+
+
+def call_arguments(kind: type) -> Arguments:
+    """The parameters of a pipeline's call and their defaults."""
+    return {name: parameter.default for name, parameter in inspect.signature(kind.__call__).parameters.items()}
+
+
+def needs_a_prior(kind: str) -> bool:
+    """Whether a pipeline of this name turns into pictures what another one, in a repository of its own, has made."""
+    family = kind.removesuffix("Pipeline").removesuffix("Combined").removesuffix("Decoder")
+    return hasattr(diffusers, f"{family}CombinedPipeline")
+
+
+def _parts(kind: type) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(kind).parameters
+
+
+def task_classes(kind: type) -> dict[str, type]:
+    """Every task that the family of this text-to-image pipeline has a pipeline for -> that pipeline."""
+    found: dict[str, type] = {TEXT: kind}
+    family = kind.__name__.removesuffix("Pipeline")
+    for task, name in _NAMES.items():
+        plain = getattr(diffusers, f"{family}{name}Pipeline", None)
+        if plain is not None and _fits(plain, task, kind):
+            found[task] = plain
+        controlled = getattr(diffusers, f"{family}ControlNet{name}Pipeline", None)
+        if controlled is not None and _fits(controlled, task, kind) and "controlnet" in _parts(controlled):
+            found[task + CONTROLLED] = controlled
+    return found
+
+
+def _fits(candidate: type, task: str, kind: type) -> bool:
+    """Whether this pipeline does the task, with no module that the text-to-image pipeline has not."""
+    if candidate.__name__ in _BROKEN:
+        return False
+    needed = {name for name, part in _parts(candidate).items() if part.default is inspect.Parameter.empty}
+    return _MARKS[task] <= call_arguments(candidate).keys() and needed <= {*_parts(kind), "controlnet"}
+
+
+def reads_clip(kind: type) -> bool:
+    """Whether a UNet attends to the hidden states of CLIP's text encoder, which can then be weighted and joined."""
+    parts, arguments = _parts(kind), call_arguments(kind)
+    encoder = parts.get("text_encoder")
+    return (
+        "unet" in parts and "prompt_embeds" in arguments and encoder is not None and encoder.annotation is CLIPTextModel
+    )
+
+
+def build(pipeline: Any, kind: type, safety_checker: bool = True, **extra: Any) -> Any:
+    """A pipeline of this class around the same modules; nothing is copied, cast or moved.
+
+    Args:
+        pipeline: the loaded text-to-image pipeline.
+        safety_checker: False for a pass whose picture is not the last.
+        extra: further modules, such as `controlnet`.
+    """
+    known = {**dict(pipeline.config), **pipeline.components, **extra}
+    if not safety_checker:
+        known |= {"safety_checker": None, "requires_safety_checker": False}
+    parts = _parts(kind)
+    built = kind(**{name: known[name] for name in parts if name in known})
+    built.set_progress_bar_config(disable=True)
+    return built
+
+
+def joined(controlnets: list[Any]) -> Any:
+    """What the ControlNet pipelines take for several at once."""
+    if len(controlnets) == 1:
+        return controlnets[0]
+    # Families with a class of their own for several take a list and make it themselves.
+    return MultiControlNetModel(controlnets) if isinstance(controlnets[0], ControlNetModel) else controlnets
+
+
+def modules(pipeline: Any) -> dict[str, torch.nn.Module]:
+    """The pipeline's components that hold weights."""
+    return {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+
+
+def can_preview(pipeline: Any) -> bool:
+    """Whether the latents are a picture of their own, and the decoder's counterpart is there to learn from."""
+    vae = getattr(pipeline, "vae", None)
+    plain = not _packs(pipeline) or hasattr(pipeline, "_unpack_latents")
+    return type(vae).__name__ == "AutoencoderKL" and plain and not has_edm_noise(pipeline)
+
+
+def has_edm_noise(pipeline: Any) -> bool:
+    """Whether the model was trained on the noise of arXiv:2206.00364, which other schedulers do not know."""
+    return type(pipeline.scheduler).__name__.startswith("EDM")
+
+
+def _packs(pipeline: Any) -> bool:
+    return hasattr(type(pipeline), "_pack_latents")

@@ -1,0 +1,15 @@
+"""Proves that an engine still draws: health is shown by doing, not by asking."""
+
+from worker.engine.engine import Engine
+from worker.engine.generate import generate
+from worker.request import self_test_request
+
+
+def self_test(engine: Engine) -> None:
+    """Draw a small picture that nobody sees.
+
+    Raises:
+        Exception: whatever keeps this engine from drawing.
+    """
+    for _ in generate(engine, self_test_request(engine.model), lambda *_: None):
+        pass

@@ -1,0 +1,218 @@
+"""What a job names as a picture -> a checked PIL image: a URL, a data URI, base64 or a file on the network volume.
+
+Bytes are bounded before they are read, pixels before they are decoded. Colour profiles are ignored, as diffusers'
+own `load_image` does. Nothing here knows what the picture is for.
+"""
+
+import base64
+import contextlib
+import io
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import ExifTags, Image, ImageOps
+
+from worker.errors import InvalidInput, Unusable
+from worker.http import host_of
+from worker.images.fetch import fetch
+from worker.images.guard import count_scans
+from worker.settings import VOLUME
+
+# A job's EXIF can have Pillow warn 65,000 times a picture, past the worker's log; Python would keep every warning.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+LONGEST_SIDE = 16_384
+# Pixels times scans: a JPEG may repeat passes over all its pixels at 14 bytes a pass. Ten passes are usual, and at 50
+# megapixels 30 are let through.
+_MOST_SCANNED = 1_500_000_000
+_MOST_TEXT = 100_000  # characters of a picture's texts, names included
+# The character codes of a UserComment (EXIF 2.3, section 4.6.5) that image generators write.
+_COMMENT_CODES = {b"UNICODE\0": "utf-16-be", b"ASCII\0\0\0": "ascii"}
+
+
+@dataclass(frozen=True)
+class InputRules:
+    """What the endpoint's owner lets jobs name as pictures.
+
+    Attributes:
+        hosts: of URLs, as `worker.images.fetch.fetch` takes them.
+        max_bytes: of the file.
+        max_pixels: of the picture as sent, before it is scaled.
+        volume: the folder below which files may be named.
+        timeout_s: for fetching a URL.
+        bucket_hosts: where a job's own bucket may be; empty for any public host.
+    """
+
+    hosts: tuple[str, ...] = ()
+    max_bytes: int = 20_000_000
+    max_pixels: int = 50_000_000
+    volume: Path = VOLUME
+    timeout_s: float = 20.0
+    bucket_hosts: tuple[str, ...] = ()
+
+
+def read_picture(name: str, reference: str, rules: InputRules) -> Image.Image:
+    """The picture that a field names, upright, fully decoded, in mode RGB, or RGBA if the file speaks of transparency.
+
+    Args:
+        name: the field, for error texts, for example `image` or `controlnet.0.image`.
+
+    Raises:
+        InvalidInput: names the field, what came (never all of a URL or of base64) and what is allowed.
+    """
+    with _problems_told(name, reference):
+        return _decoded(_opened(_read(reference.strip(), rules), rules))
+
+
+def read_parameters(name: str, reference: str, rules: InputRules) -> dict[str, str]:
+    """The texts a picture carries: PNG text chunks before its pixels, or the EXIF UserComment of jpeg and webp under
+    the key "parameters". Texts beyond 100,000 characters together are left out; pixels are not decoded.
+
+    Raises:
+        InvalidInput: as `read_picture`.
+    """
+    with _problems_told(name, reference):
+        image = _opened(_read(reference.strip(), rules), rules)
+    found = _text_chunks(image) if image.format == "PNG" else _user_comment(image)
+    kept: dict[str, str] = {}
+    room = _MOST_TEXT
+    for key, text in sorted(found.items(), key=lambda item: item[0] != "parameters"):
+        if len(key) + len(text) <= room:
+            room -= len(key) + len(text)
+            kept[key] = text
+    return kept
+
+
+@contextlib.contextmanager
+def _problems_told(name: str, reference: str) -> Iterator[None]:
+    try:
+        yield
+    except Unusable as problem:
+        raise InvalidInput([f"{name}: got {_shown(reference.strip())}; {problem}"]) from None
+
+
+def _shown(reference: str) -> str:
+    """What came, without a URL's path and query, which may hold secrets."""
+    if "://" in reference[:20] or reference[:5].lower() == "http:":
+        host = host_of(reference)
+        return f"a URL at {host}" if host else "a URL"
+    if reference[:5].lower() == "data:":
+        return f"a data URI of {len(reference)} characters"
+    return repr(reference) if len(reference) <= 80 else f"text of {len(reference)} characters"
+
+
+def _read(reference: str, rules: InputRules) -> bytes:
+    """The bytes of the file, no more than `max_bytes`."""
+    if len(reference) > rules.max_bytes * 3 // 2 + 1_000:
+        raise _too_large(rules)
+    scheme, colon, _ = reference[:10].partition(":")
+    match scheme.lower() if colon else "":
+        case "http" | "https":
+            return fetch(reference, rules.hosts, rules.max_bytes, rules.timeout_s)
+        case "data":
+            return _from_data_uri(reference, rules)
+        case "volume":
+            return _from_volume(rules.volume / reference[7:], rules)
+    if reference.startswith(f"{rules.volume}/"):
+        return _from_volume(Path(reference), rules)
+    return _from_base64(reference, rules)
+
+
+def _too_large(rules: InputRules) -> Unusable:
+    return Unusable(f"a picture may have at most {rules.max_bytes} bytes, this one has more")
+
+
+def _from_data_uri(uri: str, rules: InputRules) -> bytes:
+    head, _, payload = uri.partition(",")
+    if not head.lower().endswith(";base64"):
+        raise Unusable("a data URI starts with data:image/png;base64, or the like for JPEG and WEBP")
+    return _from_base64(payload, rules)
+
+
+def _from_base64(text: str, rules: InputRules) -> bytes:
+    """The bytes that base64 of either alphabet stands for, with or without padding, in one line or many."""
+    letters = "".join(text.split()).translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
+    if len(letters) * 3 // 4 > rules.max_bytes:
+        raise _too_large(rules)
+    try:
+        return base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
+    except ValueError:
+        raise Unusable(f"that is neither a URL, a data URI, base64 nor a path below {rules.volume}") from None
+
+
+def _from_volume(path: Path, rules: InputRules) -> bytes:
+    """The bytes of a regular file that is below the volume once all links are followed."""
+    try:
+        real = path.resolve(strict=True)
+        if not real.is_relative_to(rules.volume.resolve()):
+            raise FileNotFoundError
+        # A pipe would keep its reader waiting, and a link may have been put here since.
+        with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise FileNotFoundError
+            data = file.read(rules.max_bytes + 1)
+    except (OSError, ValueError, RuntimeError):
+        raise Unusable(f"there is no such file below {rules.volume}") from None
+    if len(data) > rules.max_bytes:
+        raise _too_large(rules)
+    return data
+
+
+def _opened(data: bytes, rules: InputRules) -> Image.Image:
+    """The picture with its header read and its pixels not."""
+    sizes = f"a picture may have at most {rules.max_pixels} pixels, and {LONGEST_SIDE} on a side"
+    scans = count_scans(data)
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise Unusable(f"{sizes}, this one has more") from None
+    except Exception:  # codecs raise whatever they stumble over
+        raise Unusable(f"that is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from None
+    width, height = image.size
+    if width * height > rules.max_pixels or max(width, height) > LONGEST_SIDE:
+        raise Unusable(f"{sizes}, {width}x{height} is more")
+    # An MPO is a camera's JPEG with a preview or depth map behind it, not an animation.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise Unusable("the picture is animated; a still one is needed")
+    if scans * width * height > _MOST_SCANNED:
+        raise Unusable("the JPEG needs too many passes over its pixels")
+    return image
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    try:
+        image.load()
+        with contextlib.suppress(Exception):  # EXIF that cannot be read says nothing about orientation
+            ImageOps.exif_transpose(image, in_place=True)
+        plain = _eight_bits(image)
+    except Exception:  # codecs raise whatever they stumble over
+        raise Unusable("the picture's data are broken or cut short") from None
+    plain.info = {}  # nothing of the file's metadata goes on to what is drawn
+    return plain
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    if image.mode == "I;16":  # Pillow would clip it
+        image = image.point(lambda value: value / 256).convert("L")
+        image.info.pop("transparency", None)  # a grey of 16 bits; there is none like it any more
+    return image.convert(mode)
+
+
+def _text_chunks(image: Image.Image) -> dict[str, str]:
+    return {str(key): str(text) for key, text in image.info.items() if isinstance(text, str)}
+
+
+def _user_comment(image: Image.Image) -> dict[str, str]:
+    try:
+        comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    except Exception:  # EXIF that cannot be read says nothing
+        return {}
+    if not isinstance(comment, bytes) or comment[:8] not in _COMMENT_CODES:
+        return {}
+    return {"parameters": comment[8:].decode(_COMMENT_CODES[comment[:8]], "replace")}

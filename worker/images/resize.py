@@ -1,0 +1,119 @@
+"""Which size a picture is drawn at, and how the pictures that a job brings are fitted to it.
+
+Nothing is ever stretched: a picture whose aspect differs is scaled until it covers the frame, and its middle is kept.
+"""
+
+import math
+from dataclasses import dataclass
+
+from PIL import ImageChops, ImageOps
+from PIL.Image import Image, Resampling
+
+
+@dataclass(frozen=True)
+class SizeLimits:
+    """What sizes a model draws.
+
+    Attributes:
+        width, height: native, in pixels.
+        max_pixels: width times height.
+        step: sides are multiples of it, in pixels.
+    """
+
+    width: int
+    height: int
+    max_pixels: int
+    step: int
+
+
+def choose_size(
+    width: int | None, height: int | None, image: Image | None, limits: SizeLimits, warnings: list[str]
+) -> tuple[int, int]:
+    """Width and height to draw at, in pixels.
+
+    Args:
+        width, height: what the job says, already within the model's limit.
+        image: what it starts from, whose size and aspect count where the job says nothing.
+        warnings: is told what was rounded.
+    """
+    if image is None:
+        wanted = width or limits.width, height or limits.height
+        return (_rounded("width", wanted[0], limits, warnings), _rounded("height", wanted[1], limits, warnings))
+    sides = within(_asked(width, height, image), limits.max_pixels, limits.step)
+    for name, asked, side in (("width", width, sides[0]), ("height", height, sides[1])):
+        if asked not in (None, side):
+            reason = f"of at most {limits.max_pixels} pixels and sides that are multiples of {limits.step}"
+            warnings.append(f"{name}: {asked} became {side}, for a picture {reason}")
+    return sides
+
+
+def _asked(width: int | None, height: int | None, image: Image) -> tuple[int, int]:
+    """What the job says; the side it says nothing of follows the image's aspect, down to the smallest."""
+    if width and height:
+        return width, height
+    if width:
+        return width, max(SMALLEST, round(image.height * width / image.width))
+    if height:
+        return max(SMALLEST, round(image.width * height / image.height)), height
+    return image.size
+
+
+def _rounded(name: str, side: int, limits: SizeLimits, warnings: list[str]) -> int:
+    step = limits.step
+    rounded = side // step * step
+    if rounded != side:
+        warnings.append(f"{name}: {side} was rounded to {rounded}, a multiple of {step}")
+    return rounded
+
+
+def fitted(name: str, image: Image, size: tuple[int, int], warnings: list[str]) -> Image:
+    """The picture at this size, in its own aspect; what does not fit is cut off at its edges alike."""
+    if image.size == size:
+        return image
+    cover = max(size[0] / image.width, size[1] / image.height)
+    cut = image.width * cover - size[0] >= 1 or image.height * cover - size[1] >= 1
+    how = "scaled and its edges cut" if cut else "scaled"
+    warnings.append(f"{name}: {image.width}x{image.height} was {how} to {size[0]}x{size[1]}")
+    return ImageOps.fit(image, size, Resampling.LANCZOS)
+
+
+def marked(mask: Image) -> Image:
+    """The mask of a picture of a mask: 255 is drawn anew, 0 stays; what is transparent there stays."""
+    return ImageChops.multiply(mask.convert("L"), mask.getchannel("A")) if mask.mode == "RGBA" else mask.convert("L")
+
+
+def transparent(image: Image) -> Image | None:
+    """The mask that a picture's own transparency makes: what is transparent is drawn anew. None if nothing is."""
+    if image.mode != "RGBA":
+        return None
+    mask = ImageOps.invert(image.getchannel("A"))
+    return mask if marks_something(mask) else None
+
+
+def marks_something(mask: Image) -> bool:
+    """Whether any of it is to be drawn anew; pipelines take a mask's grey from the middle on as white."""
+    return mask.point(lambda value: 255 * (value >= 128)).getbbox() is not None
+
+
+def flattened(image: Image) -> Image:
+    """RGB: transparent parts over white, as most viewers show them."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    white = image.copy()
+    white.paste((255, 255, 255, 255), (0, 0, *image.size))
+    white.alpha_composite(image)
+    return white.convert("RGB")
+
+
+SMALLEST = 64  # pixels a side
+
+
+def within(size: tuple[int, int], max_pixels: int, step: int) -> tuple[int, int]:
+    """The size in its own aspect, no larger than the limit, no smaller than the smallest side, in whole steps."""
+    shrink = min(1.0, math.sqrt(max_pixels / (size[0] * size[1])))
+    grow = max(1.0, SMALLEST / min(size))
+    # A root that falls short of a whole number by a rounding error would cost a step.
+    sides = [max(SMALLEST, math.floor(side * shrink * grow / step + 1e-9) * step) for side in size]
+    while sides[0] * sides[1] > max_pixels:  # a sliver, whose short side was lifted to the smallest
+        sides[sides[1] > sides[0]] -= step
+    return sides[0], sides[1]

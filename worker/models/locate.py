@@ -1,0 +1,145 @@
+"""A model's name -> where its files are, with the reason for the choice. Knows folders and names, not tensors."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from worker.errors import ModelError
+from worker.models.checks import check_component, check_file, check_model, check_vae
+from worker.settings import EMBEDDED_MODEL
+
+log = logging.getLogger("worker")
+
+VOLUME = Path("/runpod-volume")
+_HUB = "https://huggingface.co/"
+Check = Callable[[Path], Path]  # a folder -> the folder in it that is wanted, whole; raises ModelError
+
+# Folders in the hub's cache layout, fastest start first.
+CACHES: Mapping[str, Path] = MappingProxyType(
+    {
+        "RunPod's model cache": VOLUME / "huggingface-cache" / "hub",
+        "the image": Path("/opt/models/hub"),
+        "the network volume": VOLUME / "huggingface" / "hub",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is.
+
+    Attributes:
+        kind: a folder in diffusers layout, a single checkpoint file, a repository on the hub, or one file there.
+        location: path, hub id, or hub id and file name.
+        name: as answers and pictures name it.
+        reason: why this source was chosen, for the log.
+    """
+
+    kind: Literal["folder", "file", "hub", "hub file"]
+    location: str
+    name: str
+    reason: str
+
+
+def find_model(name: str | None, revision: str | None = None, caches: Mapping[str, Path] = CACHES) -> Source:
+    """The model of this name: an existing path, else a hub id, looked for in the caches before the hub itself.
+
+    Args:
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        ModelError: it is neither, or its files are not whole.
+    """
+    if name is None:
+        return Source("folder", str(EMBEDDED_MODEL), EMBEDDED_MODEL.name, "MODEL_NAME is not set: the embedded model")
+    return _find(name, revision, caches, check_model)
+
+
+def find_vae(name: str, caches: Mapping[str, Path] = CACHES) -> Source:
+    """The VAE of this name, looked for as a model is: a VAE's own folder or repository, a whole model's, or a file.
+
+    Raises:
+        ModelError: as in `find_model`.
+    """
+    return _find(name, None, caches, check_vae)
+
+
+def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> Source:
+    """A part that stands beside the model, such as a ControlNet: a folder with its config, or a repository of its own.
+
+    Raises:
+        ModelError: as in `find_model`.
+    """
+    return _find(name, None, caches, check_component)
+
+
+def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Check) -> Source:
+    path = Path(name).expanduser()
+    if path.exists():
+        return _local(path, check)
+    hub_id = name.removeprefix(_HUB).strip("/")
+    if name.startswith(("/", ".", "~")) or "/" not in hub_id:
+        raise ModelError(f"{name} is neither a folder, a .safetensors file nor a hub id like org/name")
+    owner, repository, *file = hub_id.split("/", 2)
+    return _cached(f"{owner}/{repository}", file, revision, caches, check) or _hub(hub_id, file)
+
+
+def _local(path: Path, check: Check) -> Source:
+    if path.is_dir():
+        return Source("folder", str(check(path)), path.resolve().name, "it is an existing folder")
+    _insist_on_safetensors(path.name)
+    check_file(path)
+    return Source("file", str(path), path.stem, "it is an existing file")
+
+
+def _insist_on_safetensors(name: str) -> None:
+    if not name.endswith(".safetensors"):
+        raise ModelError(f"{name} is no .safetensors file; other formats can run code and are refused")
+
+
+def _cached(
+    repository: str, file: list[str], revision: str | None, caches: Mapping[str, Path], check: Check
+) -> Source | None:
+    for where, cache in caches.items():
+        snapshot = _snapshot(cache, repository, revision)
+        if snapshot is None:
+            continue
+        try:
+            found = snapshot / file[0] if file else check(snapshot)
+            if file:
+                check_file(found)
+        except ModelError as error:
+            log.warning("not loading the copy in %s: %s", where, error)
+            continue
+        return Source("file" if file else "folder", str(found), "/".join([repository, *file]), f"found in {where}")
+    return None
+
+
+def _snapshot(cache: Path, repository: str, revision: str | None) -> Path | None:
+    """The folder of a revision in the hub's cache layout; names there may differ in case."""
+    wanted = f"models--{repository.replace('/', '--')}".casefold()
+    try:
+        folder = next((entry for entry in cache.iterdir() if entry.name.casefold() == wanted), None)
+    except OSError:
+        return None
+    if folder is None:
+        return None
+    ref = folder / "refs" / (revision or "main")
+    commit = ref.read_text().strip() if ref.is_file() else revision
+    snapshot = folder / "snapshots" / (commit or "")
+    return snapshot if commit and snapshot.is_dir() else None
+
+
+def _hub(name: str, file: list[str]) -> Source:
+    if file:
+        _insist_on_safetensors(name)
+    return Source("hub file" if file else "hub", name, name, "no local copy was found: the hub")
+
+
+def download_folder() -> Path | None:
+    """Where downloads go so that the next worker finds them: the network volume, if there is one."""
+    return CACHES["the network volume"] if VOLUME.is_dir() and os.access(VOLUME, os.W_OK) else None

@@ -1,0 +1,51 @@
+"""Where pictures go, and as what."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import SecretStr
+
+from worker.settings import Settings
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An S3-compatible bucket and who may write to it; the keys print as stars.
+
+    Attributes:
+        anywhere: whether it may be at an address that is not public, because the owner has named it.
+        from_job: whether a job has named it, so that nothing it answers is trusted.
+    """
+
+    endpoint_url: str
+    name: str
+    access_key_id: SecretStr
+    secret_access_key: SecretStr
+    anywhere: bool = True
+    from_job: bool = False
+
+    @classmethod
+    def of_endpoint(cls, settings: Settings) -> "Bucket | None":
+        """The owner's, or None when the settings name none."""
+        url, name = settings.bucket_endpoint_url, settings.bucket_name
+        key_id, secret = settings.bucket_access_key_id, settings.bucket_secret_access_key
+        return cls(url, name, key_id, secret) if url and name and key_id and secret else None
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How a job's pictures are handed over; the engine never sees it.
+
+    Attributes:
+        format: of the files.
+        format_fixed: True when the caller chose the format, so that it may not change to save bytes.
+        quality: 1 to 100, of jpeg and webp.
+        delivery: in the answer, in the bucket, or in the bucket if there is one.
+        bucket: the job's own, from `s3Config`, or the endpoint's.
+    """
+
+    format: Literal["png", "jpeg", "webp"] = "png"
+    format_fixed: bool = False
+    quality: int = 90
+    delivery: Literal["auto", "base64", "s3"] = "auto"
+    bucket: Bucket | None = None

@@ -1,0 +1,117 @@
+"""Whose fault was it, can this process still compute, and the gate through which a broken one leaves.
+
+The request's fault never restarts the worker; the worker's fault ends the process, after the result has left.
+"""
+
+import logging
+import signal
+import sys
+import time
+from types import FrameType
+
+from runpod.serverless import register_fitness_check
+from runpod.serverless.modules.worker_state import JobsProgress
+
+from worker.errors import WorkerError
+
+log = logging.getLogger("worker")
+
+
+MOST_IN_A_ROW = 2  # admissible jobs that fail; then another process shall try
+AT_ONCE_S = 0.05  # within which a take that was empty did not wait for a job
+FREE_ASKS = 3  # empty takes in a row that nothing is made of
+LONGEST_BREATH_S = 2.0
+
+
+class Gate:
+    """Decides, before each job is taken, whether this process may take it.
+
+    The SDK asks its `concurrency_modifier` before every take, and not while a job is in progress: so a broken process
+    ends there, with the result delivered and no job lost.
+    """
+
+    def __init__(self) -> None:
+        self._broken = False
+        self._in_a_row = 0
+        self._asked_at = 0.0
+        self._at_once = 0
+        self._installed = False
+
+    def condemn(self) -> None:
+        """Let this process take no further job."""
+        self._broken = True
+
+    def passed(self) -> None:
+        """A job has succeeded: what went wrong before was not this process."""
+        self._in_a_row = 0
+
+    def suspect(self) -> bool:
+        """A job has failed that should not have; whether it is the second in a row, and the process to blame."""
+        self._in_a_row += 1
+        return self._in_a_row >= MOST_IN_A_ROW
+
+    def concurrency_modifier(self, concurrency: int) -> int:
+        """Leave `concurrency` as it is, or end the process.
+
+        Raises:
+            SystemExit: the process is broken and its last result has been sent.
+        """
+        if not self._installed:
+            self._installed = True
+            _leave_at_once_when_idle()
+        if JobsProgress().get_job_count() == 0:
+            if self._broken:
+                log.error("leaving: this process is broken")
+                raise SystemExit(1)
+            self._breathe()
+        return concurrency
+
+    def took_job(self) -> None:
+        """A job has come: the platform is there."""
+        self._at_once = 0
+
+    def _breathe(self) -> None:
+        """Wait a little when takes come back at once and empty, again and again.
+
+        A platform that is gone or answers 500 makes the SDK ask without a pause, at the cost of a whole core.
+        """
+        now = time.monotonic()
+        self._at_once = self._at_once + 1 if now - self._asked_at < AT_ONCE_S else 0
+        if self._at_once > FREE_ASKS:
+            doublings = min(self._at_once - FREE_ASKS, 10)  # after half an hour, 2 to their number is no float any more
+            time.sleep(min(LONGEST_BREATH_S, AT_ONCE_S * 2**doublings))
+        self._asked_at = time.monotonic()
+
+
+def _leave_at_once_when_idle() -> None:
+    """End an idle worker on SIGTERM before it can take a job that it will not do.
+
+    The SDK only notes the signal and still takes one more job, which is then lost. Installed once the SDK's own
+    handler and heartbeat exist: a handler from before `start()` is inherited by the heartbeat and hangs the exit.
+    """
+    graceful = signal.getsignal(signal.SIGTERM)
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if callable(graceful):
+            graceful(signum, frame)
+        if JobsProgress().get_job_count() == 0:
+            raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, handle)
+
+
+def insist_on_model(failure: WorkerError | None, on_platform: bool) -> None:
+    """Report why there is no model where it is heard: to the platform through a fitness check, or on the terminal.
+
+    Raises:
+        SystemExit: there is no model, and this is a local run.
+    """
+
+    def model_is_loaded() -> None:
+        if failure is not None:
+            raise failure
+
+    if failure is not None and not on_platform:
+        print(f"{failure.code}: {failure}", file=sys.stderr)
+        raise SystemExit(1)
+    register_fitness_check(model_is_loaded)
