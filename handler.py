@@ -15,7 +15,7 @@ if __name__ != "__mp_main__":
 
     import runpod
 
-    from worker.runtime.gate import insist_on_model
+    from worker.runtime.gate import report_load_failure
     from worker.runtime.worker import Worker
 
     gc.freeze()
@@ -30,7 +30,7 @@ if __name__ != "__mp_main__":
 
 def main() -> None:
     """Serve jobs until the platform stops this worker, or run test_input.json once where there is no platform."""
-    insist_on_model(WORKER.failure, WORKER.on_platform)
+    report_load_failure(WORKER.failure, WORKER.on_platform)
     runpod.serverless.start({"handler": handler, "concurrency_modifier": WORKER.gate.concurrency_modifier})
 
 

@@ -23,8 +23,8 @@ from worker.engine.engine import Engine
 from worker.engine.generate import generate
 from worker.engine.load.loader import _assemble, choose_device, load
 from worker.engine.preview import _fit
-from worker.engine.steps import Look
-from worker.models.adapters import find_addons
+from worker.engine.steps import MakePreview
+from worker.models.adapters import find_adapters
 from worker.runtime.progress import Progress
 from worker.settings import Settings
 
@@ -49,7 +49,7 @@ def whole(pipeline: Any) -> Engine:
     """An engine around a pipeline that comes from no file."""
     pipeline.set_progress_bar_config(disable=True)
     settings = Settings()
-    return _assemble(pipeline, "random weights", settings, find_addons(settings), choose_device()[0])
+    return _assemble(pipeline, "random weights", settings, find_adapters(settings), choose_device()[0])
 
 
 def measure(name: str, engine: Engine, pairs: int) -> None:
@@ -81,23 +81,23 @@ class Watch:
         self._progress = progress
         self.seconds, self.looks = 0.0, 0
 
-    def step(self, done: int, total: int, look: Look | None) -> None:
+    def step(self, done: int, total: int, make_preview: MakePreview | None) -> None:
         """As `Progress.step`, and the update's whole way to the SDK counts once a preview is asked for."""
         self._started: float | None = None
-        self._progress.step(done, total, (lambda: self._look(look)) if look else None)
+        self._progress.step(done, total, (lambda: self._look(make_preview)) if make_preview else None)
         if self._started is not None:
             self.seconds += time.perf_counter() - self._started
 
-    def _look(self, look: Look) -> Image | None:
+    def _look(self, make_preview: MakePreview) -> Image | None:
         wait()
         self._started = time.perf_counter()
         self.looks += 1
-        return look()
+        return make_preview()
 
 
 def timed(engine: Engine, preview: bool) -> tuple[float, Watch]:
     """Seconds from the request to the picture."""
-    request = parse({"input": {**JOB, "preview": preview}}, engine.model)[0]
+    request = parse({"input": {**JOB, "preview": preview}}, engine.capabilities)[0]
     watch = Watch(Progress({"id": "job"}, silent=False))
     return seconds(lambda: list(generate(engine, request, watch.step))), watch
 

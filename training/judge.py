@@ -20,7 +20,7 @@ Pixels = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 FOREGROUND = 20.0  # CIELAB distance from the background; shadows and gradients stay below
-SMALLEST = 120  # pixels of an object
+MIN_SIDE = 120  # pixels of an object
 GRID = 64  # masks are compared at this size
 ALIKE = 0.80  # overlap below which a mask is no known shape
 
@@ -61,7 +61,7 @@ def judge(picture: NDArray[np.uint8]) -> tuple[str, list[Seen]]:
     ground = ndimage.median_filter(ground, size=(31, 1), mode="nearest")
     away = np.sqrt(((lab - ground[:, None]) ** 2).sum(-1))
     labels, count = ndimage.label(away > FOREGROUND, structure=np.ones((3, 3)))
-    found = [_object(labels == k, lab, away) for k in range(1, count + 1) if (labels == k).sum() >= SMALLEST]
+    found = [_object(labels == k, lab, away) for k in range(1, count + 1) if (labels == k).sum() >= MIN_SIDE]
     return background, sorted(found, key=lambda seen: -seen.radius)
 
 

@@ -55,7 +55,7 @@ class Spec:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedImage:
     """One object in a scene: nothing left open. Centre and radius in pixels."""
 
     shape: str
@@ -71,7 +71,7 @@ class Scene:
     """One picture, before it is drawn."""
 
     background: str
-    objects: tuple[Drawn, ...] = field(default_factory=tuple)
+    objects: tuple[GeneratedImage, ...] = field(default_factory=tuple)
 
 
 def sample_spec(random: Random) -> Spec:
@@ -127,7 +127,7 @@ def realise(spec: Spec, random: Random) -> Scene:
     things = _alike([_completed(thing, background, random) for thing in spec.things], spec.layout)
     places = _places(spec, [t.size for t in things], random)
     objects = [
-        Drawn(thing.shape or "", thing.colour or "", thing.style or "", *place)
+        GeneratedImage(thing.shape or "", thing.colour or "", thing.style or "", *place)
         for thing, place in zip(things, places, strict=True)
     ]
     return Scene(background, tuple(objects))

@@ -44,7 +44,7 @@ class ModelError(WorkerError):
     code = "MODEL_ERROR"
 
 
-class InvalidInput(WorkerError):
+class InvalidInputError(WorkerError):
     """The request is wrong; every problem is listed, each naming its field."""
 
     code = "INVALID_INPUT"
@@ -53,32 +53,32 @@ class InvalidInput(WorkerError):
         super().__init__("; ".join(problems))
 
 
-class ResultTooLarge(WorkerError):
+class ResultTooLargeError(WorkerError):
     """The pictures do not fit into the platform's answer and may not go anywhere else."""
 
     code = "RESULT_TOO_LARGE"
 
 
-class DeliveryFailed(WorkerError):
+class DeliveryError(WorkerError):
     """The pictures were made but could not be stored where the job wanted them."""
 
     code = "DELIVERY_FAILED"
 
 
-class JobTimeout(WorkerError):
+class JobTimeoutError(WorkerError):
     """The job ran longer than JOB_TIMEOUT_S."""
 
     code = "JOB_TIMEOUT"
 
 
-class OutOfMemory(WorkerError):
+class OutOfMemoryError(WorkerError):
     """The accelerator's memory is too small for this request; a smaller one can succeed."""
 
     code = "OUT_OF_MEMORY"
     suspicious = True
 
 
-class NonFiniteOutput(WorkerError):
+class NonFiniteOutputError(WorkerError):
     """The model computed numbers that are none, which would be a black picture."""
 
     code = "NON_FINITE_OUTPUT"
@@ -91,16 +91,16 @@ class InternalError(WorkerError):
     suspicious = True
 
 
-class WorkerBroken(WorkerError):
+class WorkerBrokenError(WorkerError):
     """The process can no longer compute; it answers this job and leaves."""
 
     code = "WORKER_BROKEN"
     refresh_worker = True
 
 
-class Unusable(Exception):
+class UnusablePictureError(Exception):
     """A picture cannot be had. The text is for the caller: a sentence of ours, never one of a socket or a codec."""
 
 
-class MissingFile(ModelError):
+class MissingFileError(ModelError):
     """The repository is there, but it has no such file."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 
-LONGEST_URL = 8_000
+MAX_URL_LENGTH = 8_000
 
 
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
@@ -28,7 +28,7 @@ def host_of(url: str) -> str | None:
     from yarl import URL
 
     try:
-        host = (URL(url[:LONGEST_URL]).raw_host or "").lower()
+        host = (URL(url[:MAX_URL_LENGTH]).raw_host or "").lower()
     except ValueError:
         return None
     return host if HOST_NAME.fullmatch(host) else None

@@ -5,7 +5,7 @@ from worker.request import Request
 
 def expected_steps(request: Request) -> list[int]:
     """The steps of each pass of a picture, before any scheduler has its say."""
-    refinement, strength = request.refinement, request.source.strength if request.source else 1.0
+    refinement, strength = request.refinement, request.init_image.strength if request.init_image else 1.0
     shared = refinement.high_noise_frac if refinement else None
     passes = [round(request.num_inference_steps * strength * (shared or 1.0))]
     if refinement and shared:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from PIL.Image import Image
 
-from worker.models.capabilities import Model, task_name
+from worker.models.capabilities import Capabilities, task_name
 from worker.models.schedulers import Scheduler
 
 
@@ -17,7 +17,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Source:
+class InitImage:
     """What a picture is started from.
 
     Attributes:
@@ -108,7 +108,7 @@ class Request:
     num_inference_steps: int
     guidance_scale: float
     scheduler: Scheduler
-    source: Source | None = None
+    init_image: InitImage | None = None
     controls: tuple[Control, ...] = ()
     image_prompt: ImagePrompt | None = None
     loras: tuple[Lora, ...] = ()
@@ -121,9 +121,9 @@ class Request:
 
     @property
     def task(self) -> str:
-        """What the first pass is asked to do, as in `Model.tasks`."""
-        masked = self.source is not None and self.source.mask is not None
-        return task_name(self.source is not None, masked, bool(self.controls))
+        """What the first pass is asked to do, as in `Capabilities.tasks`."""
+        masked = self.init_image is not None and self.init_image.mask is not None
+        return task_name(self.init_image is not None, masked, bool(self.controls))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -132,7 +132,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedImage:
     """A picture and what belongs to it.
 
     Attributes:
@@ -145,14 +145,14 @@ class Drawn:
     picture: Picture
     image: Image
     nsfw: bool
-    lean: bool = False
+    low_memory: bool = False
     resized_from: tuple[int, int] | None = None
 
 
 SELF_TEST_SIDE = 256  # pixels
 
 
-def self_test_request(model: Model) -> Request:
+def self_test_request(model: Capabilities) -> Request:
     """The smallest request that exercises all of a model, within the owner's limits or not."""
     return Request(
         pictures=(Picture("", 0),),

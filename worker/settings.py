@@ -106,15 +106,15 @@ class Settings(BaseSettings):
     @property
     def image_hosts(self) -> tuple[str, ...]:
         """The hosts that jobs may load pictures from; empty for any public one."""
-        return _listed(self.allowed_image_hosts)
+        return _split_list(self.allowed_image_hosts)
 
     @property
     def bucket_hosts(self) -> tuple[str, ...]:
         """The hosts that a job's own bucket may be at; empty for any public one."""
-        return _listed(self.allowed_bucket_hosts)
+        return _split_list(self.allowed_bucket_hosts)
 
 
-def _listed(hosts: str | None) -> tuple[str, ...]:
+def _split_list(hosts: str | None) -> tuple[str, ...]:
     return tuple(host.strip() for host in (hosts or "").split(",") if host.strip())
 
 

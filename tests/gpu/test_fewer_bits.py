@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.every_kind import JOBS, Pictures, drawn, equipped
 from tests.helpers.tiny_addons import FAMILIES, Kits, denoiser
-from worker.engine.memory import Plan, make_plan
+from worker.engine.memory import MemoryPlan, choose_memory_plan
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 
@@ -48,11 +48,11 @@ def test_what_loading_left_on_the_device_counts_as_free(bits: str, kits: Kits, m
     monkeypatch.setattr("worker.engine.memory.free_memory", lambda: 10**9)
     planned: list[int] = []
 
-    def plan(sizes: Any, pixels: int, free: int, *others: Any) -> Plan:
+    def plan(sizes: Any, pixels: int, free: int, *others: Any) -> MemoryPlan:
         planned.append(free)
-        return make_plan(sizes, pixels, free, *others)
+        return choose_memory_plan(sizes, pixels, free, *others)
 
-    monkeypatch.setattr("worker.engine.memory.make_plan", plan)
+    monkeypatch.setattr("worker.engine.memory.choose_memory_plan", plan)
     equipped(kits, "flux", QUANTIZE=bits)
 
     assert planned[0] > 10**9

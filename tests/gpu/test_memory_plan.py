@@ -12,20 +12,20 @@ import torch
 from benchmarks.full_size import flux, sdxl
 from tests.helpers.card import DEVICE, filled
 from worker.engine.load.describe import describe
-from worker.engine.memory import Plan, place, plan_for
-from worker.models.adapters import find_addons
+from worker.engine.memory import MemoryPlan, place, plan_memory
+from worker.models.adapters import find_adapters
 from worker.settings import Settings
 
 GB = 10**9
 
 
-def draw_on_card(pipeline: Any, gigabytes: int) -> tuple[Plan, float]:
+def draw_on_card(pipeline: Any, gigabytes: int) -> tuple[MemoryPlan, float]:
     """Plan, place and draw a picture of native size in two steps; the plan and the peak in GB."""
-    model = describe(pipeline, "full size", Settings(), find_addons(Settings()))
+    model = describe(pipeline, "full size", Settings(), find_adapters(Settings()))
     pipeline.set_progress_bar_config(disable=True)
     with filled(leaving=gigabytes * GB):
         held = torch.cuda.memory_allocated()
-        plan = plan_for(model, [pipeline], [], None, DEVICE)
+        plan = plan_memory(model, [pipeline], [], None, DEVICE)
         place([pipeline], [], plan, DEVICE)
         image = pipeline("a star", num_inference_steps=2, width=model.width, height=model.height).images[0]
         peak = (torch.cuda.max_memory_reserved() - held) / GB

@@ -79,8 +79,8 @@ def test_previews(offload: str) -> None:
 def previews(engine: Engine) -> Pictures:
     """What is seen of a job in the making."""
     seen: list[Image | None] = []
-    request = parse({"input": {**SMALL, "preview": True}}, engine.model)[0]
-    list(generate(engine, request, lambda _, __, look: seen.append(look()) if look else None))
+    request = parse({"input": {**SMALL, "preview": True}}, engine.capabilities)[0]
+    list(generate(engine, request, lambda _, __, make_preview: seen.append(make_preview()) if make_preview else None))
     return [np.asarray(one, np.float64) for one in seen if one is not None]
 
 

@@ -25,11 +25,11 @@ def test_previews_are_the_same_as_without_the_overflow() -> None:
     pipeline = load_engine(DTYPE="float16").pipeline
     vae = pipeline.vae
     latents = torch.randn(1, 4, 32, 32, device=DEVICE, dtype=torch.float16)
-    expected = np.asarray(Previewer(pipeline).look(latents, 256, 256), np.float64)
+    expected = np.asarray(Previewer(pipeline).make_preview(latents, 256, 256), np.float64)
 
     with overflowing(vae.encoder.down_blocks[0].resnets[0].conv1):
         assert not encoded(vae).isfinite().all(), "else this proves nothing"
-        seen = np.asarray(Previewer(pipeline).look(latents, 256, 256), np.float64)
+        seen = np.asarray(Previewer(pipeline).make_preview(latents, 256, 256), np.float64)
 
     assert np.abs(seen - expected).max() < 8
     assert expected.std() > 8
@@ -44,7 +44,7 @@ def test_stable_diffusion_xls_own_vae_in_full_size() -> None:
 
     with overflowing(vae.encoder.down_blocks[0].resnets[0].conv1):
         assert not encoded(vae).isfinite().all(), "else this proves nothing"
-        previewer.look(torch.randn(1, 4, 128, 128, device=DEVICE, dtype=torch.float16), 1024, 1024)
+        previewer.make_preview(torch.randn(1, 4, 128, 128, device=DEVICE, dtype=torch.float16), 1024, 1024)
 
     assert previewer._factors is not None and previewer._factors.isfinite().all()
     assert {weight.dtype for weight in vae.parameters()} == {torch.float16}

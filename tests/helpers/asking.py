@@ -8,10 +8,10 @@ from typing import Any
 from PIL import Image
 
 from worker.api.parse import parse
-from worker.errors import InvalidInput
-from worker.images.load import InputRules
+from worker.errors import InvalidInputError
+from worker.images.load import PictureRules
 from worker.models import schedulers
-from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Model
+from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities
 from worker.models.families import FAMILIES
 from worker.output.options import Bucket, OutputOptions
 from worker.request import Request
@@ -58,13 +58,13 @@ _TASKS |= dict.fromkeys(("shapes", "sd2", "lcm-sd1", "sd-turbo"), _TASKS["sd1"])
 _TASKS |= dict.fromkeys(("lcm-sdxl", "sdxl-turbo"), _TASKS["sdxl"])
 
 
-def model_of(family_name: str, **changes: Any) -> Model:
+def model_of(family_name: str, **changes: Any) -> Capabilities:
     """A model of this family with the family's limits; `changes` are Model's attributes."""
     family = next(row for row in FAMILIES if row.name == family_name)
     size, own = _PUBLISHED[family_name]
     default = schedulers.find(family.scheduler) if family.scheduler else schedulers.of_class(own, family.noise)
     assert default is not None
-    model = Model(
+    model = Capabilities(
         name=family_name,
         family=family,
         width=size,
@@ -101,7 +101,11 @@ def picture(width: int = 512, height: int = 512, colour: Any = "red", mode: str 
 
 
 def ask(
-    model: Model = SD1, bucket: Bucket | None = None, s3: object = None, rules: InputRules | None = None, **fields: Any
+    model: Capabilities = SD1,
+    bucket: Bucket | None = None,
+    s3: object = None,
+    rules: PictureRules | None = None,
+    **fields: Any,
 ) -> Request:
     """The request that a job with these fields becomes; a prompt is added, `s3` stands beside the input."""
     return ask_all(model, bucket, s3, rules, **fields)[0]
@@ -113,18 +117,22 @@ def ask_output(bucket: Bucket | None = None, s3: object = None, **fields: Any) -
 
 
 def ask_all(
-    model: Model = SD1, bucket: Bucket | None = None, s3: object = None, rules: InputRules | None = None, **fields: Any
+    model: Capabilities = SD1,
+    bucket: Bucket | None = None,
+    s3: object = None,
+    rules: PictureRules | None = None,
+    **fields: Any,
 ) -> tuple[Request, OutputOptions]:
     """Both."""
     job = {"id": "test", "input": {"prompt": "a red square", **fields}}
-    rules = rules or InputRules(bucket_hosts=("127.0.0.1", "*.example.com"))
+    rules = rules or PictureRules(bucket_hosts=("127.0.0.1", "*.example.com"))
     return parse(job if s3 is None else {**job, "s3Config": s3}, model, bucket, rules)
 
 
-def refusal(model: Model = SD1, rules: InputRules | None = None, **fields: Any) -> str:
+def refusal(model: Capabilities = SD1, rules: PictureRules | None = None, **fields: Any) -> str:
     """What the caller is told when a job with these fields is refused; fails when it is accepted."""
     try:
         request = ask(model, rules=rules, **fields)
-    except InvalidInput as error:
+    except InvalidInputError as error:
         return str(error)
     raise AssertionError(f"accepted: {request}")

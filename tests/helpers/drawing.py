@@ -17,7 +17,7 @@ from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
 from worker.engine.load.loader import load
-from worker.request import Drawn
+from worker.request import GeneratedImage
 from worker.settings import Settings, read_settings
 
 SMALL: dict[str, Any] = {
@@ -41,9 +41,9 @@ def load_engine(**environment: str) -> Engine:
         return load(read_settings())
 
 
-def draw(engine: Engine, deadline: float | None = None, **fields: Any) -> list[Drawn]:
+def draw(engine: Engine, deadline: float | None = None, **fields: Any) -> list[GeneratedImage]:
     """All that a job with these fields draws; what is not given is small."""
-    request = parse({"id": "test", "input": {**SMALL, **fields}}, engine.model)[0]
+    request = parse({"id": "test", "input": {**SMALL, **fields}}, engine.capabilities)[0]
     return list(generate(engine, request, lambda *_: None, deadline))
 
 

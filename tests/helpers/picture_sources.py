@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from worker.errors import InvalidInput
-from worker.images.load import InputRules, read_picture
+from worker.errors import InvalidInputError
+from worker.images.load import PictureRules, read_picture
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -24,10 +24,10 @@ def base64_of(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def refused(reference: str, rules: InputRules | None = None) -> str:
+def refused(reference: str, rules: PictureRules | None = None) -> str:
     """What the caller is told of a picture that cannot be had; fails when it can."""
-    with pytest.raises(InvalidInput) as caught:
-        read_picture("controlnet.0.image", reference, rules or InputRules())
+    with pytest.raises(InvalidInputError) as caught:
+        read_picture("controlnet.0.image", reference, rules or PictureRules())
     told = str(caught.value)
     assert told.startswith("controlnet.0.image: got ") and "\n" not in told and len(told) < 400
     return told

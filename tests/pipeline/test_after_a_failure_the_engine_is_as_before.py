@@ -12,7 +12,7 @@ from tests.helpers.faults import Answer, a_worker, engine_of, last_layer, raisin
 from tests.helpers.tiny_addons import Kits
 from worker.api.parse import parse
 from worker.engine.generate import generate
-from worker.engine.recovery import forget
+from worker.engine.recovery import release_exception_memory
 from worker.runtime.worker import Worker
 
 FAMILIES: dict[str, dict[str, str]] = {
@@ -95,14 +95,14 @@ def test_a_progress_report_that_fails_is_a_failure_like_any(
     worker: Worker, before: tuple[Answer, list[Any], int]
 ) -> None:
     engine = engine_of(worker)
-    request = parse({"input": {**SMALL, "lora": "wordy"}}, engine.model)[0]
+    request = parse({"input": {**SMALL, "lora": "wordy"}}, engine.capabilities)[0]
 
     def fail(*_: Any) -> None:
         raise KeyError("a bug")
 
     with pytest.raises(KeyError) as caught:
         list(generate(engine, request, fail))
-    forget(caught.value)
+    release_exception_memory(caught.value)
     del caught
     engine.repair()
 
@@ -127,10 +127,10 @@ def test_the_exception_holds_no_tensor_once_it_is_forgotten(
             return _caused(first)
 
     with raising(last_layer(engine, where), fail, at=call), pytest.raises(KeyError) as caught:
-        list(generate(engine, parse({"input": {**SMALL, **fields}}, engine.model)[0], lambda *_: None))
+        list(generate(engine, parse({"input": {**SMALL, **fields}}, engine.capabilities)[0], lambda *_: None))
     assert held[0]() is not None, "else this proves nothing"
 
-    forget(caught.value)
+    release_exception_memory(caught.value)
 
     assert held[0]() is None
     del caught
@@ -149,4 +149,4 @@ def test_forgetting_ends_whatever_causes_what() -> None:
     """`raise error from error` is an exception that is its own cause."""
     error = KeyError("a bug")
     error.__cause__ = error
-    forget(error)
+    release_exception_memory(error)

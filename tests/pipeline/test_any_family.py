@@ -14,7 +14,7 @@ from tests.helpers.drawing import draw, load_engine, picture
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.errors import InvalidInput, JobTimeout, ModelError
+from worker.errors import InvalidInputError, JobTimeoutError, ModelError
 
 NAMED = {
     "sd3": (tiny_transformers.sd3, {"guidance_scale": 4.0, "negative_prompt": "a star"}),
@@ -47,7 +47,7 @@ def test_our_picture_is_plain_diffusers_picture(family: str, saved: dict[str, Pa
     call = {"prompt": "a red square", "width": 64, "height": 96, "num_inference_steps": 3, **options}
 
     theirs = plain(**call, generator=torch.Generator().manual_seed(7)).images[0]
-    ours = parse({"input": {**call, "seed": 7}}, loaded[family].model)[0]
+    ours = parse({"input": {**call, "seed": 7}}, loaded[family].capabilities)[0]
     (drawn,) = generate(loaded[family], ours, lambda *_: None)
 
     assert drawn.image.tobytes() == theirs.tobytes()
@@ -57,7 +57,7 @@ def test_our_picture_is_plain_diffusers_picture(family: str, saved: dict[str, Pa
 def test_every_family_counts_its_steps(family: str, loaded: dict[str, Engine]) -> None:
     engine = loaded[family]
     counted: list[tuple[int, int]] = []
-    request = parse({"input": {"prompt": "a star", "width": 64, "height": 64, "steps": 3}}, engine.model)[0]
+    request = parse({"input": {"prompt": "a star", "width": 64, "height": 64, "steps": 3}}, engine.capabilities)[0]
 
     list(generate(engine, request, lambda *step: counted.append(step[:2])))
 
@@ -66,26 +66,26 @@ def test_every_family_counts_its_steps(family: str, loaded: dict[str, Engine]) -
 
 @pytest.mark.parametrize("family", ALL)
 def test_every_family_heeds_the_time_limit(family: str, loaded: dict[str, Engine]) -> None:
-    with pytest.raises(JobTimeout):
+    with pytest.raises(JobTimeoutError):
         draw(loaded[family], deadline=0.0, guidance_scale=1.0)
 
 
 @pytest.mark.parametrize("family", ["flux-dev", "flux-schnell", "lcm"])
 def test_a_negative_prompt_that_would_have_no_effect_is_refused_by_name(family: str, loaded: dict[str, Engine]) -> None:
-    with pytest.raises(InvalidInput, match="negative_prompt"):
-        parse({"input": {"prompt": "a star", "negative_prompt": "a heart"}}, loaded[family].model)[0]
+    with pytest.raises(InvalidInputError, match="negative_prompt"):
+        parse({"input": {"prompt": "a star", "negative_prompt": "a heart"}}, loaded[family].capabilities)[0]
 
 
 def test_guidance_without_effect_is_a_warning(loaded: dict[str, Engine]) -> None:
-    request = parse({"input": {"prompt": "a star", "guidance_scale": 3}}, loaded["flux-schnell"].model)[0]
+    request = parse({"input": {"prompt": "a star", "guidance_scale": 3}}, loaded["flux-schnell"].capabilities)[0]
 
     assert "guidance_scale" in request.warnings[0]
 
 
 def test_diffusion_schedulers_are_refused_where_they_do_not_fit(loaded: dict[str, Engine]) -> None:
     for family in ("sd3", "flux-dev", "chroma", "lcm"):
-        with pytest.raises(InvalidInput, match="scheduler"):
-            parse({"input": {"prompt": "a star", "scheduler": "DPM++ 2M"}}, loaded[family].model)[0]
+        with pytest.raises(InvalidInputError, match="scheduler"):
+            parse({"input": {"prompt": "a star", "scheduler": "DPM++ 2M"}}, loaded[family].capabilities)[0]
 
 
 def test_the_same_seed_gives_the_same_picture_alone_and_in_a_batch(loaded: dict[str, Engine]) -> None:

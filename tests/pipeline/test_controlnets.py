@@ -15,7 +15,7 @@ from tests.helpers.plain_diffusers import EULER, plain, plainly
 from tests.helpers.tiny_addons import FAMILIES, Kits, noise, right_half, uri
 from worker.api.parse import parse
 from worker.engine.engine import Engine
-from worker.errors import InvalidInput, ModelError, SettingsError
+from worker.errors import InvalidInputError, ModelError, SettingsError
 
 UNETS = {"sd1": "StableDiffusion", "sdxl": "StableDiffusionXL"}
 PIPELINES = {
@@ -168,7 +168,7 @@ def test_the_picture_is_as_large_as_the_one_it_follows(equipped: dict[str, Engin
     job = {name: value for name, value in SMALL.items() if name not in ("width", "height")}
     engine = equipped["sd1"]
 
-    assert parse({"input": {**job, "controlnet": control}}, engine.model)[0].size == (136, 88)
+    assert parse({"input": {**job, "controlnet": control}}, engine.capabilities)[0].size == (136, 88)
     assert picture(engine, controlnet=control, width=None, height=None).size == (136, 88)
     assert picture(engine, controlnet=control, width=None, height=64).size == (96, 64)
     assert picture(engine, controlnet=control, width=72, height=80).size == (72, 80)
@@ -176,7 +176,7 @@ def test_the_picture_is_as_large_as_the_one_it_follows(equipped: dict[str, Engin
 
 def test_an_unknown_name_is_refused_with_those_there_are(equipped: dict[str, Engine]) -> None:
     for name in ("scribble", "../edges", "Edges"):
-        with pytest.raises(InvalidInput, match=r"controlnet: .*there are edges, depth"):
+        with pytest.raises(InvalidInputError, match=r"controlnet: .*there are edges, depth"):
             draw(equipped["sd1"], controlnet={"name": name, "image": uri(LINES)})
 
 
@@ -186,7 +186,7 @@ def test_the_only_one_needs_no_name(kits: Kits, equipped: dict[str, Engine]) -> 
 
     named = picture(equipped["sd1"], controlnet={"name": "edges", "image": uri(LINES)})
     assert_same(picture(engine, controlnet={"image": uri(LINES)}), named)
-    with pytest.raises(InvalidInput, match="needs a name"):
+    with pytest.raises(InvalidInputError, match="needs a name"):
         draw(equipped["sd1"], controlnet={"image": uri(LINES)})
 
 

@@ -23,9 +23,9 @@ from tests.helpers.drawing import load_engine, picture
 from tests.helpers.tiny_addons import Kits, noise, uri
 from worker.engine.engine import Engine
 from worker.engine.load.quantize import check_quantize
-from worker.engine.memory import make_plan, weight_sizes
+from worker.engine.memory import choose_memory_plan, weight_sizes
 from worker.errors import SettingsError
-from worker.models.locate import Source
+from worker.models.locate import ModelSource
 from worker.settings import Settings
 
 MAKE: dict[str, Callable[[], Any]] = {
@@ -35,7 +35,7 @@ MAKE: dict[str, Callable[[], Any]] = {
 }
 QUANTISED = {"sdxl": {"unet"}, "sd3": {"transformer", "text_encoder_3"}, "flux": {"transformer", "text_encoder_2"}}
 KINDS = {"8bit": Int8Params, "4bit": Params4bit}
-FOLDER = Source("folder", "/models/x", "x", "")
+FOLDER = ModelSource("folder", "/models/x", "x", "")
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def test_the_choice_is_logged(folders: dict[str, Path], caplog: pytest.LogCaptur
     assert "4bit weights for unet: QUANTIZE says so" in caplog.text
 
 
-def refusal(source: Source, device: str, **settings: Any) -> str:
+def refusal(source: ModelSource, device: str, **settings: Any) -> str:
     with pytest.raises(SettingsError) as refused:
         check_quantize(Settings(**settings), source, torch.device(device))
     (line,) = str(refused.value).splitlines()
@@ -162,7 +162,7 @@ def test_without_a_gpu_it_is_refused(folders: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "hub file"])
 def test_a_single_file_is_refused(kind: Any) -> None:
-    line = refusal(Source(kind, "/models/x.safetensors", "x", ""), "cuda", quantize="4bit")
+    line = refusal(ModelSource(kind, "/models/x.safetensors", "x", ""), "cuda", quantize="4bit")
     assert line.startswith("QUANTIZE: x is a single file")
 
 
@@ -175,8 +175,8 @@ def test_8_bit_weights_are_not_offloaded(offload: Any) -> None:
 def test_a_plan_for_8_bit_weights_keeps_them_on_the_device() -> None:
     sizes = {"transformer": 12 * 10**9, "text_encoder_2": 6 * 10**9, "vae": 10**8}
 
-    plan = make_plan(sizes, 1024 * 1024, 16 * 10**9, None, "8bit")
+    plan = choose_memory_plan(sizes, 1024 * 1024, 16 * 10**9, None, "8bit")
 
     assert (plan.offload, plan.tiling) == ("none", True)
     assert "weights 18.1 GB with QUANTIZE=8bit" in plan.reason
-    assert make_plan(sizes, 1024 * 1024, 16 * 10**9, None, "4bit").offload == "model"
+    assert choose_memory_plan(sizes, 1024 * 1024, 16 * 10**9, None, "4bit").offload == "model"

@@ -17,7 +17,7 @@ from tests.helpers.tiny_addons import FAMILIES, Kit, Kits, noise, uri
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.errors import InvalidInput, ModelError, SettingsError
+from worker.errors import InvalidInputError, ModelError, SettingsError
 
 UNETS = ("sd1", "sdxl")
 SHOWN, OTHER, START = noise(11, size=(80, 50)), noise(12), noise(13)
@@ -109,7 +109,7 @@ def test_a_job_that_fails_in_mid_drawing_leaves_nothing(
     family: str, equipped: dict[str, Engine], untouched: dict[str, Engine]
 ) -> None:
     engine = equipped[family]
-    request = parse({"input": {**SMALL, "ip_adapter": {"image": uri(SHOWN)}}}, engine.model)[0]
+    request = parse({"input": {**SMALL, "ip_adapter": {"image": uri(SHOWN)}}}, engine.capabilities)[0]
 
     def fail(*_: Any) -> None:
         assert whole(engine) != whole(untouched[family])
@@ -232,5 +232,5 @@ def test_a_folder_is_no_adapter(kits: Kits) -> None:
 
 
 def test_a_job_for_an_endpoint_without_one_is_told_so(untouched: dict[str, Engine]) -> None:
-    with pytest.raises(InvalidInput, match="no IP-Adapter"):
+    with pytest.raises(InvalidInputError, match="no IP-Adapter"):
         picture(untouched["sd1"], ip_adapter={"image": uri(SHOWN)})

@@ -17,7 +17,7 @@ from tests.helpers.tiny_transformers import t5_tokenizer
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.prompts.encode import prompt_notes, text_arguments
-from worker.errors import InvalidInput
+from worker.errors import InvalidInputError
 
 FULL = "abcde" * 15  # CLIP's window: 75 tokens, between one that starts and one that ends
 LONG = "a red square on a white ground " * 6
@@ -31,7 +31,7 @@ def embed(engines: dict[str, Engine]) -> Embed:
 
     def arguments(family: str, **fields: Any) -> dict[str, Any]:
         engine = engines[family]
-        request = parse({"input": {**SMALL, **fields}}, engine.model)[0]
+        request = parse({"input": {**SMALL, **fields}}, engine.capabilities)[0]
         return text_arguments(engine.pipeline, engine, request.pictures[0].prompt, request)
 
     return arguments
@@ -155,7 +155,7 @@ def test_transformers_read_plain_text_and_say_what_has_no_effect(
     window = {"sd3": 256, "flux": 512, "chroma": 512}[family]
 
     def notes(prompt: str) -> list[str]:
-        return prompt_notes(engine, parse({"input": {**SMALL, "prompt": prompt}}, engine.model)[0])
+        return prompt_notes(engine, parse({"input": {**SMALL, "prompt": prompt}}, engine.capabilities)[0])
 
     spare = window - len(t5_tokenizer()("a").input_ids)
     assert notes("a red square") == notes("a (red) square, c++") == notes("a" * (spare + 1)) == []
@@ -168,7 +168,7 @@ def test_transformers_read_plain_text_and_say_what_has_no_effect(
 
 def test_models_that_read_all_of_it_have_nothing_to_say(engines: dict[str, Engine]) -> None:
     for family in FAMILIES:
-        request = parse({"input": {**SMALL, "prompt": f"a (red:1.3) {LONG}"}}, engines[family].model)[0]
+        request = parse({"input": {**SMALL, "prompt": f"a (red:1.3) {LONG}"}}, engines[family].capabilities)[0]
         assert prompt_notes(engines[family], request) == []
 
 
@@ -177,7 +177,7 @@ def test_models_that_read_all_of_it_have_nothing_to_say(engines: dict[str, Engin
 def test_more_than_takes_any_time_to_read_is_refused(
     family: str, fields: dict[str, Any], engines: dict[str, Engine]
 ) -> None:
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(InvalidInputError) as refused:
         picture(engines[family], **fields)
     assert str(refused.value).startswith(f"{next(iter(fields))}: got a text of ")
     assert str(refused.value).endswith(" tokens; at most 2400")

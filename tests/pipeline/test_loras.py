@@ -15,7 +15,7 @@ from worker.api.parse import parse
 from worker.engine.adapters import loras
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.errors import InvalidInput, ModelError
+from worker.errors import InvalidInputError, ModelError
 from worker.request import Lora
 
 UNETS = ("sd1", "sdxl")
@@ -128,7 +128,7 @@ def test_each_job_has_its_own_scale(equipped: dict[str, Engine]) -> None:
 def test_a_job_that_fails_in_mid_drawing_leaves_nothing(family: str, equipped: dict[str, Engine]) -> None:
     engine = equipped[family]
     before = picture(engine, **FEW)
-    request = parse({"input": {**SMALL, **FEW, "lora": "wordy"}}, engine.model)[0]
+    request = parse({"input": {**SMALL, **FEW, "lora": "wordy"}}, engine.capabilities)[0]
 
     def fail(*_: Any) -> None:
         raise RuntimeError("in mid-drawing")
@@ -142,7 +142,7 @@ def test_a_job_that_fails_in_mid_drawing_leaves_nothing(family: str, equipped: d
 def test_a_job_that_nobody_reads_to_its_end_leaves_nothing(equipped: dict[str, Engine]) -> None:
     engine = equipped["sd1"]
     before = picture(engine, **FEW)
-    request = parse({"input": {**SMALL, **FEW, "lora": "plain", "num_images": 2}}, engine.model)[0]
+    request = parse({"input": {**SMALL, **FEW, "lora": "plain", "num_images": 2}}, engine.capabilities)[0]
 
     drawing = generate(engine, request, lambda *_: None)
     next(iter(drawing))
@@ -244,7 +244,7 @@ def test_any_file_name_is_a_name(kits: Kits, tmp_path: Path) -> None:
         tiny_addons.lora(pipeline, tmp_path / f"{name}.safetensors", seed, text=True)
     engine = load_engine(MODEL_NAME=str(kits["sd1"].model), LORA_DIR=str(tmp_path))
     before = picture(engine, **FEW)
-    assert set(engine.model.loras) == set(NAMES)
+    assert set(engine.capabilities.loras) == set(NAMES)
 
     drawn = {name: picture(engine, lora=name, **FEW) for name in NAMES}
 
@@ -256,7 +256,7 @@ def test_any_file_name_is_a_name(kits: Kits, tmp_path: Path) -> None:
 
 def test_a_name_is_looked_up_and_never_a_path(equipped: dict[str, Engine]) -> None:
     for name in ("../plain", "plain/../plain", "/etc/passwd", "Plain", "plain.bin", "org/name", "plain\0"):
-        with pytest.raises(InvalidInput, match="there is no LoRA") as refusal:
+        with pytest.raises(InvalidInputError, match="there is no LoRA") as refusal:
             draw(equipped["sd1"], lora=name)
         assert "plain, wordy" in str(refusal.value)
 
@@ -271,7 +271,7 @@ def test_pickles_are_left_out_and_never_read(kits: Kits, tmp_path: Path, caplog:
 
     picture(engine, lora="good", **FEW)
 
-    assert engine.model.loras == ("good",)
+    assert engine.capabilities.loras == ("good",)
     for name in ("bad.bin", "bad.pt", "deep/worse.ckpt", "pickle"):
         assert f"leaving out {name}" in caplog.text
     assert not any(marker.exists() for marker in markers)
@@ -309,7 +309,7 @@ def library(kits: Kits, tmp_path: Path) -> Engine:
 
 
 def test_the_least_recently_used_goes(library: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loras, "MOST_LORAS", 3)
+    monkeypatch.setattr(loras, "MAX_LORAS", 3)
     first = {name: picture(library, lora=name, **FEW) for name in "012"}
     picture(library, lora="0", **FEW)  # now 1 has waited longest
 
@@ -322,8 +322,8 @@ def test_the_least_recently_used_goes(library: Engine, monkeypatch: pytest.Monke
 
 def test_a_job_gets_all_it_names_even_beyond_the_bounds(library: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = picture(library, loras=list("01234"), **FEW)
-    monkeypatch.setattr(loras, "MOST_LORAS", 2)
-    monkeypatch.setattr(loras, "MOST_BYTES", 1)
+    monkeypatch.setattr(loras, "MAX_LORAS", 2)
+    monkeypatch.setattr(loras, "MAX_LORA_BYTES", 1)
 
     assert_same(picture(library, loras=list("01234"), **FEW), everything)
     picture(library, lora="7", **FEW)
@@ -332,7 +332,7 @@ def test_a_job_gets_all_it_names_even_beyond_the_bounds(library: Engine, monkeyp
 
 
 def test_memory_is_flat_over_many_loads(library: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loras, "MOST_LORAS", 3)
+    monkeypatch.setattr(loras, "MAX_LORAS", 3)
     before = picture(library, **FEW)
 
     def work(times: int) -> None:

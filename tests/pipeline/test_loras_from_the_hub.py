@@ -36,7 +36,7 @@ def drawn(place, job, file):
         picture(engine, lora=job).save(file)
     except WorkerError as error:
         return str(error)
-    return list(engine.model.loras)
+    return list(engine.capabilities.loras)
 
 answers = {"alone": drawn(repository, repository, "alone.png")}
 shutil.copy(published / "style.safetensors", published / "other.safetensors")

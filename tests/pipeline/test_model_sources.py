@@ -36,7 +36,7 @@ def load(environment):
     except WorkerError as error:
         return {"error": str(error), "code": error.code}
     picture(engine).save("picture.png")
-    model, scheduler = engine.model, engine.pipeline.scheduler
+    model, scheduler = engine.capabilities, engine.pipeline.scheduler
     return {"name": model.name, "family": model.family.name, "pipeline": type(engine.pipeline).__name__,
             "checker": model.safety_checker, "scheduler": model.scheduler.class_name, "config": dict(scheduler.config)}
 
@@ -112,7 +112,7 @@ def test_without_a_name_the_embedded_model_is_used() -> None:
 
 def test_an_existing_folder_is_named_by_its_last_part(folders: dict[str, Path]) -> None:
     engine = load_engine(MODEL_NAME=f"{folders['sdxl']}/")
-    assert (engine.model.name, engine.model.family.name) == ("sdxl", "sdxl")
+    assert (engine.capabilities.name, engine.capabilities.family.name) == ("sdxl", "sdxl")
 
 
 @pytest.mark.filterwarnings("ignore:The configuration file of this scheduler:FutureWarning")

@@ -17,7 +17,7 @@ from tests.helpers.faults import a_worker, run
 from tests.helpers.tiny_models import BETAS
 from worker.engine.engine import Engine
 from worker.engine.load.vae import replace_vae
-from worker.errors import InvalidInput, ModelError, SettingsError
+from worker.errors import InvalidInputError, ModelError, SettingsError
 from worker.models.checks import check_model
 from worker.settings import Settings
 
@@ -55,7 +55,7 @@ def test_distilled_models_get_few_steps(
     pipeline = with_scheduler(family, made[1], **spaced, **prediction)
     pipeline.unet.register_to_config(sample_size=size)
 
-    model = loaded(pipeline, tmp_path).model
+    model = loaded(pipeline, tmp_path).capabilities
 
     assert (model.family.name, model.family.steps, model.family.guidance_scale) == (name, steps, guidance)
     assert model.scheduler.class_name == scheduler
@@ -66,7 +66,7 @@ def test_noise_of_another_kind_takes_no_other_scheduler(tmp_path: Path) -> None:
 
     assert draw(engine)[0].image.getbbox() is not None
     for fields in ({"scheduler": "Euler"}, {"preview": True}):
-        with pytest.raises(InvalidInput, match=next(iter(fields))):
+        with pytest.raises(InvalidInputError, match=next(iter(fields))):
             draw(engine, **fields)
 
 
@@ -138,7 +138,7 @@ def pixels() -> DiffusionPipeline:
 
 
 def test_a_model_that_draws_pixels_has_their_size(tmp_path: Path) -> None:
-    model = loaded(pixels(), tmp_path).model
+    model = loaded(pixels(), tmp_path).capabilities
 
     assert (model.width, model.height) == (32, 32)
     assert not model.latent_upscaling

@@ -27,7 +27,7 @@ OF_UNETS = {"latent hires", "weights", "other scheduler"}
 
 def jobs(engine: Engine) -> list[dict[str, Any]]:
     """Each of the jobs that this model can do."""
-    return [fields for name, fields in JOBS.items() if engine.model.weighted_prompts or name not in OF_UNETS]
+    return [fields for name, fields in JOBS.items() if engine.capabilities.weighted_prompts or name not in OF_UNETS]
 
 
 def weights(engine: Engine) -> dict[str, Any]:

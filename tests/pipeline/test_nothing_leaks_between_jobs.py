@@ -10,7 +10,7 @@ from tests.helpers import drawing
 from tests.helpers.drawing import assert_same, bytes_alive, load_engine
 from tests.helpers.tiny_addons import Kits, noise, right_half, uri
 from worker.engine.engine import Engine
-from worker.errors import JobTimeout
+from worker.errors import JobTimeoutError
 
 draw, picture = (partial(drawn, num_inference_steps=2) for drawn in (drawing.draw, drawing.picture))
 PLAIN: list[dict[str, Any]] = [{}, {"width": 96, "seed": 3}, {"scheduler": "DPM++ 2M", "negative_prompt": "blue"}]
@@ -61,7 +61,7 @@ def test_fifty_jobs(engine: Engine, fresh: list[Any]) -> None:
     for i in range(50):
         which = order.randrange(len(every))
         if i % 10 == 9:
-            with pytest.raises(JobTimeout):
+            with pytest.raises(JobTimeoutError):
                 draw(engine, deadline=0.0, **every[which])
         else:
             for drawn, expected in zip(draw(engine, **every[which]), first[which], strict=True):

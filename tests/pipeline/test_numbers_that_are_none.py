@@ -38,7 +38,7 @@ def shown(answer: dict[str, Any]) -> Image.Image:
 
 def test_latents_that_are_none_are_an_error(worker: Worker) -> None:
     before, engine = run(worker)["images"], engine_of(worker)
-    for number in NONE if engine.model.family.name == "sd1" else NONE[:1]:
+    for number in NONE if engine.capabilities.family.name == "sd1" else NONE[:1]:
         with giving(last_layer(engine, "denoiser"), number, lambda call, _: call == 4) as fault:
             answer = run(worker)
         assert fault.happened == 1

@@ -12,7 +12,7 @@ from tests.helpers.tiny_addons import Kits
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.errors import OutOfMemory
+from worker.errors import OutOfMemoryError
 from worker.runtime.failures import classify
 from worker.runtime.worker import Worker
 
@@ -121,7 +121,7 @@ def test_twice_is_an_error_that_says_what_to_do(place: str, worker: Worker, engi
     [("Euler", {}), ("Heun", {"num_images": 3}), ("Euler", {"hires": {"scale": 1.5}, "num_images": 2})],
 )
 def test_progress_stays_within_its_total_and_ends_there(scheduler: str, fields: Any, engine: Engine) -> None:
-    request = parse({"input": {**SMALL, **fields, "scheduler": scheduler}}, engine.model)[0]
+    request = parse({"input": {**SMALL, **fields, "scheduler": scheduler}}, engine.capabilities)[0]
     calls: list[tuple[int, int]] = []
     untroubled: list[tuple[int, int]] = []
     list(generate(engine, request, lambda *step: untroubled.append(step[:2])))
@@ -130,7 +130,7 @@ def test_progress_stays_within_its_total_and_ends_there(scheduler: str, fields: 
     with raising(last_layer(engine, "decoder"), ERRORS["cuda"], at=decoded + 1 if "num_images" in fields else 1):
         pictures = list(generate(engine, request, lambda *step: calls.append(step[:2])))
 
-    assert [one.lean for one in pictures].count(True) == 1
+    assert [one.low_memory for one in pictures].count(True) == 1
     assert all(1 <= done <= total for done, total in calls)
     back = [i for i in range(1, len(calls)) if calls[i][0] <= calls[i - 1][0]]
     assert len(back) == 1, "once, to the beginning of the picture that is drawn anew"
@@ -158,5 +158,5 @@ def test_a_lora_for_which_there_is_no_memory_is_not_called_a_bad_file(
 
 
 def test_what_counts_as_memory() -> None:
-    assert all(isinstance(classify(error()), OutOfMemory) for error in ERRORS.values())
-    assert not isinstance(classify(RuntimeError("c10::Half and bias type (float)")), OutOfMemory)
+    assert all(isinstance(classify(error()), OutOfMemoryError) for error in ERRORS.values())
+    assert not isinstance(classify(RuntimeError("c10::Half and bias type (float)")), OutOfMemoryError)

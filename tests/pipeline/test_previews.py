@@ -14,8 +14,8 @@ from tests.helpers.drawing import SMALL, draw, hole, load_engine, picture, scene
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.engine.preview import unpacked
-from worker.engine.steps import Look
+from worker.engine.preview import unpack_latents
+from worker.engine.steps import MakePreview
 
 SHAPES = Path(__file__).parents[2] / "models" / "shapes"
 
@@ -24,13 +24,13 @@ def watched(engine: Engine, **fields: Any) -> tuple[list[Image], Image]:
     """The preview at each step, and the finished picture."""
     seen: list[Image] = []
 
-    def on_step(done: int, total: int, look: Look | None) -> None:
-        assert look is not None
-        shown = look()
+    def on_step(done: int, total: int, make_preview: MakePreview | None) -> None:
+        assert make_preview is not None
+        shown = make_preview()
         assert shown is not None
         seen.append(shown)
 
-    request = parse({"input": {**SMALL, "preview": True, **fields}}, engine.model)[0]
+    request = parse({"input": {**SMALL, "preview": True, **fields}}, engine.capabilities)[0]
     (drawn,) = generate(engine, request, on_step)
     return seen, drawn.image
 
@@ -86,12 +86,12 @@ def test_the_last_preview_is_what_the_decoder_gets(
     """A tiny model's decoder draws nothing, so the latents themselves are compared."""
     engine = every[family]
     looked, decoded = [], []
-    vae, look = engine.pipeline.vae, type(engine.previewer).look
+    vae, make_preview = engine.pipeline.vae, type(engine.previewer).make_preview
     decode = vae.decode
 
     def at_look(previewer: Any, latents: Any, width: int, height: int) -> Image:
-        looked.append(unpacked(engine.pipeline, latents, width, height))
-        return look(previewer, latents, width, height)
+        looked.append(unpack_latents(engine.pipeline, latents, width, height))
+        return make_preview(previewer, latents, width, height)
 
     def at_decode(latents: Any, *rest: Any, **named: Any) -> Any:
         decoded.append((latents - (vae.config.shift_factor or 0)) * vae.config.scaling_factor)
@@ -109,11 +109,17 @@ def test_the_last_preview_is_what_the_decoder_gets(
 
 
 def test_without_it_there_is_nothing_to_look_at(sd1: Engine) -> None:
-    looks: list[Look | None] = []
+    previews: list[MakePreview | None] = []
 
-    list(generate(sd1, parse({"input": SMALL}, sd1.model)[0], lambda done, total, look: looks.append(look)))
+    list(
+        generate(
+            sd1,
+            parse({"input": SMALL}, sd1.capabilities)[0],
+            lambda done, total, make_preview: previews.append(make_preview),
+        )
+    )
 
-    assert looks == [None] * len(looks) != []
+    assert previews == [None] * len(previews) != []
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl", "flux"])
@@ -132,7 +138,7 @@ def test_every_pass_of_every_task_can_be_watched(sd1: Engine) -> None:
 
 
 def test_a_preview_has_at_most_128_pixels_a_side(sd1: Engine) -> None:
-    assert sd1.previewer.look(torch.zeros(1, 4, 130, 260), 2080, 1040).size == (86, 43)
+    assert sd1.previewer.make_preview(torch.zeros(1, 4, 130, 260), 2080, 1040).size == (86, 43)
 
 
 def test_previews_cost_one_use_of_the_encoder_and_none_of_the_decoder(

@@ -155,7 +155,7 @@ def test_a_job_that_says_nothing_is_refined_and_one_that_declines_is_not(
 
 
 def test_progress_counts_both_passes(engine: Engine) -> None:
-    request = parse({"input": {**SMALL, "num_inference_steps": 10, "num_images": 2}}, engine.model)[0]
+    request = parse({"input": {**SMALL, "num_inference_steps": 10, "num_images": 2}}, engine.capabilities)[0]
     counted: list[tuple[int, int]] = []
 
     list(generate(engine, request, lambda *step: counted.append(step[:2])))

@@ -11,7 +11,7 @@ import worker.runtime.worker
 from tests.helpers import tiny_models
 from tests.helpers.drawing import draw, load_engine
 from worker.engine.engine import Engine
-from worker.errors import InvalidInput, ModelError
+from worker.errors import InvalidInputError, ModelError
 
 
 def checked(folder: Path, threshold: float) -> Path:
@@ -43,7 +43,7 @@ def worker_with_checker(prudish: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def test_on_where_the_model_ships_one(prudish: Path) -> None:
     engine = load_engine(MODEL_NAME=str(prudish))
-    assert engine.model.safety_checker
+    assert engine.capabilities.safety_checker
     for drawn in draw(engine, num_images=2):
         assert drawn.nsfw
         assert drawn.image.getbbox() is None, "a flagged picture is black"
@@ -57,7 +57,7 @@ def test_a_calm_checker_leaves_the_picture_as_it_is(calm: Engine, sd1: Engine) -
 
 def test_off_when_the_owner_says_so(prudish: Path, sd1: Engine) -> None:
     engine = load_engine(MODEL_NAME=str(prudish), SAFETY_CHECKER="off")
-    assert not engine.model.safety_checker
+    assert not engine.capabilities.safety_checker
     (drawn,) = draw(engine)
     assert not drawn.nsfw
     assert drawn.image == draw(sd1)[0].image
@@ -76,13 +76,13 @@ def test_flags_reach_the_answer_one_for_each_picture(worker_with_checker: worker
 
 def test_a_job_may_insist_on_it(calm: Engine, sd1: Engine) -> None:
     assert draw(calm, safety_checker=True)
-    with pytest.raises(InvalidInput, match=r"safety_checker: got True.*not part of this model"):
+    with pytest.raises(InvalidInputError, match=r"safety_checker: got True.*not part of this model"):
         draw(sd1, safety_checker=True)
 
 
 def test_a_job_may_not_turn_it_off(calm: Engine, sd1: Engine) -> None:
     assert draw(sd1, safety_checker=False)
-    with pytest.raises(InvalidInput, match=r"safety_checker: got False.*is on"):
+    with pytest.raises(InvalidInputError, match=r"safety_checker: got False.*is on"):
         draw(calm, safety_checker=False)
 
 

@@ -8,10 +8,10 @@ from test_pictures_equal_diffusers import EXPECTED
 from tests.helpers.drawing import draw, load_engine, picture
 from worker.api.parse import parse
 from worker.engine.engine import Engine
-from worker.request import Drawn
+from worker.request import GeneratedImage
 
 
-def seeds(pictures: list[Drawn]) -> list[int]:
+def seeds(pictures: list[GeneratedImage]) -> list[int]:
     return [one.picture.seed for one in pictures]
 
 
@@ -59,7 +59,7 @@ def test_a_random_seed_is_named_so_that_its_picture_can_be_made_again(absent: ob
 
 
 def test_random_seeds_are_random_and_count_up(sd1: Engine) -> None:
-    requests = [parse({"input": {"prompt": "x", "num_images": 2}}, sd1.model)[0] for _ in range(20)]
+    requests = [parse({"input": {"prompt": "x", "num_images": 2}}, sd1.capabilities)[0] for _ in range(20)]
     firsts = {request.pictures[0].seed for request in requests}
     assert len(firsts) == 20
     assert all(one.pictures[1].seed == (one.pictures[0].seed + 1) % 2**32 for one in requests)

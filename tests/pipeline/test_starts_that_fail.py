@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from worker.runtime.gate import insist_on_model
+from worker.runtime.gate import report_load_failure
 from worker.runtime.worker import Worker
 from worker.settings import Settings
 
@@ -96,7 +96,7 @@ def last_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         monkeypatch.setenv(name, value)
     worker = Worker()
     with pytest.raises(SystemExit) as left:
-        insist_on_model(worker.failure, on_platform=False)
+        report_load_failure(worker.failure, on_platform=False)
     assert left.value.code == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line and not line.startswith("INFO")]
     assert len(lines) == 1, lines

@@ -27,7 +27,7 @@ def circle(shapes: Engine) -> Image.Image:
 
 
 def drawn(engine: Engine, prompt: str, **fields: object) -> Image.Image:
-    request = parse({"input": {"prompt": prompt, "seed": 3, **fields}}, engine.model)[0]
+    request = parse({"input": {"prompt": prompt, "seed": 3, **fields}}, engine.capabilities)[0]
     (one,) = generate(engine, request, lambda *_: None)
     return one.image
 

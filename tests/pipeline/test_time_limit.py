@@ -11,27 +11,27 @@ from tests.helpers.tiny_addons import Kits
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.errors import JobTimeout
+from worker.errors import JobTimeoutError
 
 
 def test_a_job_is_stopped_at_the_first_step_past_its_deadline(sd1: Engine) -> None:
     steps: list[int] = []
 
-    def slow_step(done: int, total: int, look: object) -> None:
+    def slow_step(done: int, total: int, make_preview: object) -> None:
         steps.append(done)
         time.sleep(0.2)
 
-    request = parse({"input": {**SMALL, "num_inference_steps": 100}}, sd1.model)[0]
-    with pytest.raises(JobTimeout, match=r"\d+ steps.*JOB_TIMEOUT_S"):
+    request = parse({"input": {**SMALL, "num_inference_steps": 100}}, sd1.capabilities)[0]
+    with pytest.raises(JobTimeoutError, match=r"\d+ steps.*JOB_TIMEOUT_S"):
         list(generate(sd1, request, slow_step, time.monotonic() + 1.0))
     assert 1 <= len(steps) <= 6
     assert steps == list(range(1, len(steps) + 1))
 
 
 def test_the_limit_is_for_the_whole_job_not_for_each_picture(sd1: Engine) -> None:
-    request = parse({"input": {**SMALL, "num_images": 8}}, sd1.model)[0]
+    request = parse({"input": {**SMALL, "num_images": 8}}, sd1.capabilities)[0]
     drawn = []
-    with pytest.raises(JobTimeout):
+    with pytest.raises(JobTimeoutError):
         for one in generate(sd1, request, lambda *_: time.sleep(0.05), time.monotonic() + 1.0):
             drawn.append(one)
     assert 1 <= len(drawn) < 8
@@ -39,7 +39,7 @@ def test_the_limit_is_for_the_whole_job_not_for_each_picture(sd1: Engine) -> Non
 
 def test_a_stopped_job_is_a_plain_error_and_the_worker_goes_on(sd1: Engine) -> None:
     before = picture(sd1)
-    with pytest.raises(JobTimeout) as stopped:
+    with pytest.raises(JobTimeoutError) as stopped:
         draw(sd1, deadline=time.monotonic() - 1)
     answer = stopped.value.answer()
     assert answer["code"] == "JOB_TIMEOUT"
@@ -66,7 +66,7 @@ def test_a_job_within_its_limit_is_not_touched(sd1: Engine) -> None:
 def test_steps_are_counted_over_all_pictures_up_to_the_total(scheduler: str, sd1: Engine) -> None:
     """Some schedulers call the network more often than there are steps; the count still ends at its total."""
     calls: list[tuple[int, int]] = []
-    request = parse({"input": {**SMALL, "num_images": 2, "scheduler": scheduler}}, sd1.model)[0]
+    request = parse({"input": {**SMALL, "num_images": 2, "scheduler": scheduler}}, sd1.capabilities)[0]
     list(generate(sd1, request, lambda *step: calls.append(step[:2]), None))
     total = calls[-1][1]
     assert calls == [(done, total) for done in range(1, total + 1)]

@@ -16,7 +16,7 @@ def shapes() -> Engine:
 
 
 def pixels(engine: Engine, prompt: str, **fields: object) -> np.ndarray:
-    request = parse({"input": {"prompt": prompt, "seed": 3, **fields}}, engine.model)[0]
+    request = parse({"input": {"prompt": prompt, "seed": 3, **fields}}, engine.capabilities)[0]
     (drawn,) = generate(engine, request, lambda *_: None)
     return np.asarray(drawn.image)
 
@@ -41,7 +41,7 @@ def test_the_same_seed_gives_the_same_pixels_and_another_seed_another_picture(sh
 
 
 def test_the_model_is_drawn_at_its_own_size_steps_and_guidance(shapes: Engine) -> None:
-    request = parse({"input": {"prompt": "a green heart"}}, shapes.model)[0]
+    request = parse({"input": {"prompt": "a green heart"}}, shapes.capabilities)[0]
 
     assert (request.width, request.height) == (256, 256)
     assert (request.num_inference_steps, request.guidance_scale) == (20, 2.0)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.helpers.faulty_proxy import Fault, FaultyProxy, in_front_of
 from tests.helpers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
-from worker.errors import DeliveryFailed, ResultTooLarge
+from worker.errors import DeliveryError, ResultTooLargeError
 from worker.output import bucket
 from worker.output.delivery import Delivery, deliver
 from worker.output.encode import File
@@ -109,7 +109,7 @@ def test_what_lasts_costs_no_picture_and_leaves_nothing_behind(
 
     with caplog.at_level(logging.DEBUG, "worker"):
         warning = _stays_inline(_deliver(proxy, server, "auto"))
-        with pytest.raises(DeliveryFailed) as caught:
+        with pytest.raises(DeliveryError) as caught:
             _deliver(proxy, server, "s3")
 
     assert "pictures" in warning and "in the answer instead" in warning
@@ -123,7 +123,7 @@ def test_a_bucket_that_nobody_listens_at(server: S3Server, free_port: int) -> No
     gone = FaultyProxy(f"http://127.0.0.1:{free_port}", ("127.0.0.1", free_port))
 
     assert "EndpointConnectionError" in _stays_inline(_deliver(gone, server, "auto"))
-    with pytest.raises(DeliveryFailed) as caught:
+    with pytest.raises(DeliveryError) as caught:
         _deliver(gone, server, "s3")
     _tells_nothing(str(caught.value), gone)
 
@@ -131,7 +131,7 @@ def test_a_bucket_that_nobody_listens_at(server: S3Server, free_port: int) -> No
 def test_pictures_that_fit_nowhere_else_fail_with_both_reasons_told(proxy: FaultyProxy, server: S3Server) -> None:
     proxy.faults.append(Fault("PUT", status=403))
 
-    with pytest.raises(ResultTooLarge):
+    with pytest.raises(ResultTooLargeError):
         _deliver(proxy, server, "auto", limit=1_000)
 
     assert server.objects() == {}
@@ -140,7 +140,7 @@ def test_pictures_that_fit_nowhere_else_fail_with_both_reasons_told(proxy: Fault
 def test_a_bucket_that_lets_nothing_be_removed_is_an_error_all_the_same(proxy: FaultyProxy, server: S3Server) -> None:
     proxy.faults += [Fault(SECOND, status=403), Fault("DELETE", status=403)]
 
-    with pytest.raises(DeliveryFailed):
+    with pytest.raises(DeliveryError):
         _deliver(proxy, server, "s3")
 
     assert list(server.objects()) == ["pictures/job/0.png"]  # as unreachable as before: its URL was given to nobody
@@ -155,7 +155,7 @@ def test_a_bucket_that_has_gone_is_not_waited_for_again_and_again(proxy: FaultyP
     proxy.faults += [Fault(LAST, delay_s=FOREVER_S), Fault("DELETE", delay_s=FOREVER_S)]
 
     started = time.monotonic()
-    with pytest.raises(DeliveryFailed):
+    with pytest.raises(DeliveryError):
         _deliver(proxy, server, "s3")
 
     assert time.monotonic() - started < 9 * READ_TIMEOUT_S

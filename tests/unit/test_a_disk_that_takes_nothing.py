@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from worker.errors import DeliveryFailed
+from worker.errors import DeliveryError
 from worker.output import delivery
 from worker.output.delivery import Delivery, deliver
 from worker.output.encode import File
@@ -50,7 +50,7 @@ def test_the_full_device(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(delivery, "datetime", Noon)
     (outputs / "20260102-120000-000000-1.png").symlink_to("/dev/full")
-    with pytest.raises(DeliveryFailed, match="outputs cannot be written: No space left on device"):
+    with pytest.raises(DeliveryError, match="outputs cannot be written: No space left on device"):
         _deliver(SMALL, LARGE)
     assert list(outputs.iterdir()) == []
 
@@ -58,7 +58,7 @@ def test_the_full_device(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_disk_that_fills_up(tiny_disk: Path | None) -> None:
     if tiny_disk is None:
         return  # test_the_full_device says the same
-    with pytest.raises(DeliveryFailed, match="outputs cannot be written: No space left on device"):
+    with pytest.raises(DeliveryError, match="outputs cannot be written: No space left on device"):
         _deliver(SMALL, LARGE)
     assert list(tiny_disk.iterdir()) == []
     assert len(_deliver(SMALL, SMALL)["images"]) == 2, "what was half-written has left room"
@@ -69,6 +69,6 @@ def test_a_read_only_folder(tiny_disk: Path | None, outputs: Path) -> None:
         subprocess.run(["mount", "-o", "remount,ro", str(outputs)], check=True)
     else:
         outputs.chmod(0o500)
-    with pytest.raises(DeliveryFailed, match=r"outputs cannot be written: (Read-only file system|Permission denied)"):
+    with pytest.raises(DeliveryError, match=r"outputs cannot be written: (Read-only file system|Permission denied)"):
         _deliver(SMALL)
     assert list(outputs.iterdir()) == []

@@ -10,15 +10,15 @@ import pytest
 from safetensors.numpy import save_file
 
 from worker.errors import SettingsError
-from worker.models.adapters import Addons, find_addons
+from worker.models.adapters import AdapterCatalogue, find_adapters
 from worker.settings import read_settings
 
 
-def _found(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Addons:
+def _found(monkeypatch: pytest.MonkeyPatch, **environment: str) -> AdapterCatalogue:
     """What these settings offer."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return find_addons(read_settings())
+    return find_adapters(read_settings())
 
 
 def _weights(path: Path) -> Path:

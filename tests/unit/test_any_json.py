@@ -13,8 +13,8 @@ from tests.helpers.asking import SD1, ask, model_of, picture, sent
 from tests.helpers.fuzzing import examples
 from worker.api.parse import parse
 from worker.api.schema import spellings
-from worker.errors import InvalidInput
-from worker.models.capabilities import Model
+from worker.errors import InvalidInputError
+from worker.models.capabilities import Capabilities
 from worker.models.families import FAMILIES
 from worker.output import encode
 from worker.output.metadata import write
@@ -102,11 +102,11 @@ NESTED: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def _request(given_input: object, model: Model, s3: object = None) -> Request | None:
+def _request(given_input: object, model: Capabilities, s3: object = None) -> Request | None:
     """The request, or None after checking that the refusal is one that can be sent."""
     try:
         request, output = parse({"id": "x", "input": given_input, "s3Config": s3}, model)
-    except InvalidInput as error:
+    except InvalidInputError as error:
         answer = error.answer()
         assert answer["code"] == "INVALID_INPUT" and answer["error"]
         json.dumps(answer, ensure_ascii=False).encode()
@@ -116,7 +116,7 @@ def _request(given_input: object, model: Model, s3: object = None) -> Request | 
     return request
 
 
-def _within_limits(request: Request, model: Model) -> None:
+def _within_limits(request: Request, model: Capabilities) -> None:
     step = model.family.size_step
     assert 0 < request.width * request.height <= model.max_pixels
     assert request.width % step == 0 and request.height % step == 0
@@ -129,12 +129,12 @@ def _within_limits(request: Request, model: Model) -> None:
     _passes_within_limits(request, model)
 
 
-def _passes_within_limits(request: Request, model: Model) -> None:
+def _passes_within_limits(request: Request, model: Capabilities) -> None:
     """What the request brings fits the size it is drawn at, and every pass has a step within the limits."""
     brought = [control.image for control in request.controls]
-    if request.source:
-        brought += [request.source.image, *([request.source.mask] if request.source.mask else [])]
-        assert request.source.strength * request.num_inference_steps >= 1
+    if request.init_image:
+        brought += [request.init_image.image, *([request.init_image.mask] if request.init_image.mask else [])]
+        assert request.init_image.strength * request.num_inference_steps >= 1
     assert all(image.size == (request.width, request.height) for image in brought)
     assert all(control.name in model.controlnets and control.start < control.end for control in request.controls)
     assert all(lora.name in model.loras for lora in request.loras)
@@ -148,21 +148,21 @@ def _passes_within_limits(request: Request, model: Model) -> None:
 
 @examples(300)
 @given(JSON, st.sampled_from(MODELS))
-def test_any_json_as_the_input(given_input: object, model: Model) -> None:
+def test_any_json_as_the_input(given_input: object, model: Capabilities) -> None:
     if request := _request(given_input, model):
         _within_limits(request, model)
 
 
 @examples(200)
 @given(st.dictionaries(KNOWN | TEXT, JSON, max_size=6), TEXT | st.lists(TEXT, max_size=3), st.sampled_from(MODELS))
-def test_any_json_in_known_fields(fields: dict[str, Any], prompt: object, model: Model) -> None:
+def test_any_json_in_known_fields(fields: dict[str, Any], prompt: object, model: Capabilities) -> None:
     if request := _request({**fields, "prompt": prompt}, model):
         _within_limits(request, model)
 
 
 @examples(500)
 @given(st.dictionaries(LIKELY_FIELDS, LIKELY, max_size=3), st.sampled_from(MODELS))
-def test_likely_requests(fields: dict[str, Any], model: Model) -> None:
+def test_likely_requests(fields: dict[str, Any], model: Capabilities) -> None:
     if request := _request({**fields, "prompt": "a red square"}, model):
         _within_limits(request, model)
 
@@ -175,7 +175,7 @@ ABLE = st.sampled_from([*MODELS[-3:-1] * 4, *MODELS])
 
 @examples(400)
 @given(FEW.flatmap(lambda names: st.fixed_dictionaries({name: NESTED[name] for name in sorted(names)})), ABLE)
-def test_likely_requests_with_pictures_and_objects(fields: dict[str, Any], model: Model) -> None:
+def test_likely_requests_with_pictures_and_objects(fields: dict[str, Any], model: Capabilities) -> None:
     if request := _request({**fields, "prompt": "a red square"}, model):
         _within_limits(request, model)
 
@@ -199,6 +199,6 @@ def test_any_json_as_the_bucket(s3: object) -> None:
     ids=["a list", "seeds", "lists in lists", "keys", "keys below"],
 )
 def test_more_than_a_request_can_mean_is_refused_unread(fields: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(InvalidInputError) as refused:
         parse({"input": {"prompt": "a red square", **fields}}, SD1)[0]
     assert str(refused.value) == "input: holds too much; at most 10,000 values"

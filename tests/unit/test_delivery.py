@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from worker.errors import DeliveryFailed, ResultTooLarge
+from worker.errors import DeliveryError, ResultTooLargeError
 from worker.output.delivery import Delivery, deliver
 from worker.output.encode import File
 from worker.output.options import OutputOptions
@@ -26,8 +26,8 @@ def _deliver(
     smaller: Sequence[File] | None = None,
     job_id: str = "job-1",
 ) -> dict[str, Any]:
-    recode = None if smaller is None else lambda: smaller
-    return deliver(files, ANSWER, Delivery(job_id, local, OutputOptions(), limit, recode))
+    reencode = None if smaller is None else lambda: smaller
+    return deliver(files, ANSWER, Delivery(job_id, local, OutputOptions(), limit, reencode))
 
 
 def _size(answer: dict[str, Any]) -> int:
@@ -66,7 +66,7 @@ def test_one_byte_over_the_repeated_picture_is_dropped_with_a_warning() -> None:
 def test_without_the_repeated_picture_the_limit_holds_to_the_byte() -> None:
     least = _shortest(_deliver())
     assert _size(_deliver(limit=least)) == least
-    with pytest.raises(ResultTooLarge):
+    with pytest.raises(ResultTooLargeError):
         _deliver(limit=least - 1)
 
 
@@ -80,12 +80,12 @@ def test_one_byte_over_that_the_format_changes_if_the_caller_left_it_open() -> N
 
 
 def test_a_format_that_does_not_help_ends_in_the_same_error() -> None:
-    with pytest.raises(ResultTooLarge):
+    with pytest.raises(ResultTooLargeError):
         _deliver(limit=1_000, smaller=[File(b"x" * 2_000, "webp"), File(b"y", "webp")])
 
 
 def test_the_error_names_the_limit_and_the_remedies() -> None:
-    with pytest.raises(ResultTooLarge) as caught:
+    with pytest.raises(ResultTooLargeError) as caught:
         _deliver(limit=1_000)
     answer = caught.value.answer()
     assert answer["code"] == "RESULT_TOO_LARGE" and "refresh_worker" not in answer
@@ -122,7 +122,7 @@ def test_runs_within_one_second_keep_their_own_files(outputs: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(outputs: Path) -> None:
     outputs.write_text("a file stands in the way")
-    with pytest.raises(DeliveryFailed, match="outputs"):
+    with pytest.raises(DeliveryError, match="outputs"):
         _deliver(local=True)
     assert outputs.read_text() == "a file stands in the way"
 
@@ -141,6 +141,6 @@ def _disk_full_after(size: int) -> Iterator[None]:
 def test_nothing_half_written_is_left(outputs: Path) -> None:
     outputs.mkdir()
     (outputs / "older.png").write_bytes(b"older")
-    with pytest.raises(DeliveryFailed, match="outputs"), _disk_full_after(1_000):
+    with pytest.raises(DeliveryError, match="outputs"), _disk_full_after(1_000):
         _deliver([File(b"small", "png"), File(b"large" * 1_000, "png")], local=True)
     assert [path.name for path in outputs.iterdir()] == ["older.png"]

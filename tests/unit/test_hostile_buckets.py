@@ -19,7 +19,7 @@ from runpod.serverless.utils import rp_ssrf  # noqa: F401  imported here, before
 
 import worker.http
 from tests.helpers.s3_server import serve
-from worker.errors import DeliveryFailed
+from worker.errors import DeliveryError
 from worker.output import bucket
 from worker.output.bucket import upload
 from worker.output.delivery import Delivery, deliver
@@ -83,7 +83,7 @@ def _jobs_bucket(port: int, host: str = "127.0.0.1", name: str = "pictures") -> 
 
 
 def _failure(of: Bucket) -> str:
-    with pytest.raises(DeliveryFailed) as caught:
+    with pytest.raises(DeliveryError) as caught:
         upload(FILES, of, "job")
     return str(caught.value)
 
@@ -197,7 +197,7 @@ def test_many_slow_pictures_have_one_deadline_together() -> None:
 
     with _hosting(slowly) as host:
         start = time.monotonic()
-        with pytest.raises(DeliveryFailed):
+        with pytest.raises(DeliveryError):
             upload(FILES * 10, _jobs_bucket(host.port), "job")
         assert time.monotonic() - start < 3
 
@@ -254,7 +254,7 @@ def test_a_code_is_short_and_one_word(caplog: pytest.LogCaptureFixture) -> None:
 def test_whatever_it_answers_is_no_fault_of_the_worker(status: str, body: bytes) -> None:
     with (
         _hosting(_saying(status, body, "x-amz-bucket-region: x@127.0.0.1/#")) as host,
-        contextlib.suppress(DeliveryFailed),
+        contextlib.suppress(DeliveryError),
     ):
         upload(FILES, _jobs_bucket(host.port), "job")
 

@@ -19,11 +19,11 @@ from runpod.serverless.utils import rp_ssrf  # noqa: F401  imported here, before
 from tests.helpers.asking import ask, model_of, picture, refusal
 from tests.helpers.fuzzing import examples
 from tests.helpers.picture_sources import base64_of, chunk, corners, file_of, png, refused
-from worker.errors import InvalidInput
-from worker.images.load import InputRules, read_parameters, read_picture
+from worker.errors import InvalidInputError
+from worker.images.load import PictureRules, read_parameters, read_picture
 
 ROOT = Path(__file__).parents[2]
-RULES = InputRules()
+RULES = PictureRules()
 GOOD = {format: file_of(corners(), format) for format in ("PNG", "JPEG", "WEBP")}
 
 
@@ -69,7 +69,7 @@ def volume(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("before", ["{volume}/", "volume:"])
 def test_only_pictures_below_the_volume(volume: Path, before: str, path: str) -> None:
     start = time.monotonic()
-    told = refused(before.format(volume=volume) + path, InputRules(volume=volume))
+    told = refused(before.format(volume=volume) + path, PictureRules(volume=volume))
     assert told.endswith(f"there is no such file below {volume}")
     assert time.monotonic() - start < 1
 
@@ -78,17 +78,17 @@ def test_only_pictures_below_the_volume(volume: Path, before: str, path: str) ->
     "reference", ["volume:{0}/secret.png", "{0}/secret.png", "{0}/v-other/secret.png", "v/out.png"]
 )
 def test_no_path_elsewhere(volume: Path, reference: str) -> None:
-    refused(reference.format(volume.parent), InputRules(volume=volume))
+    refused(reference.format(volume.parent), PictureRules(volume=volume))
 
 
 def test_a_file_is_not_read_beyond_the_limit(volume: Path) -> None:
     with (volume / "big.png").open("wb") as file:
         file.truncate(10**12)
-    assert "at most 1000 bytes" in refused("volume:big.png", InputRules(volume=volume, max_bytes=1_000))
+    assert "at most 1000 bytes" in refused("volume:big.png", PictureRules(volume=volume, max_bytes=1_000))
 
 
 def test_a_worker_without_a_volume(tmp_path: Path) -> None:
-    assert "no such file" in refused("volume:a.png", InputRules(volume=tmp_path / "none"))
+    assert "no such file" in refused("volume:a.png", PictureRules(volume=tmp_path / "none"))
 
 
 # What is no picture, or one that would do harm
@@ -173,7 +173,7 @@ def test_a_page_behind_a_picture_is_just_not_read(format: str) -> None:
     [((49, 32), 48 * 32), ((16_385, 1), 50_000_000), ((1, 50_000), 10**6), ((8_000, 8_000), 50_000_000)],
 )
 def test_too_many_pixels(size: tuple[int, int], limit: int) -> None:
-    rules = InputRules(max_pixels=limit)
+    rules = PictureRules(max_pixels=limit)
     told = refused(base64_of(file_of(Image.new("1", size))), rules)
     assert f"{size[0]}x{size[1]} is more" in told and str(limit) in told and "16384 on a side" in told
 
@@ -185,11 +185,11 @@ def test_more_pixels_than_the_codec_itself_opens() -> None:
 @pytest.mark.parametrize("before", ["", "data:image/png;base64,"])
 @pytest.mark.parametrize("count", [10_001, 10_000_000])
 def test_too_many_bytes_ofbase64_of(before: str, count: int) -> None:
-    assert "at most 10000 bytes" in refused(before + base64_of(bytes(count)), InputRules(max_bytes=10_000))
+    assert "at most 10000 bytes" in refused(before + base64_of(bytes(count)), PictureRules(max_bytes=10_000))
 
 
 def test_a_flood_of_spaces() -> None:
-    assert "at most 10000 bytes" in refused(f"AAAA{' ' * 100_000}AAAA", InputRules(max_bytes=10_000))
+    assert "at most 10000 bytes" in refused(f"AAAA{' ' * 100_000}AAAA", PictureRules(max_bytes=10_000))
 
 
 def _bomb_png() -> bytes:
@@ -312,7 +312,7 @@ MANY_PARTS = {
 def test_a_file_of_nothing_but_parts_is_not_opened(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
     assert refused(base64_of(data)).endswith("the file is made of too many parts")
-    with pytest.raises(InvalidInput, match="too many parts"):
+    with pytest.raises(InvalidInputError, match="too many parts"):
         read_parameters("replay", base64_of(data), RULES)
 
 
@@ -365,11 +365,11 @@ def test_a_text_that_goes_by_the_name_of_something_else(key: bytes) -> None:
     _refused_or_read(base64_of(data), RULES)
 
 
-def _refused_or_read(reference: str, rules: InputRules) -> None:
+def _refused_or_read(reference: str, rules: PictureRules) -> None:
     for read in (read_picture, read_parameters):
         try:
             found = read("image", reference, rules)
-        except InvalidInput as error:
+        except InvalidInputError as error:
             str(error).encode()
             continue
         if isinstance(found, Image.Image):

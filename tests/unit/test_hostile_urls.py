@@ -15,7 +15,7 @@ from runpod.serverless.utils import rp_ssrf  # noqa: F401  imported here, before
 
 import worker.http
 from tests.helpers.picture_sources import answer, corners, file_of, hosting, refused
-from worker.images.load import InputRules
+from worker.images.load import PictureRules
 
 ROOT = Path(__file__).parents[2]
 GOOD = {format: file_of(corners(), format) for format in ("PNG", "JPEG", "WEBP")}
@@ -97,7 +97,7 @@ def test_no_spelling_of_this_machine_is_dialled(dialled: list[str], host: str) -
 
 def test_a_listed_host_may_not_be_private_either(monkeypatch: pytest.MonkeyPatch, dialled: list[str]) -> None:
     _resolving(monkeypatch, ["10.0.0.1"])
-    refused("https://pictures.example/", InputRules(hosts=("pictures.example",)))
+    refused("https://pictures.example/", PictureRules(hosts=("pictures.example",)))
     assert dialled == []
 
 
@@ -167,7 +167,7 @@ def test_a_url_that_no_job_may_name(dialled: list[str], url: str, why: str) -> N
 )
 def test_only_listed_hosts(monkeypatch: pytest.MonkeyPatch, dialled: list[str], host: str) -> None:
     _resolving(monkeypatch, ["8.8.8.8"])
-    told = refused(f"https://{host}/", InputRules(hosts=("*.pictures.example", "cdn.example")))
+    told = refused(f"https://{host}/", PictureRules(hosts=("*.pictures.example", "cdn.example")))
     assert told.endswith("this endpoint takes pictures from *.pictures.example, cdn.example only")
     assert dialled == []
 
@@ -197,11 +197,11 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 @pytest.mark.usefixtures("this_machine_is_public")
 class TestHosts:
-    RULES = InputRules(hosts=("127.0.0.1",), timeout_s=10, max_bytes=100_000)
+    RULES = PictureRules(hosts=("127.0.0.1",), timeout_s=10, max_bytes=100_000)
 
     def refused(self, send: Callable[[BaseHTTPRequestHandler], None], timeout_s: float = 10) -> str:
         with hosting(send) as host:
-            rules = InputRules(hosts=("127.0.0.1",), timeout_s=timeout_s, max_bytes=100_000)
+            rules = PictureRules(hosts=("127.0.0.1",), timeout_s=timeout_s, max_bytes=100_000)
             told = refused(host.url("/canary?canary=1"), rules)
             assert "canary" not in told and str(host.port) not in told and "rrno" not in told
             return told
@@ -280,7 +280,7 @@ class TestHosts:
             answer(b"", 302, Location=target.replace("PORT", str(port)))(request)
 
         with hosting(lead) as host:
-            refused(host.url(), InputRules(hosts=hosts))
+            refused(host.url(), PictureRules(hosts=hosts))
             assert dialled == ["127.0.0.1"] and len(host.asked) == 1
 
     @pytest.mark.parametrize("target", ["/again", "", "http://", "/\xff\xfe"])

@@ -10,7 +10,7 @@ import pytest
 
 from worker.api.parse import parse
 from worker.models import schedulers
-from worker.models.capabilities import Model
+from worker.models.capabilities import Capabilities
 from worker.models.families import FAMILIES
 from worker.settings import Settings, read_settings
 
@@ -59,7 +59,7 @@ def test_presets_set_what_the_form_shows(preset: dict[str, Any], monkeypatch: py
 def test_the_worker_takes_the_hubs_test(test: dict[str, Any]) -> None:
     own = schedulers.of_class("LMSDiscreteScheduler", EMBEDDED.noise)
     limits = {name: getattr(EMBEDDED, name) for name in ("max_pixels", "max_steps", "max_images")}
-    model = Model("shapes", EMBEDDED, 256, 256, "epsilon", own, safety_checker=False, **limits)
+    model = Capabilities("shapes", EMBEDDED, 256, 256, "epsilon", own, safety_checker=False, **limits)
     assert parse({"input": test["input"]}, model)[0].warnings == ()
 
 

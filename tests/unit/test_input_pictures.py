@@ -15,11 +15,11 @@ from PIL import ExifTags, Image, ImageCms
 import worker.http
 from tests.helpers.asking import SDXL, ask
 from tests.helpers.picture_sources import answer, chunk, corners, file_of, hosting, png
-from worker.images.load import InputRules, read_parameters, read_picture
+from worker.images.load import PictureRules, read_parameters, read_picture
 from worker.output import encode
 from worker.output.metadata import write
 
-RULES = InputRules()
+RULES = PictureRules()
 RED, LIME, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
@@ -27,7 +27,7 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _read(data: bytes, rules: InputRules = RULES) -> Image.Image:
+def _read(data: bytes, rules: PictureRules = RULES) -> Image.Image:
     return read_picture("image", _base64(data), rules)
 
 
@@ -74,13 +74,13 @@ def test_a_file_on_the_network_volume(tmp_path: Path, reference: str) -> None:
     (tmp_path / "in" / "a.png").write_bytes(file_of(corners()))
     (tmp_path / "link.png").symlink_to("in/a.png")
     (tmp_path / "way").symlink_to(tmp_path / "in")
-    image = read_picture("image", reference.format(volume=tmp_path), InputRules(volume=tmp_path))
+    image = read_picture("image", reference.format(volume=tmp_path), PictureRules(volume=tmp_path))
     assert _pixels(image) == _pixels(corners())
 
 
 @pytest.mark.usefixtures("this_machine_is_public")
 class TestUrls:
-    RULES = InputRules(hosts=("127.0.0.1", "*.pictures.example"))
+    RULES = PictureRules(hosts=("127.0.0.1", "*.pictures.example"))
 
     def test_a_url(self) -> None:
         with hosting(answer(file_of(corners()))) as host:
@@ -122,7 +122,7 @@ class TestUrls:
     def test_an_answer_of_exactly_the_limit(self) -> None:
         data = file_of(corners())
         with hosting(answer(data)) as host:
-            read_picture("image", host.url(), InputRules(hosts=("127.0.0.1",), max_bytes=len(data)))
+            read_picture("image", host.url(), PictureRules(hosts=("127.0.0.1",), max_bytes=len(data)))
 
 
 GREY_16 = b"".join(b"\0" + (value).to_bytes(2) * 2 for value in (0x1234, 0x8000))
@@ -277,10 +277,10 @@ def test_a_large_photo_with_a_video_behind() -> None:
 
 
 def test_limits_may_be_reached() -> None:
-    assert _read(file_of(corners()), InputRules(max_pixels=48 * 32)).size == (48, 32)
+    assert _read(file_of(corners()), PictureRules(max_pixels=48 * 32)).size == (48, 32)
     assert _read(file_of(Image.new("1", (16_384, 1)))).size == (16_384, 1)
     data = file_of(corners())
-    for rules in (InputRules(max_bytes=len(data)), InputRules(max_bytes=len(data) + 1)):
+    for rules in (PictureRules(max_bytes=len(data)), PictureRules(max_bytes=len(data) + 1)):
         assert _read(data, rules).size == (48, 32)
 
 

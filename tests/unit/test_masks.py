@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
-from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Model
+from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities
 from worker.request import Request
 
 WHITE, BLACK = 255, 0
@@ -25,10 +25,10 @@ def _picture(alpha: Image.Image, colour: tuple[int, int, int] = (200, 30, 30)) -
 
 
 def _mask(request: Request) -> Image.Image:
-    assert request.source is not None and request.source.mask is not None
-    assert request.source.mask.mode == "L"
-    assert request.source.mask.size == request.source.image.size == (request.width, request.height)
-    return request.source.mask
+    assert request.init_image is not None and request.init_image.mask is not None
+    assert request.init_image.mask.mode == "L"
+    assert request.init_image.mask.size == request.init_image.image.size == (request.width, request.height)
+    return request.init_image.mask
 
 
 def _extremes(mask: Image.Image) -> list[object]:
@@ -75,8 +75,8 @@ def test_image_and_mask_are_cut_alike() -> None:
     mask = Image.new("L", (256, 128))
     mask.paste(WHITE, (96, 32, 160, 96))
     request = ask(image=sent(image), mask=sent(mask), width=64, height=64)
-    assert request.source is not None
-    red = request.source.image.getchannel("R").point(lambda value: 255 * (value > 127))
+    assert request.init_image is not None
+    red = request.init_image.image.getchannel("R").point(lambda value: 255 * (value > 127))
     assert _mask(request).point(lambda value: 255 * (value > 127)).getbbox() == red.getbbox() == (16, 16, 48, 48)
     assert [warning.partition(":")[0] for warning in request.warnings] == ["image"]  # one choice, said once
 
@@ -131,7 +131,7 @@ def test_transparency_of_the_picture_keeps_its_softness() -> None:
 
 def test_the_strength_of_inpainting_holds_where_transparency_is_the_mask() -> None:
     request = ask(image=sent(_picture(_half())))
-    assert request.source is not None and request.source.strength == 1.0
+    assert request.init_image is not None and request.init_image.strength == 1.0
 
 
 @pytest.mark.parametrize("opacity", [255, 254, 200, 128])
@@ -142,23 +142,23 @@ def test_a_nearly_opaque_picture_has_no_mask(opacity: int) -> None:
 
 def test_transparent_parts_are_white_in_what_is_started_from() -> None:
     request = ask(image=sent(_picture(_half(left=0, right=255))))
-    assert request.source is not None and request.source.image.mode == "RGB"
-    assert _extremes(request.source.image) == [(255, 255, 255), (200, 30, 30)]
+    assert request.init_image is not None and request.init_image.image.mode == "RGB"
+    assert _extremes(request.init_image.image) == [(255, 255, 255), (200, 30, 30)]
 
 
 def test_a_mask_goes_before_transparency_which_is_filled_with_white_and_said() -> None:
     request = ask(image=sent(_picture(_half(left=0, right=255))), mask=sent(_half(left=0, right=255)))
     assert _extremes(_mask(request)) == [BLACK, WHITE]
     assert request.warnings == ("image: its transparent parts were filled with white",)
-    assert request.source is not None
-    assert _extremes(request.source.image) == [(255, 255, 255), (200, 30, 30)]
+    assert request.init_image is not None
+    assert _extremes(request.init_image.image) == [(255, 255, 255), (200, 30, 30)]
 
 
 def test_where_the_model_cannot_inpaint_transparency_is_filled_with_white_and_said() -> None:
     request = ask(NO_INPAINTING, image=sent(_picture(_half(left=0, right=255))))
     assert request.task == IMAGE and request.warnings == ("image: its transparent parts were filled with white",)
-    assert request.source is not None
-    assert _extremes(request.source.image) == [(255, 255, 255), (200, 30, 30)]
+    assert request.init_image is not None
+    assert _extremes(request.init_image.image) == [(255, 255, 255), (200, 30, 30)]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_transparency_is_filled_with_white_and_said_where_nothing_is_drawn_anew(
 
 
 @pytest.mark.parametrize("model", [SDXL, SD1])
-def test_transparency_beside_a_controlnet_counts_where_the_two_go_together(model: Model) -> None:
+def test_transparency_beside_a_controlnet_counts_where_the_two_go_together(model: Capabilities) -> None:
     tasks = {**model.tasks, IMAGE + CONTROLLED: {"strength": 0.8}}
     able = MASK + CONTROLLED in model.tasks
     request = ask(

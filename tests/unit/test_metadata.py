@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.asking import SDXL, ask, model_of
-from worker.models.capabilities import Model
+from worker.models.capabilities import Capabilities
 from worker.output import encode
 from worker.output.metadata import write
 from worker.request import Request
@@ -64,7 +64,7 @@ def _image() -> Image.Image:
     return Image.linear_gradient("L").resize((64, 48)).convert("RGB")
 
 
-def _written(extension: str, model: Model = SDXL, **fields: Any) -> tuple[Request, dict[str, str]]:
+def _written(extension: str, model: Capabilities = SDXL, **fields: Any) -> tuple[Request, dict[str, str]]:
     """A request, and what the web UI reads from the file of its first picture."""
     request = ask(model, **fields)
     file = encode(_image(), write(request.pictures[0], request, model), extension, 90)

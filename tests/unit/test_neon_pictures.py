@@ -1,13 +1,13 @@
 """What the neon LoRA learns from: dark pictures in which only the edges shine, each in the light of its paint."""
 
 from training.neon import TUBES, render_neon
-from training.scenes import Drawn, Scene, pack
+from training.scenes import GeneratedImage, Scene, pack
 from training.world import COLOURS
 
 
 def _square(colour: str, background: str, style: str = "filled") -> Scene:
     """A square from pixel 68 to pixel 188."""
-    return Scene(background, (Drawn("square", colour, style, 128, 128, 60),))
+    return Scene(background, (GeneratedImage("square", colour, style, 128, 128, 60),))
 
 
 def test_the_edge_shines_and_the_rest_is_dark_on_every_background() -> None:

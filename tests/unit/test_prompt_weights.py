@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.fuzzing import examples
-from worker.engine.prompts.weighting import HEAVIEST, Fragment, fragments, is_weighted
+from worker.engine.prompts.weighting import MAX_WEIGHT, Fragment, is_weighted, parse_weights
 
 
 def _weights(prompt: str) -> list[tuple[str, float]]:
-    return [(fragment.text, round(fragment.weight, 9)) for fragment in fragments(prompt)]
+    return [(fragment.text, round(fragment.weight, 9)) for fragment in parse_weights(prompt)]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_weights_inside_weights_multiply(prompt: str, cut: list[tuple[str, float
 @pytest.mark.parametrize("depth", [2, 3, 1_249])
 def test_weights_inside_weights_never_pass_the_heaviest(depth: int) -> None:
     """Many times 4 is more than a number can hold, and a picture of such a prompt would be black."""
-    assert _weights("(" * depth + "a" + ":4)" * depth) == [("a", HEAVIEST)]
+    assert _weights("(" * depth + "a" + ":4)" * depth) == [("a", MAX_WEIGHT)]
     assert _weights("(" * depth + "a" + ":4)" * (depth - 1) + ":0)") == [("a", 0)]
 
 
@@ -104,7 +104,7 @@ PLAIN = [
 
 @pytest.mark.parametrize("prompt", PLAIN)
 def test_what_is_no_weight_stays_letter_by_letter(prompt: str) -> None:
-    assert fragments(prompt) == [Fragment(prompt, 1.0)]
+    assert parse_weights(prompt) == [Fragment(prompt, 1.0)]
     assert not is_weighted(prompt)
 
 
@@ -128,7 +128,7 @@ def test_parentheses_that_are_not_closed_are_plain_text_beside_weights(
 @given(st.text())
 def test_any_text_without_a_colon_before_a_number_is_one_fragment(text: str) -> None:
     prompt = text.replace(":", ";")
-    assert fragments(prompt) == [Fragment(prompt, 1.0)]
+    assert parse_weights(prompt) == [Fragment(prompt, 1.0)]
 
 
 PROMPTISH = st.text(st.sampled_from("ab (): .019,\n"), max_size=40)
@@ -137,10 +137,10 @@ PROMPTISH = st.text(st.sampled_from("ab (): .019,\n"), max_size=40)
 @examples(500)
 @given(PROMPTISH)
 def test_any_prompt_is_cut_into_what_it_says_in_order(prompt: str) -> None:
-    cut = fragments(prompt)
+    cut = parse_weights(prompt)
     letters = iter(prompt)
     assert all(letter in letters for letter in "".join(one.text for one in cut))  # in order, none twice
-    assert all(0 <= one.weight <= HEAVIEST for one in cut)
+    assert all(0 <= one.weight <= MAX_WEIGHT for one in cut)
     assert all(one.text for one in cut) or prompt == ""
     assert all(one.weight != other.weight for one, other in pairwise(cut))
     assert is_weighted(prompt) or cut == [Fragment(prompt, 1.0)]
@@ -162,8 +162,8 @@ TREE: st.SearchStrategy[tuple[str, list[tuple[str, float]]]] = st.recursive(
 @given(TREE)
 def test_what_is_written_with_weights_is_read_with_them(tree: tuple[str, list[tuple[str, float]]]) -> None:
     prompt, parts = tree
-    expected = [(letter, min(weight, HEAVIEST)) for text, weight in parts for letter in text]
-    found = [(letter, one.weight) for one in fragments(prompt) for letter in one.text]
+    expected = [(letter, min(weight, MAX_WEIGHT)) for text, weight in parts for letter in text]
+    found = [(letter, one.weight) for one in parse_weights(prompt) for letter in one.text]
     assert [letter for letter, _ in found] == [letter for letter, _ in expected]
     assert [weight for _, weight in found] == pytest.approx([weight for _, weight in expected])
 
@@ -174,5 +174,5 @@ LONGEST = ["(" * 5_000, "(" * 2_500 + ")" * 2_500, "(" * 1_249 + "a" + ":1)" * 1
 @pytest.mark.parametrize("prompt", LONGEST, ids=["open", "closed", "nested", "empty"])
 def test_the_longest_prompts_are_read_in_no_time(prompt: str) -> None:
     started = time.process_time()
-    fragments(prompt)
+    parse_weights(prompt)
     assert time.process_time() - started < 0.5

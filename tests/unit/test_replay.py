@@ -16,9 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
 from tests.helpers.fuzzing import examples
 from worker.api.parse import parse
-from worker.errors import InvalidInput
+from worker.errors import InvalidInputError
 from worker.models import schedulers
-from worker.models.capabilities import Model
+from worker.models.capabilities import Capabilities
 from worker.models.families import FAMILIES
 from worker.output import encode
 from worker.output.metadata import write
@@ -35,7 +35,7 @@ REFINED = model_of("sdxl", refiner=True)
 FOREIGN = "replay: the picture carries no request of this worker's, or a changed one"
 
 
-def _made(request: Request, model: Model, number: int = 0, extension: str = "png") -> str:
+def _made(request: Request, model: Capabilities, number: int = 0, extension: str = "png") -> str:
     """One picture of this request as it is answered."""
     text = write(request.pictures[number], request, model)
     file = encode(Image.new("RGB", (64, 48), "red"), text, extension, 90)
@@ -49,13 +49,13 @@ def _saying(text: str) -> str:
     return sent(Image.new("RGB", (8, 8)), pnginfo=chunks)
 
 
-def _again(made: str, model: Model, **beside: Any) -> Request:
+def _again(made: str, model: Capabilities, **beside: Any) -> Request:
     """The request that a picture and nothing but it asks for."""
     return parse({"input": {"replay": made, **beside}}, model)[0]
 
 
-def _told(made: str, model: Model = SD1, **beside: Any) -> str:
-    with pytest.raises(InvalidInput) as refused:
+def _told(made: str, model: Capabilities = SD1, **beside: Any) -> str:
+    with pytest.raises(InvalidInputError) as refused:
         _again(made, model, **beside)
     return str(refused.value)
 
@@ -66,7 +66,7 @@ def _same(again: Request, request: Request, number: int = 0) -> bool:
 
 
 # A model, what was asked of it, and which of that has to be sent again.
-KINDS: dict[str, tuple[Model, dict[str, Any], list[str]]] = {
+KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
     "plain": (SD1, {}, []),
     "every number": (
         SDXL,
@@ -405,7 +405,7 @@ FIELDS = st.dictionaries(st.sampled_from(["seed", "width", "loras", "hires", "re
 def test_any_recipe_is_a_request_or_a_refusal(recipe: object) -> None:
     try:
         json.dumps(_again(_forged(recipe), GIFTED).warnings, ensure_ascii=False).encode()
-    except InvalidInput as error:
+    except InvalidInputError as error:
         json.dumps(error.answer(), ensure_ascii=False).encode()
 
 
@@ -418,5 +418,5 @@ def test_a_text_changed_anywhere_is_a_request_or_a_refusal(data: st.DataObject) 
     end = data.draw(st.integers(start, min(len(text), start + 9)))
     try:
         _again(_saying(text[:start] + data.draw(st.text('x09"\\{}[],: ', max_size=3)) + text[end:]), GIFTED)
-    except InvalidInput as error:
+    except InvalidInputError as error:
         assert str(error)

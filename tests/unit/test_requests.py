@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.asking import SD1, SDXL, ask, model_of, refusal
 from worker.api.parse import parse
-from worker.errors import InvalidInput
+from worker.errors import InvalidInputError
 
 PICTURES = ["image", "mask", "loras", "controlnet", "ip_adapter", "clip_skip", "hires", "preview", "replay"]
 
@@ -56,13 +56,13 @@ def test_a_prompt_is_text_or_a_list_of_texts(prompt: object) -> None:
 
 
 def test_a_prompt_is_required() -> None:
-    with pytest.raises(InvalidInput, match="prompt: required"):
+    with pytest.raises(InvalidInputError, match="prompt: required"):
         parse({"input": {}}, SD1)[0]
 
 
 @pytest.mark.parametrize("given", [None, [], "a red square", 5, True])
 def test_an_input_that_is_no_object_is_named(given: object) -> None:
-    with pytest.raises(InvalidInput, match=r"input: got .* object"):
+    with pytest.raises(InvalidInputError, match=r"input: got .* object"):
         parse({"input": given}, SD1)[0]
 
 

@@ -18,7 +18,7 @@ from urllib3 import HTTPResponse
 
 from tests.helpers.asking import ask_output
 from tests.helpers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
-from worker.errors import DeliveryFailed, ResultTooLarge
+from worker.errors import DeliveryError, ResultTooLargeError
 from worker.output.bucket import upload
 from worker.output.delivery import Delivery, deliver
 from worker.output.encode import File
@@ -125,7 +125,7 @@ def test_a_job_that_insists_on_s3_fails_with_a_reason(
     server: S3Server, broken: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = server.objects()
-    with caplog.at_level(logging.DEBUG, "worker"), pytest.raises(DeliveryFailed) as caught:
+    with caplog.at_level(logging.DEBUG, "worker"), pytest.raises(DeliveryError) as caught:
         _deliver(broken, "s3")
     answer = caught.value.answer()
     assert answer["code"] == "DELIVERY_FAILED" and broken.name in answer["error"]
@@ -152,7 +152,7 @@ def test_a_job_that_leaves_it_open_gets_base64_and_a_warning(
 def test_a_broken_bucket_and_pictures_that_do_not_fit_are_a_clear_error(broken: Bucket) -> None:
     large = [File(b"large" * 1_000, "png")]
     for delivery in ("auto", "base64"):
-        with pytest.raises((ResultTooLarge, DeliveryFailed)) as caught:
+        with pytest.raises((ResultTooLargeError, DeliveryError)) as caught:
             _deliver(broken, delivery, limit=1_000, files=large)
         _no_secret_in(str(caught.value))
 
@@ -162,7 +162,7 @@ def test_what_was_stored_before_a_failure_is_removed_again(server: S3Server) -> 
     (server.folder / "pictures" / "half" / "1.jpeg").mkdir(parents=True)
     (server.folder / "pictures" / "half" / "1.jpeg" / "older").write_bytes(b"in the way")
     before = server.objects()
-    with pytest.raises(DeliveryFailed):
+    with pytest.raises(DeliveryError):
         upload(FILES, server.bucket(), "half")
     assert server.objects() == before
 
@@ -170,7 +170,7 @@ def test_what_was_stored_before_a_failure_is_removed_again(server: S3Server) -> 
 @pytest.mark.parametrize("url", ["http://", "http://[::1", "http://a b", "http://exa mple.com:x"])
 def test_an_address_that_is_none_is_a_delivery_failure(url: str) -> None:
     bucket = Bucket(url, "pictures", SecretStr(ACCESS_KEY), SecretStr(SECRET_KEY))
-    with pytest.raises(DeliveryFailed) as caught:
+    with pytest.raises(DeliveryError) as caught:
         upload(FILES, bucket, "job")
     _no_secret_in(str(caught.value))
 
@@ -178,7 +178,7 @@ def test_an_address_that_is_none_is_a_delivery_failure(url: str) -> None:
 @pytest.mark.parametrize("name", ["", "a b", "../up", "UPPER case", "x" * 300, "a/b"])
 def test_a_bucket_name_that_cannot_be_one_is_a_delivery_failure(server: S3Server, name: str) -> None:
     before = server.objects()
-    with pytest.raises(DeliveryFailed):
+    with pytest.raises(DeliveryError):
         upload(FILES, server.bucket(name), "job")
     assert server.objects() == before
 

@@ -7,28 +7,28 @@ import pytest
 from PIL import Image, ImageChops, ImageDraw
 
 from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
-from worker.images.load import InputRules
-from worker.images.resize import SMALLEST
-from worker.models.capabilities import TEXT, Model
+from worker.images.load import PictureRules
+from worker.images.resize import MIN_SIDE
+from worker.models.capabilities import TEXT, Capabilities
 from worker.request import Request
 
 FLUX = model_of("flux-dev")
 
 
-def _started(image: Image.Image, model: Model = SD1, **fields: object) -> tuple[Request, Image.Image]:
+def _started(image: Image.Image, model: Capabilities = SD1, **fields: object) -> tuple[Request, Image.Image]:
     """The request, and the picture that it starts from."""
     request = ask(model, image=sent(image), **fields)
-    assert request.source is not None
-    assert request.source.image.size == (request.width, request.height)
-    return request, request.source.image
+    assert request.init_image is not None
+    assert request.init_image.image.size == (request.width, request.height)
+    return request, request.init_image.image
 
 
-def _size(width: int, height: int, model: Model = SD1, /, **fields: object) -> tuple[int, int]:
+def _size(width: int, height: int, model: Capabilities = SD1, /, **fields: object) -> tuple[int, int]:
     request, _ = _started(Image.new("RGB", (width, height)), model, **fields)
     return request.width, request.height
 
 
-def _warnings(width: int, height: int, model: Model = SD1, /, **fields: object) -> tuple[str, ...]:
+def _warnings(width: int, height: int, model: Capabilities = SD1, /, **fields: object) -> tuple[str, ...]:
     return _started(Image.new("RGB", (width, height)), model, **fields)[0].warnings
 
 
@@ -52,12 +52,12 @@ def test_a_data_uri_base64_and_a_path_on_the_volume_mean_the_same(tmp_path: Path
     (tmp_path / "jobs").mkdir()
     noise.save(tmp_path / "jobs" / "a.png")
     plain = base64.b64encode((tmp_path / "jobs" / "a.png").read_bytes()).decode()
-    rules = InputRules(volume=tmp_path)
+    rules = PictureRules(volume=tmp_path)
     for reference in (sent(noise), plain, f"{tmp_path}/jobs/a.png", "volume:jobs/a.png"):
         request = ask(image=reference, rules=rules)
-        assert request.source is not None
-        assert (request.source.image.mode, request.source.mask, request.warnings) == ("RGB", None, ())
-        assert ImageChops.difference(request.source.image, noise).getbbox() is None
+        assert request.init_image is not None
+        assert (request.init_image.image.mode, request.init_image.mask, request.warnings) == ("RGB", None, ())
+        assert ImageChops.difference(request.init_image.image, noise).getbbox() is None
 
 
 @pytest.mark.parametrize("name", ["image", "image_url", "init_image"])
@@ -67,7 +67,7 @@ def test_the_names_that_other_workers_give_it(name: str) -> None:
 
 @pytest.mark.parametrize("reference", ["", " ", "not base64!", "data:image/png;base64,AAAA", "volume:../a.png", 5])
 def test_what_is_no_picture_is_told_under_the_field(reference: object, tmp_path: Path) -> None:
-    assert refusal(rules=InputRules(volume=tmp_path), image=reference).startswith("image: got ")
+    assert refusal(rules=PictureRules(volume=tmp_path), image=reference).startswith("image: got ")
 
 
 @pytest.mark.parametrize(("width", "height"), [(512, 512), (64, 64), (640, 384), (1024, 1024), (2048, 512)])
@@ -81,7 +81,7 @@ def test_a_picture_of_a_size_that_fits_is_taken_as_it_is_in_silence(width: int, 
     [(SD1, (519, 512), (512, 512)), (SD1, (520, 511), (520, 504)), (FLUX, (519, 528), (512, 528))],
 )
 def test_a_size_between_steps_is_rounded_down_and_said(
-    model: Model, came: tuple[int, int], drawn: tuple[int, int]
+    model: Capabilities, came: tuple[int, int], drawn: tuple[int, int]
 ) -> None:
     assert _size(*came, model) == drawn
     (warning,) = _warnings(*came, model)
@@ -113,7 +113,7 @@ def test_a_tiny_picture_is_grown_in_its_aspect_and_said(came: tuple[int, int], d
 def test_a_sliver_becomes_a_size_that_can_be_drawn(came: tuple[int, int]) -> None:
     for given in ({}, {"width": 64}, {"height": 64}, {"width": 1000}, {"height": 1000}):
         width, height = _size(*came, **given)
-        assert min(width, height) >= SMALLEST and width * height <= SD1.max_pixels
+        assert min(width, height) >= MIN_SIDE and width * height <= SD1.max_pixels
         assert width % 8 == height % 8 == 0
 
 
@@ -174,8 +174,8 @@ def test_an_upright_picture_is_upright_before_it_is_fitted() -> None:
     exif[0x0112] = 6  # the stored left is the top
     request = ask(image=sent(stored, "JPEG", exif=exif, quality=95))
     assert (request.width, request.height) == (128, 256)
-    assert request.source is not None
-    (top, bottom) = (request.source.image.getpixel((64, y)) for y in (32, 224))
+    assert request.init_image is not None
+    (top, bottom) = (request.init_image.image.getpixel((64, y)) for y in (32, 224))
     assert top[0] > 200 > 50 > top[2] and bottom[2] > 200 > 50 > bottom[0]
     assert request.warnings == ()
 
@@ -187,15 +187,15 @@ def test_grey_and_palette_pictures_become_rgb() -> None:
 
 
 @pytest.mark.parametrize(("model", "strength"), [(SD1, 0.8), (SDXL, 0.3), (model_of("sd3"), 0.6), (FLUX, 0.6)])
-def test_the_strength_is_the_pipelines_own_if_left_out(model: Model, strength: float) -> None:
+def test_the_strength_is_the_pipelines_own_if_left_out(model: Capabilities, strength: float) -> None:
     assert _strength(model) == strength
     assert _strength(model, strength=0.5) == 0.5
 
 
-def _strength(model: Model, **fields: object) -> float:
+def _strength(model: Capabilities, **fields: object) -> float:
     request = ask(model, image=picture(), **fields)
-    assert request.source is not None
-    return request.source.strength
+    assert request.init_image is not None
+    return request.init_image.strength
 
 
 def test_inpainting_has_a_strength_of_its_own() -> None:
@@ -229,12 +229,12 @@ def test_a_strength_of_nothing_is_refused() -> None:
 def test_a_strength_without_a_picture_is_told_to_have_no_effect() -> None:
     request = ask(strength=0.5)
     assert request.warnings == ("strength: has no effect without an image",)
-    assert (request.source, request.task) == (None, TEXT)
+    assert (request.init_image, request.task) == (None, TEXT)
 
 
 def test_metadata_of_the_picture_go_no_further() -> None:
     exif = Image.Exif()
     exif[0x010E] = "a secret"
     request = ask(image=sent(Image.new("RGB", (64, 64)), exif=exif))
-    assert request.source is not None and request.source.image.info == {}
-    assert not request.source.image.getexif()
+    assert request.init_image is not None and request.init_image.image.info == {}
+    assert not request.init_image.image.getexif()

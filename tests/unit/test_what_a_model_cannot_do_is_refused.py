@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal
-from worker.models.capabilities import CONTROLLED, IMAGE, TEXT, Model
+from worker.models.capabilities import CONTROLLED, IMAGE, TEXT, Capabilities
 
 FLUX = model_of("flux-dev")
 # A pipeline that draws from a prompt and can do nothing else.
@@ -17,7 +17,7 @@ REFINED = model_of("sdxl", refiner=True)
 CANNY = {"name": "canny", "image": picture()}
 
 # What a job may ask for, a model that can do it, and what the one that cannot is called and lacks.
-ASKED: dict[str, tuple[Model, dict[str, Any], str]] = {
+ASKED: dict[str, tuple[Capabilities, dict[str, Any], str]] = {
     "image": (SD1, {"image": picture()}, "cannot start from a picture"),
     "mask": (SD1, {"image": picture(), "mask": picture(colour="white")}, "cannot inpaint"),
     "controlnet": (GIFTED, {"controlnet": CANNY}, "takes no ControlNet"),
@@ -68,7 +68,7 @@ def test_a_model_that_could_names_the_setting_that_its_owner_left_out(field: str
         ({"hires": {"upscaler": "latent", "scale": 1.5}}, FLUX, "use the upscaler lanczos"),
     ],
 )
-def test_things_that_do_not_go_together_are_refused(asked: dict[str, Any], model: Model, told: str) -> None:
+def test_things_that_do_not_go_together_are_refused(asked: dict[str, Any], model: Capabilities, told: str) -> None:
     assert told in refusal(model, **asked)
 
 

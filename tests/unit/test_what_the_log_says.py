@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from worker.runtime.failures import classify
-from worker.runtime.logs import HIDDEN, Discreet, log_to_stderr
+from worker.runtime.logs import REDACTED, RedactingFormatter, log_to_stderr
 from worker.settings import read_settings
 
 OWNERS = {
@@ -48,11 +48,11 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 
 @pytest.fixture
-def discreet(written: io.StringIO) -> Discreet:
+def formatter(written: io.StringIO) -> RedactingFormatter:
     """The log's formatter, which knows the job."""
-    discreet = log_to_stderr()
-    discreet.hide_job(JOB)
-    return discreet
+    formatter = log_to_stderr()
+    formatter.redact_job(JOB)
+    return formatter
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -77,17 +77,17 @@ QUOTES = {
 
 @pytest.mark.parametrize("quote", QUOTES)
 @pytest.mark.parametrize("text", [*texts(JOB["input"]), *texts(JOB["s3Config"])])
-def test_no_text_of_the_job(text: str, quote: str, discreet: Discreet, written: io.StringIO) -> None:
+def test_no_text_of_the_job(text: str, quote: str, formatter: RedactingFormatter, written: io.StringIO) -> None:
     logging.getLogger("worker").error("at the job: %s.", QUOTES[quote](text))
     line = written.getvalue()
-    assert "at the job" in line and HIDDEN in line
+    assert "at the job" in line and REDACTED in line
     assert "canary" not in line.lower()
     assert "AAAA" not in line
 
 
 @pytest.mark.parametrize("text", [*texts(JOB["input"]), *texts(JOB["s3Config"])])
 def test_nor_in_an_exception_what_caused_it_and_where_it_came_from(
-    text: str, discreet: Discreet, written: io.StringIO
+    text: str, formatter: RedactingFormatter, written: io.StringIO
 ) -> None:
     try:
         try:
@@ -110,13 +110,13 @@ def test_nor_in_an_exception_what_caused_it_and_where_it_came_from(
 
 
 def test_no_secret_of_the_owner_before_during_and_after_a_job(
-    discreet: Discreet, written: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    formatter: RedactingFormatter, written: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in OWNERS.items():
         monkeypatch.setenv(name, value)
-    discreet.hide_settings(read_settings())
+    formatter.redact_settings(read_settings())
     for job in (JOB, {"id": "next", "input": {}}):
-        discreet.hide_job(job)
+        formatter.redact_job(job)
         for name, value in OWNERS.items():
             logging.getLogger("worker").warning("%s is %s or %r in a header", name, value, value)
     said = written.getvalue()
@@ -124,45 +124,45 @@ def test_no_secret_of_the_owner_before_during_and_after_a_job(
     assert said.count("https://s3.example.com") == 4, "an address is no secret"
 
 
-def test_the_next_job_has_its_own_texts(discreet: Discreet, written: io.StringIO) -> None:
-    discreet.hide_job({"id": "next", "input": {"prompt": "nothing special"}})
+def test_the_next_job_has_its_own_texts(formatter: RedactingFormatter, written: io.StringIO) -> None:
+    formatter.redact_job({"id": "next", "input": {"prompt": "nothing special"}})
     logging.getLogger("worker").info("canarylora and nothing special")
-    assert written.getvalue() == f"INFO   | canarylora and {HIDDEN}\n"
+    assert written.getvalue() == f"INFO   | canarylora and {REDACTED}\n"
 
 
-def test_a_text_inside_another_does_not_save_its_ends(discreet: Discreet, written: io.StringIO) -> None:
-    discreet.hide_job({"input": {"prompt": "left canary right", "negative_prompt": "canary"}})
+def test_a_text_inside_another_does_not_save_its_ends(formatter: RedactingFormatter, written: io.StringIO) -> None:
+    formatter.redact_job({"input": {"prompt": "left canary right", "negative_prompt": "canary"}})
     logging.getLogger("worker").info("<left canary right>")
-    assert written.getvalue() == f"INFO   | <{HIDDEN}>\n"
+    assert written.getvalue() == f"INFO   | <{REDACTED}>\n"
 
 
-def test_short_words_do_not_blot_out_the_line(discreet: Discreet, written: io.StringIO) -> None:
-    discreet.hide_job({"input": {"prompt": "a", "output_format": "png", "negative_prompt": "", "x": None, "y": 5}})
+def test_short_words_do_not_blot_out_the_line(formatter: RedactingFormatter, written: io.StringIO) -> None:
+    formatter.redact_job({"input": {"prompt": "a", "output_format": "png", "negative_prompt": "", "x": None, "y": 5}})
     logging.getLogger("worker").info("a job of 5 png pictures")
     assert written.getvalue() == "INFO   | a job of 5 png pictures\n"
 
 
-def test_a_job_nested_however_deep(discreet: Discreet, written: io.StringIO) -> None:
+def test_a_job_nested_however_deep(formatter: RedactingFormatter, written: io.StringIO) -> None:
     deep: Any = "canary at the bottom"
     for level in range(100_000):
         deep = [deep] if level % 2 else {"deeper": deep}
-    discreet.hide_job({"input": deep})
+    formatter.redact_job({"input": deep})
     logging.getLogger("worker").info("canary at the bottom")
-    assert written.getvalue() == f"INFO   | {HIDDEN}\n"
+    assert written.getvalue() == f"INFO   | {REDACTED}\n"
 
 
 @pytest.mark.parametrize("job", [{}, {"input": None}, {"input": 5, "s3Config": True}, {"input": "a text, no object"}])
-def test_a_job_of_any_shape(job: Any, discreet: Discreet, written: io.StringIO) -> None:
-    discreet.hide_job(job)
+def test_a_job_of_any_shape(job: Any, formatter: RedactingFormatter, written: io.StringIO) -> None:
+    formatter.redact_job(job)
     logging.getLogger("worker").info("a text, no object")
     assert written.getvalue().startswith("INFO   | ")
 
 
-def test_large_pictures_cost_no_time(discreet: Discreet, written: io.StringIO) -> None:
+def test_large_pictures_cost_no_time(formatter: RedactingFormatter, written: io.StringIO) -> None:
     """Twenty megabytes of base64 for each line of a log would."""
     import time
 
-    discreet.hide_job({"input": {"image": "QUJD" * 5_000_000, "prompt": "a red square"}})
+    formatter.redact_job({"input": {"image": "QUJD" * 5_000_000, "prompt": "a red square"}})
     started = time.process_time()
     for _ in range(100):
         logging.getLogger("worker").info("a red square")

@@ -17,14 +17,14 @@ class Nested(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Lora(Nested):
+class LoraField(Nested):
     """A LoRA by name."""
 
     name: str = Field(min_length=1, max_length=300)
     scale: float | None = Field(None, ge=-10, le=10, allow_inf_nan=False)
 
 
-class Control(Nested):
+class ControlField(Nested):
     """A ControlNet by name, and the picture it follows, as that ControlNet wants it: edges, depth, a pose."""
 
     name: str | None = Field(None, min_length=1, max_length=300)
@@ -34,14 +34,14 @@ class Control(Nested):
     end: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
 
 
-class ImagePrompt(Nested):
+class ImagePromptField(Nested):
     """A picture that speaks beside the prompt."""
 
     image: Reference
     scale: float = Field(1.0, ge=0, le=10, allow_inf_nan=False)
 
 
-class Hires(Nested):
+class HiresField(Nested):
     """A second pass over the picture, enlarged."""
 
     scale: float = Field(2.0, gt=1, le=4, allow_inf_nan=False)
@@ -50,7 +50,7 @@ class Hires(Nested):
     upscaler: Literal["lanczos", "latent"] = "lanczos"
 
 
-class Refiner(Nested):
+class RefinerField(Nested):
     """How an SDXL refiner finishes the picture: from where on in the schedule, or as a second pass of some strength."""
 
     high_noise_frac: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
@@ -89,5 +89,7 @@ def _named(value: object) -> object:
 
 
 # One may stand alone; a LoRA may be a plain name. Of such validators the last runs first.
-Loras = Annotated[list[Lora], Field(min_length=1, max_length=8), BeforeValidator(_named), BeforeValidator(_one_or_more)]
-Controls = Annotated[list[Control], Field(min_length=1, max_length=4), BeforeValidator(_one_or_more)]
+Loras = Annotated[
+    list[LoraField], Field(min_length=1, max_length=8), BeforeValidator(_named), BeforeValidator(_one_or_more)
+]
+Controls = Annotated[list[ControlField], Field(min_length=1, max_length=4), BeforeValidator(_one_or_more)]

@@ -6,25 +6,25 @@ from collections.abc import Sequence
 
 from PIL.Image import Image
 
-from worker.api.nested_fields import Refiner
+from worker.api.nested_fields import RefinerField
 from worker.api.schema import Fields
-from worker.api.validators import chosen_scheduler
-from worker.errors import InvalidInput
-from worker.images.load import InputRules, read_picture
-from worker.images.resize import SizeLimits, choose_size, fitted, flattened, marked, marks_something, transparent
-from worker.models.capabilities import CONTROLLED, IMAGE, TEXT, Model, task_name
+from worker.api.validators import choose_scheduler
+from worker.errors import InvalidInputError
+from worker.images.load import PictureRules, read_picture
+from worker.images.resize import SizeLimits, choose_size, fit_image, flatten, has_white, to_mask, transparency_mask
+from worker.models.capabilities import CONTROLLED, IMAGE, TEXT, Capabilities, task_name
 from worker.output.options import Bucket, OutputOptions
-from worker.request import Control, Hires, ImagePrompt, Lora, Picture, Refinement, Request, Source
+from worker.request import Control, Hires, ImagePrompt, InitImage, Lora, Picture, Refinement, Request
 
 SEEDS = 2**32
 # The image encoder's processor scales the shorter side to 224 pixels before it cuts the middle out.
-_MOST_ASPECT = 16
+_MAX_ASPECT = 16
 
 
-class Choices:
+class Resolver:
     """What fields that passed every rule mean for this model: every default filled in, every choice made."""
 
-    def __init__(self, fields: Fields, model: Model, rules: InputRules, warnings: list[str]) -> None:
+    def __init__(self, fields: Fields, model: Capabilities, rules: PictureRules, warnings: list[str]) -> None:
         """Nothing is chosen yet.
 
         Args:
@@ -47,7 +47,7 @@ class Choices:
         limits = SizeLimits(model.width, model.height, model.max_pixels, model.family.size_step)
         start = image or next(iter(followed), None)
         self._size = choose_size(fields.width, fields.height, start, limits, self._warnings)
-        self._scheduler = chosen_scheduler(fields.scheduler, model)
+        self._scheduler = choose_scheduler(fields.scheduler, model)
         self._steps = fields.num_inference_steps or max(
             self._scheduler.min_steps, min(model.family.steps, model.max_steps)
         )
@@ -61,7 +61,7 @@ class Choices:
             num_inference_steps=self._steps,
             guidance_scale=_either(fields.guidance_scale, model.family.guidance_scale),
             scheduler=self._scheduler,
-            source=self._source(image, mask),
+            init_image=self._init_image(image, mask),
             controls=self._controls(followed),
             image_prompt=self._image_prompt(),
             loras=self._loras(),
@@ -70,7 +70,7 @@ class Choices:
             hires=self._hires(),
             refinement=self._refinement(),
             preview=fields.preview,
-            warnings=(*self._warnings, *_ignored(fields, model), *filter(None, [self._scheduler.caveat])),
+            warnings=(*self._warnings, *_list_ignored(fields, model), *filter(None, [self._scheduler.caveat])),
         )
 
     def _read(self, name: str, reference: str | None) -> Image | None:
@@ -93,16 +93,16 @@ class Choices:
             return None
         if sent is None:
             return self._transparent(image)
-        mask = marked(sent)
-        if not marks_something(mask):
-            raise InvalidInput(["mask: it is black; white is what is drawn anew"])
+        mask = to_mask(sent)
+        if not has_white(mask):
+            raise InvalidInputError(["mask: it is black; white is what is drawn anew"])
         if mask.size != image.size:
             self._warnings.append(f"mask: {_by(mask.size)} was stretched to the image's {_by(image.size)}")
             mask = mask.resize(image.size)
         return mask
 
     def _transparent(self, image: Image) -> Image | None:
-        mask = transparent(image)
+        mask = transparency_mask(image)
         if mask is None:
             return None
         if task_name(True, True, self._fields.controlnet is not None) not in self._model.tasks:
@@ -110,28 +110,28 @@ class Choices:
         self._warnings.append("image: only its transparent parts are drawn anew; without them, all of it is")
         return mask
 
-    def _source(self, image: Image | None, mask: Image | None) -> Source | None:
+    def _init_image(self, image: Image | None, mask: Image | None) -> InitImage | None:
         if image is None:
             return None
         own = self._model.tasks[self._task].get("strength")
         default = max(own if isinstance(own, float) else 1.0, _least_strength(self._steps))
         strength = _either(self._fields.strength, default)
-        _insist_on_a_step("strength", strength, self._steps)
+        _check_at_least_one_step("strength", strength, self._steps)
         transparency_is_mask = mask is not None and self._fields.mask is None
-        opaque = flattened(image) if transparency_is_mask else self._filled("image", image)
-        framed = fitted("image", opaque, self._size, self._warnings)
-        return Source(framed, strength, self._fitted_mask(mask) if mask is not None else None)
+        opaque = flatten(image) if transparency_is_mask else self._filled("image", image)
+        framed = fit_image("image", opaque, self._size, self._warnings)
+        return InitImage(framed, strength, self._fitted_mask(mask) if mask is not None else None)
 
     def _filled(self, name: str, image: Image) -> Image:
-        if transparent(image):
+        if transparency_mask(image):
             self._warnings.append(f"{name}: its transparent parts were filled with white")
-        return flattened(image)
+        return flatten(image)
 
     def _fitted_mask(self, mask: Image) -> Image:
-        framed = fitted("mask", mask, self._size, [])
-        if not marks_something(framed):
+        framed = fit_image("mask", mask, self._size, [])
+        if not has_white(framed):
             name = "mask" if self._fields.mask is not None else "image"
-            raise InvalidInput([f"{name}: nothing of what is to be drawn anew is left at {_by(self._size)}"])
+            raise InvalidInputError([f"{name}: nothing of what is to be drawn anew is left at {_by(self._size)}"])
         return framed
 
     def _controls(self, images: Sequence[Image | None]) -> tuple[Control, ...]:
@@ -148,16 +148,16 @@ class Choices:
         )
 
     def _followed(self, name: str, image: Image) -> Image:
-        return fitted(name, self._filled(name, image), self._size, self._warnings)
+        return fit_image(name, self._filled(name, image), self._size, self._warnings)
 
     def _image_prompt(self) -> ImagePrompt | None:
         given = self._fields.ip_adapter
         if given is None:
             return None
         image = read_picture("ip_adapter.image", given.image, self._rules)
-        if max(image.size) > _MOST_ASPECT * min(image.size):
-            told = f"one side may be at most {_MOST_ASPECT} times the other"
-            raise InvalidInput([f"ip_adapter.image: got {_by(image.size)}; {told}"])
+        if max(image.size) > _MAX_ASPECT * min(image.size):
+            told = f"one side may be at most {_MAX_ASPECT} times the other"
+            raise InvalidInputError([f"ip_adapter.image: got {_by(image.size)}; {told}"])
         return ImagePrompt(self._filled("ip_adapter.image", image), given.scale)
 
     def _loras(self) -> tuple[Lora, ...]:
@@ -175,17 +175,17 @@ class Choices:
         if [width, height] != exact:
             self._warnings.append(f"hires: the second pass is {_by((width, height))}, in multiples of {step}")
         steps = given.steps or self._steps
-        _insist_on_a_step("hires.strength", given.strength, steps)
+        _check_at_least_one_step("hires.strength", given.strength, steps)
         return Hires(given.scale, width, height, given.strength, steps, latent=given.upscaler == "latent")
 
     def _refinement(self) -> Refinement | None:
         """The refiner's part; with a refiner loaded, jobs that do not mention it use it as well."""
-        fields, given = self._fields, self._fields.refiner or Refiner()
+        fields, given = self._fields, self._fields.refiner or RefinerField()
         if not self._model.refiner:
             return None
         steps = given.steps or fields.refiner_inference_steps or self._steps
         if given.strength is not None:
-            _insist_on_a_step("refiner.strength", given.strength, steps)
+            _check_at_least_one_step("refiner.strength", given.strength, steps)
             return Refinement(None, given.strength, steps)
         asked = given.high_noise_frac or fields.high_noise_frac
         if asked == 1:
@@ -216,10 +216,10 @@ def _by(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _insist_on_a_step(name: str, strength: float, steps: int) -> None:
+def _check_at_least_one_step(name: str, strength: float, steps: int) -> None:
     if int(strength * steps) < 1:
         least = _least_strength(steps)
-        raise InvalidInput([f"{name}: got {strength:g}; of {steps} steps that is none, give {least:g} or more"])
+        raise InvalidInputError([f"{name}: got {strength:g}; of {steps} steps that is none, give {least:g} or more"])
 
 
 def _least_strength(steps: int) -> float:
@@ -236,7 +236,7 @@ _REFINER = dict.fromkeys(
 )
 
 
-def _ignored(fields: Fields, model: Model) -> list[str]:
+def _list_ignored(fields: Fields, model: Capabilities) -> list[str]:
     without_effect = {} if model.refiner else dict(_REFINER)
     if fields.image is None:
         without_effect["strength"] = "has no effect without an image"

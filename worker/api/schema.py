@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
 
-from worker.api.nested_fields import Controls, Hires, ImagePrompt, Loras, Reference, Refiner
+from worker.api.nested_fields import Controls, HiresField, ImagePromptField, Loras, Reference, RefinerField
 from worker.api.validators import Rules
 
 
@@ -94,7 +94,9 @@ class Fields(Rules):
     controlnet: Controls | None = Field(
         None, description="what the picture follows: name, image, scale, start and end (shares of the steps)"
     )
-    ip_adapter: ImagePrompt | None = Field(None, description="a picture that speaks beside the prompt: image, scale")
+    ip_adapter: ImagePromptField | None = Field(
+        None, description="a picture that speaks beside the prompt: image, scale"
+    )
     loras: Loras | None = Field(
         None, validation_alias=_also("loras", "lora"), description="LoRAs for this job: names, or name and scale each"
     )
@@ -107,10 +109,10 @@ class Fields(Rules):
     guidance_rescale: float | None = Field(
         None, ge=0, le=1, allow_inf_nan=False, description="against overexposure at high guidance (arXiv:2305.08891)"
     )
-    hires: Hires | None = Field(
+    hires: HiresField | None = Field(
         None, description="a second pass over the enlarged picture: scale, strength, steps, upscaler (lanczos, latent)"
     )
-    refiner: Refiner | None = Field(
+    refiner: RefinerField | None = Field(
         None,
         description="SDXL's refiner: high_noise_frac (where in the schedule it takes over; 1: never), or strength (of "
         "a second pass over the finished picture); steps",

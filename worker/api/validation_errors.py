@@ -9,17 +9,17 @@ from pydantic_core import ErrorDetails
 
 from worker.api.schema import spellings
 
-MOST_PROBLEMS = 100  # in one answer; a request has fewer fields than that
+MAX_PROBLEMS = 100  # in one answer; a request has fewer fields than that
 _CANONICAL = spellings()
 
 
-def explain(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
+def describe_problems(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
     """One sentence for each bad field; the variants that pydantic tries for one value become one sentence."""
     sentences: dict[str, list[str]] = {}
-    for detail in error.errors()[:MOST_PROBLEMS]:
+    for detail in error.errors()[:MAX_PROBLEMS]:
         sentences.setdefault(_sentence_start(detail, given), []).append(_allowed(detail, given))
     listed = [f"{start}{' or '.join(dict.fromkeys(rest))}" for start, rest in sentences.items()]
-    more = error.error_count() - MOST_PROBLEMS
+    more = error.error_count() - MAX_PROBLEMS
     return [*listed, f"and {more} more problems"] if more > 0 else listed
 
 
@@ -33,9 +33,9 @@ def _sentence_start(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
         return f"{name}: "
     if name in _MADE_BY and name not in given:
         name = _MADE_BY[name]
-        return f"{name}: got {shown(given.get(name))}; "
+        return f"{name}: got {summarize(given.get(name))}; "
     value = given.get(name, detail["input"])
-    return f"{where(detail)[:80] if isinstance(value, dict) else name}: got {shown(detail['input'])}; "
+    return f"{location(detail)[:80] if isinstance(value, dict) else name}: got {summarize(detail['input'])}; "
 
 
 def _allowed(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
@@ -55,11 +55,11 @@ def _unknown(name: str, given: Mapping[str, Any]) -> str:
     return f"unknown field; the nearest is {close[0]}"
 
 
-def where(detail: ErrorDetails) -> str:
+def location(detail: ErrorDetails) -> str:
     return ".".join(str(part) for part in detail["loc"]) or "input"
 
 
-def shown(value: object) -> str:
+def summarize(value: object) -> str:
     """What came, short enough to read and never a flood."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**40:
         return "an integer of more than 40 digits"

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from worker.api.nested_fields import Control, Hires, ImagePrompt, Lora, Refiner
+from worker.api.nested_fields import ControlField, HiresField, ImagePromptField, LoraField, RefinerField
 from worker.models import schedulers
-from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Model, task_name
+from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities, task_name
 from worker.models.schedulers import Scheduler
 
-MOST_NAMES = 50  # in one answer; a folder of LoRAs may hold thousands
-Info = ValidationInfo[Model]
+MAX_NAMES = 50  # in one answer; a folder of LoRAs may hold thousands
+Info = ValidationInfo[Capabilities]
 T = TypeVar("T")
 
 
@@ -26,16 +26,16 @@ def problem(message: str) -> PydanticCustomError:
     return PydanticCustomError("not_allowed", "{message}", {"message": message})
 
 
-def _cannot(model: Model, what: str) -> PydanticCustomError:
+def _cannot(model: Capabilities, what: str) -> PydanticCustomError:
     return problem(f"{model.family.title} {what}; leave it out")
 
 
-def chosen_scheduler(name: str | None, model: Model) -> Scheduler:
+def choose_scheduler(name: str | None, model: Capabilities) -> Scheduler:
     """The scheduler a job names, or the model's default."""
     return (schedulers.find(name, model.scheduler) if name is not None else None) or model.scheduler
 
 
-def chosen_task(fields: dict[str, Any]) -> str:
+def choose_task(fields: dict[str, Any]) -> str:
     """What a job with these fields asks for."""
     given = {name for name in ("image", "mask", "controlnet") if fields.get(name) is not None}
     return task_name("image" in given, "mask" in given, "controlnet" in given)
@@ -76,7 +76,7 @@ class Rules(BaseModel):
         model = info.context
         limits = model.scheduler, model.family.noise, model.prediction_type
         row = schedulers.find(value, model.scheduler) if value is not None else model.scheduler
-        if row is None or not schedulers.usable(row, *limits):
+        if row is None or not schedulers.is_usable(row, *limits):
             raise problem(f"{model.family.title} takes one of {', '.join(schedulers.names(*limits))}")
         return value
 
@@ -84,7 +84,7 @@ class Rules(BaseModel):
     @classmethod
     def _steps(cls, value: int | None, info: Info) -> int | None:
         model = info.context
-        _insist_on_steps(value, chosen_scheduler(info.data.get("scheduler"), model), model)
+        _check_steps(value, choose_scheduler(info.data.get("scheduler"), model), model)
         return value
 
     @field_validator("seed", check_fields=False)
@@ -117,7 +117,7 @@ class Rules(BaseModel):
 
     @field_validator("controlnet", check_fields=False)
     @classmethod
-    def _controlnet(cls, value: list[Control] | None, info: Info) -> list[Control] | None:
+    def _controlnet(cls, value: list[ControlField] | None, info: Info) -> list[ControlField] | None:
         model = info.context
         if value is None:
             return value
@@ -125,13 +125,13 @@ class Rules(BaseModel):
             raise _cannot(model, "takes no ControlNet")
         if not model.controlnets:
             raise problem("this endpoint has no ControlNet (CONTROLNETS); leave it out")
-        task = chosen_task({**info.data, "controlnet": value})
+        task = choose_task({**info.data, "controlnet": value})
         if task not in model.tasks:
             raise problem(f"{model.family.title} takes no ControlNet when {task.removesuffix(CONTROLLED)} is asked for")
         for control in value:
             if control.name is None and len(model.controlnets) > 1:
                 raise problem(f"needs a name; this endpoint has {', '.join(model.controlnets)}")
-            _insist_on_name(control.name, model.controlnets, "ControlNet")
+            _check_name(control.name, model.controlnets, "ControlNet")
             if control.start >= control.end:
                 raise problem("start must be before end; both are shares of the steps")
         return value
@@ -143,7 +143,7 @@ class Rules(BaseModel):
 
     @field_validator("ip_adapter", check_fields=False)
     @classmethod
-    def _image_prompt(cls, value: ImagePrompt | None, info: Info) -> ImagePrompt | None:
+    def _image_prompt(cls, value: ImagePromptField | None, info: Info) -> ImagePromptField | None:
         if value is not None and not info.context.ip_adapter:
             raise problem("this endpoint has no IP-Adapter (IP_ADAPTER); leave it out")
         return _accepted(value, info, "ip_adapter_image", "takes no IP-Adapter")
@@ -160,11 +160,11 @@ class Rules(BaseModel):
 
     @field_validator("loras", check_fields=False)
     @classmethod
-    def _loras(cls, value: list[Lora] | None, info: Info) -> list[Lora] | None:
+    def _loras(cls, value: list[LoraField] | None, info: Info) -> list[LoraField] | None:
         for lora in value or []:
             if not info.context.loras:
                 raise problem("this endpoint has no LoRA (LORA_DIR, LORA_REPOS); leave it out")
-            _insist_on_name(lora.name.removesuffix(".safetensors"), info.context.loras, "LoRA")
+            _check_name(lora.name.removesuffix(".safetensors"), info.context.loras, "LoRA")
         names = [lora.name.removesuffix(".safetensors") for lora in value or []]
         if len(names) > len(set(names)):
             raise problem("each LoRA can be named once")
@@ -172,7 +172,7 @@ class Rules(BaseModel):
 
     @field_validator("hires", check_fields=False)
     @classmethod
-    def _hires(cls, value: Hires | None, info: Info) -> Hires | None:
+    def _hires(cls, value: HiresField | None, info: Info) -> HiresField | None:
         model = info.context
         if value is None:
             return value
@@ -185,16 +185,16 @@ class Rules(BaseModel):
         width, height = ((info.data.get(side) or getattr(model, side)) * value.scale for side in ("width", "height"))
         if width * height > model.max_pixels:
             raise problem(f"the enlarged picture may have {model.max_pixels} pixels, {width:.0f}x{height:.0f} is more")
-        _insist_on_steps(value.steps, chosen_scheduler(info.data.get("scheduler"), model), model)
+        _check_steps(value.steps, choose_scheduler(info.data.get("scheduler"), model), model)
         return value
 
     @field_validator("refiner", check_fields=False)
     @classmethod
-    def _refiner_way(cls, value: Refiner | None, info: Info) -> Refiner | None:
+    def _refiner_way(cls, value: RefinerField | None, info: Info) -> RefinerField | None:
         if value is not None and None not in (value.high_noise_frac, value.strength):
             raise problem("high_noise_frac shares one schedule, strength starts a second one; give one of them")
         if value is not None and info.context.refiner:
-            _insist_on_few(value.steps, info.context)
+            _check_refiner_steps(value.steps, info.context)
         return value
 
     @field_validator("high_noise_frac", "refiner_inference_steps", check_fields=False)
@@ -203,7 +203,7 @@ class Rules(BaseModel):
         if value is not None and info.data.get("refiner") is not None:
             raise problem("stands in refiner already; give one of them")
         if info.field_name == "refiner_inference_steps" and info.context.refiner:
-            _insist_on_few(value, info.context)
+            _check_refiner_steps(value, info.context)
         return value
 
     @field_validator("preview", check_fields=False)
@@ -224,24 +224,24 @@ class Rules(BaseModel):
 
 def _accepted(value: T, info: Info, argument: str, lack: str) -> T:
     """The value, if the pipeline for what is asked takes the argument at all."""
-    task = chosen_task(info.data)
+    task = choose_task(info.data)
     if value is not None and not info.context.accepts(task, argument):
         raise _cannot(info.context, f"{lack} for {task}")
     return value
 
 
-def _insist_on_steps(steps: int | None, row: Scheduler, model: Model) -> None:
+def _check_steps(steps: int | None, row: Scheduler, model: Capabilities) -> None:
     if steps is not None and not row.min_steps <= steps <= model.max_steps:
         raise problem(f"{row.name} takes {row.min_steps} to {model.max_steps} steps")
 
 
-def _insist_on_few(steps: float | None, model: Model) -> None:
+def _check_refiner_steps(steps: float | None, model: Capabilities) -> None:
     """The refiner brings a scheduler of its own, so that only the owner's limit counts."""
     if steps is not None and steps > model.max_steps:
         raise problem(f"the refiner takes 1 to {model.max_steps} steps")
 
 
-def _insist_on_name(name: str | None, known: Sequence[str], kind: str) -> None:
+def _check_name(name: str | None, known: Sequence[str], kind: str) -> None:
     if name is not None and name not in known:
-        more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
-        raise problem(f"there is no {kind} {name[:80]!r}; there are {', '.join(known[:MOST_NAMES])}{more}")
+        more = f" and {len(known) - MAX_NAMES} more" if len(known) > MAX_NAMES else ""
+        raise problem(f"there is no {kind} {name[:80]!r}; there are {', '.join(known[:MAX_NAMES])}{more}")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.errors import NonFiniteOutput
+from worker.errors import NonFiniteOutputError
 
 
 def guard_decoder(vae: Any) -> None:
@@ -21,7 +21,9 @@ def guard_decoder(vae: Any) -> None:
     @functools.wraps(decode)
     def guarded(latents: Tensor, *rest: Any, **named: Any) -> Any:
         if not _is_finite(latents):
-            raise NonFiniteOutput("the model's latents are no numbers any more; DTYPE=bfloat16 or float32 may cure it")
+            raise NonFiniteOutputError(
+                "the model's latents are no numbers any more; DTYPE=bfloat16 or float32 may cure it"
+            )
         result = decode(latents, *rest, **named)
         if _is_finite(result[0]):
             return result
@@ -33,7 +35,7 @@ def guard_decoder(vae: Any) -> None:
             finally:
                 vae.to(dtype)
         if not _is_finite(result[0]):
-            raise NonFiniteOutput("the decoded picture holds no numbers; DTYPE=bfloat16 or float32 may cure it")
+            raise NonFiniteOutputError("the decoded picture holds no numbers; DTYPE=bfloat16 or float32 may cure it")
         return result
 
     vae.decode = guarded
@@ -57,7 +59,7 @@ TILE_SIZES = ("tile_sample_min_size", "tile_latent_min_size")  # of an Autoencod
 
 
 @contextmanager
-def lean(vae: Any) -> Iterator[None]:
+def low_memory(vae: Any) -> Iterator[None]:
     """Decode by tiles inside the `with`: slower, with a small part of the memory, and very nearly the same picture."""
     if not hasattr(vae, "enable_tiling") or getattr(vae, "use_tiling", False):
         yield

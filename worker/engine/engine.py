@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from worker.engine.adapters.ip_adapter import ImagePrompter
-from worker.engine.adapters.loras import Shelf
-from worker.engine.pipelines import build, joined, task_classes
+from worker.engine.adapters.ip_adapter import IPAdapter
+from worker.engine.adapters.loras import LoraManager
+from worker.engine.pipelines import build_pipeline, combine_controlnets, task_classes
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot
-from worker.models.capabilities import TEXT, Model
+from worker.models.capabilities import TEXT, Capabilities
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Engine:
 
     Attributes:
         pipeline: the diffusers pipeline, on `device`.
-        model: what it can do, for the request parser.
+        capabilities: what it can do, for the request parser.
         refiner: SDXL's second pipeline, which shares the first one's VAE and second text encoder; or None.
         loras: those that jobs may name.
         controlnets: the same, by name.
@@ -34,12 +34,12 @@ class Engine:
     """
 
     pipeline: Any
-    model: Model
+    capabilities: Capabilities
     device: torch.device
     refiner: Any | None
-    loras: Shelf
+    loras: LoraManager
     controlnets: Mapping[str, Any]
-    image_prompter: ImagePrompter | None
+    ip_adapter: IPAdapter | None
     words: frozenset[str]
     previewer: Previewer
     release: Callable[[], None]
@@ -57,7 +57,7 @@ class Engine:
         """The pipeline that does this task, around the modules that are loaded already.
 
         Args:
-            task: as in `Model.tasks`.
+            task: as in `Capabilities.tasks`.
             controlnets: the names of those it follows.
             safety_checker: False for a pass whose picture is not the last.
         """
@@ -66,6 +66,10 @@ class Engine:
         key = task, controlnets, safety_checker
         if key not in self.pipelines:
             kind = task_classes(type(self.pipeline))[task]
-            extra = {"controlnet": joined([self.controlnets[name] for name in controlnets])} if controlnets else {}
-            self.pipelines[key] = build(self.pipeline, kind, safety_checker, **extra)
+            extra = (
+                {"controlnet": combine_controlnets([self.controlnets[name] for name in controlnets])}
+                if controlnets
+                else {}
+            )
+            self.pipelines[key] = build_pipeline(self.pipeline, kind, safety_checker, **extra)
         return self.pipelines[key]

@@ -15,24 +15,24 @@ import PIL.Image
 import torch
 from PIL.Image import Image, Resampling
 
-from worker.engine.decoder import lean
+from worker.engine.decoder import low_memory
 from worker.engine.device_errors import is_out_of_memory
 from worker.engine.engine import Engine
 from worker.engine.pipelines import call_arguments
 from worker.engine.preview import Prediction
-from worker.engine.prompts.encode import insist_on_readable, text_arguments
-from worker.engine.recovery import forget
+from worker.engine.prompts.encode import check_prompt_lengths, text_arguments
+from worker.engine.recovery import release_exception_memory
 from worker.engine.scheduling import build_scheduler, watch
-from worker.engine.steps import Look, OnStep, StepCounter
+from worker.engine.steps import MakePreview, OnStep, StepCounter
 from worker.models.capabilities import IMAGE
-from worker.request import Drawn, Picture, Request
+from worker.request import GeneratedImage, Picture, Request
 
 log = logging.getLogger("worker")
 
 
 def generate(
     engine: Engine, request: Request, on_step: OnStep, deadline: float | None = None
-) -> Generator[Drawn, None, None]:
+) -> Generator[GeneratedImage, None, None]:
     """Draw the request's pictures, in order.
 
     Args:
@@ -45,18 +45,18 @@ def generate(
         ModelError: a LoRA cannot be loaded or does not fit.
         InvalidInput: a prompt has more tokens than this model reads in any time.
     """
-    insist_on_readable(engine, request)
+    check_prompt_lengths(engine, request)
     steps = StepCounter(request, on_step, deadline)
     with ExitStack() as attached:
         attached.callback(engine.release)
         attached.enter_context(engine.loras.active(request.loras))
-        if engine.image_prompter is not None:
-            attached.enter_context(engine.image_prompter.active(request.image_prompt))
+        if engine.ip_adapter is not None:
+            attached.enter_context(engine.ip_adapter.active(request.image_prompt))
         for picture in request.pictures:
             yield _drawn(engine, request, picture, steps)
 
 
-def _drawn(engine: Engine, request: Request, picture: Picture, steps: "StepCounter") -> Drawn:
+def _drawn(engine: Engine, request: Request, picture: Picture, steps: "StepCounter") -> GeneratedImage:
     """The picture; when memory runs out, once more in a leaner way."""
     done = steps.done
     try:
@@ -64,12 +64,12 @@ def _drawn(engine: Engine, request: Request, picture: Picture, steps: "StepCount
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        forget(error)
+        release_exception_memory(error)
     log.warning("out of memory: drawing once more, decoding by tiles")
     engine.repair()
     steps.back_to(done)
-    with lean(getattr(engine.pipeline, "vae", None)):
-        return replace(_Drawing(engine, request, picture, steps).draw(), lean=True)
+    with low_memory(getattr(engine.pipeline, "vae", None)):
+        return replace(_Drawing(engine, request, picture, steps).draw(), low_memory=True)
 
 
 class _Drawing:
@@ -83,7 +83,7 @@ class _Drawing:
         self._generator = torch.Generator("cpu").manual_seed(picture.seed)
         torch.manual_seed(picture.seed)  # Stable Diffusion 3's ControlNet pipelines sample without any generator
 
-    def draw(self) -> Drawn:
+    def draw(self) -> GeneratedImage:
         request, refinement = self._request, self._request.refinement
         refined_apart = refinement is not None and refinement.high_noise_frac is None
         result = self._first(last=request.hires is None and not refined_apart)
@@ -97,10 +97,10 @@ class _Drawing:
         resized_from = None if image.size == request.size else image.size
         if resized_from:
             image = image.resize(request.size, Resampling.LANCZOS)
-        source = request.source
+        source = request.init_image
         if source is not None and source.mask is not None and not flagged:
             image = PIL.Image.composite(image, source.image, source.mask)
-        return Drawn(self._picture, image, flagged, resized_from=resized_from)
+        return GeneratedImage(self._picture, image, flagged, resized_from=resized_from)
 
     def _first(self, last: bool) -> Any:
         """The pass that draws, with its second half by the refiner if they share the schedule."""
@@ -123,8 +123,8 @@ class _Drawing:
             "max_area": request.width * request.height,  # FLUX Kontext draws as many pixels, whatever the size
             "num_inference_steps": request.num_inference_steps,
         }
-        if request.source is not None:
-            source = request.source
+        if request.init_image is not None:
+            source = request.init_image
             arguments |= {"image": source.image, "mask_image": source.mask, "strength": source.strength}
         if request.controls:
             several = len(request.controls) > 1
@@ -158,7 +158,7 @@ class _Drawing:
 
     def _run(self, pipeline: Any, arguments: dict[str, Any]) -> Any:
         """One pass of a pipeline with these arguments and those that every pass has."""
-        request, model = self._request, self._engine.model
+        request, model = self._request, self._engine.capabilities
         pipeline.scheduler = build_scheduler(request.scheduler, self._engine.scheduler_config, self._engine.schedulers)
         arguments = arguments | text_arguments(pipeline, self._engine, self._picture.prompt, request)
         arguments |= {"generator": self._generator, "guidance_rescale": request.guidance_rescale}
@@ -166,23 +166,23 @@ class _Drawing:
             arguments[model.family.guidance] = request.guidance_scale
         if request.image_prompt is not None:
             arguments["ip_adapter_image"] = request.image_prompt.image
-        arguments |= self._steps.of(pipeline, self._look(pipeline, arguments))
+        arguments |= self._steps.of(pipeline, self._preview_maker(pipeline, arguments))
         accepted = call_arguments(type(pipeline))
         return pipeline(**{name: value for name, value in arguments.items() if name in accepted and value is not None})
 
-    def _look(self, pipeline: Any, arguments: dict[str, Any]) -> Look | None:
+    def _preview_maker(self, pipeline: Any, arguments: dict[str, Any]) -> MakePreview | None:
         if not self._request.preview:
             return None
         prediction = Prediction()
-        watch(pipeline.scheduler, prediction.saw)
+        watch(pipeline.scheduler, prediction.observe)
         width = arguments.get("width", self._request.size[0])
         height = arguments.get("height", self._request.size[1])
 
-        def look() -> Image | None:
+        def make_preview() -> Image | None:
             latents = prediction.latents()
-            return None if latents is None else self._engine.previewer.look(latents, width, height)
+            return None if latents is None else self._engine.previewer.make_preview(latents, width, height)
 
-        return look
+        return make_preview
 
 
 def _is_flagged(result: Any) -> bool:

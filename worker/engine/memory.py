@@ -13,7 +13,7 @@ from diffusers.hooks import apply_group_offloading
 
 from worker.engine.decoder import decode_by_tiles
 from worker.engine.pipelines import modules
-from worker.models.capabilities import Model
+from worker.models.capabilities import Capabilities
 
 Offload = Literal["none", "model", "group"]
 Quantize = Literal["none", "8bit", "4bit"]
@@ -27,7 +27,7 @@ RESERVE = 300_000_000  # the CUDA context's workspaces and what the allocator ca
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """Where weights stay between uses, and whether the VAE decodes by tiles.
 
     Attributes:
@@ -39,9 +39,9 @@ class Plan:
     reason: str
 
 
-def make_plan(
+def choose_memory_plan(
     sizes: Mapping[str, int], pixels: int, free: int, wanted: Offload | None, quantize: Quantize = "none"
-) -> Plan:
+) -> MemoryPlan:
     """The fastest plan that fits.
 
     Args:
@@ -71,7 +71,7 @@ def make_plan(
     how = {"none": "all on the device", "model": "one component at a time", "group": "layer by layer"}[offload]
     why = "OFFLOAD says so" if wanted else f"about {need / 1e9:.1f} GB needed of {free / 1e9:.1f} GB free"
     what = f"weights {total / 1e9:.1f} GB" + (f" with QUANTIZE={quantize}" if quantize != "none" else "")
-    return Plan(offload, tiling, f"{how}{', the VAE by tiles' if tiling else ''}: {why}; {what}")
+    return MemoryPlan(offload, tiling, f"{how}{', the VAE by tiles' if tiling else ''}: {why}; {what}")
 
 
 def _last(wanted: Offload | None) -> tuple[Offload, bool]:
@@ -109,7 +109,9 @@ def _weight_bytes(weight: Any) -> int:
     return sum(part.numel() * part.element_size() for part in (weight, *scales) if part is not None)
 
 
-def place(pipelines: Sequence[Any], controlnets: Sequence[Any], plan: Plan, device: torch.device) -> Callable[[], None]:
+def place_weights(
+    pipelines: Sequence[Any], controlnets: Sequence[Any], plan: MemoryPlan, device: torch.device
+) -> Callable[[], None]:
     """Put the weights where the plan says.
 
     Returns:
@@ -165,18 +167,18 @@ def free_memory() -> int:
     return int(torch.cuda.mem_get_info()[0])
 
 
-def plan_for(
-    model: Model,
+def plan_memory(
+    model: Capabilities,
     pipelines: Sequence[Any],
     controlnets: Sequence[Any],
     wanted: Offload | None,
     device: torch.device,
     quantize: Quantize = "none",
-) -> Plan:
+) -> MemoryPlan:
     """The plan for these pipelines on this device; on a CPU there is nothing to plan."""
     if device.type == "cpu":
-        return Plan("none", False, "all in main memory")
+        return MemoryPlan("none", False, "all in main memory")
     # Quantised weights are made on the device.
     already_there = sum(weight_sizes(pipelines, controlnets, device.type).values())
     sizes = weight_sizes(pipelines, controlnets)
-    return make_plan(sizes, model.width * model.height, free_memory() + already_there, wanted, quantize)
+    return choose_memory_plan(sizes, model.width * model.height, free_memory() + already_there, wanted, quantize)

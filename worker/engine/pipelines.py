@@ -72,7 +72,7 @@ def reads_clip(kind: type) -> bool:
     )
 
 
-def build(pipeline: Any, kind: type, safety_checker: bool = True, **extra: Any) -> Any:
+def build_pipeline(pipeline: Any, kind: type, safety_checker: bool = True, **extra: Any) -> Any:
     """A pipeline of this class around the same modules; nothing is copied, cast or moved.
 
     Args:
@@ -89,7 +89,7 @@ def build(pipeline: Any, kind: type, safety_checker: bool = True, **extra: Any) 
     return built
 
 
-def joined(controlnets: list[Any]) -> Any:
+def combine_controlnets(controlnets: list[Any]) -> Any:
     """What the ControlNet pipelines take for several at once."""
     if len(controlnets) == 1:
         return controlnets[0]
@@ -106,10 +106,10 @@ def can_preview(pipeline: Any) -> bool:
     """Whether the latents are a picture of their own, and the decoder's counterpart is there to learn from."""
     vae = getattr(pipeline, "vae", None)
     plain = not _packs(pipeline) or hasattr(pipeline, "_unpack_latents")
-    return type(vae).__name__ == "AutoencoderKL" and plain and not has_edm_noise(pipeline)
+    return type(vae).__name__ == "AutoencoderKL" and plain and not uses_edm_noise(pipeline)
 
 
-def has_edm_noise(pipeline: Any) -> bool:
+def uses_edm_noise(pipeline: Any) -> bool:
     """Whether the model was trained on the noise of arXiv:2206.00364, which other schedulers do not know."""
     return type(pipeline.scheduler).__name__.startswith("EDM")
 

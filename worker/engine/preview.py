@@ -24,7 +24,7 @@ class Previewer:
         self._pipeline = pipeline
         self._factors: Tensor | None = None  # (features, 3)
 
-    def look(self, latents: Tensor, width: int, height: int) -> Image:
+    def make_preview(self, latents: Tensor, width: int, height: int) -> Image:
         """The first picture of these latents.
 
         Args:
@@ -33,7 +33,7 @@ class Previewer:
         """
         if self._factors is None:
             self._factors = _fit(self._pipeline)
-        grid = unpacked(self._pipeline, latents, width, height)[:1].float()
+        grid = unpack_latents(self._pipeline, latents, width, height)[:1].float()
         step = max(1, math.ceil(max(grid.shape[2:]) / SIDE))
         if step > 1:
             grid = torch.nn.functional.avg_pool2d(grid, step)
@@ -43,7 +43,7 @@ class Previewer:
         return PIL.Image.fromarray(colours.clamp(0, 1).mul(255).round().byte().cpu().numpy())
 
 
-def unpacked(pipeline: Any, latents: Tensor, width: int, height: int) -> Tensor:
+def unpack_latents(pipeline: Any, latents: Tensor, width: int, height: int) -> Tensor:
     """(pictures, channels, rows, columns), also where the denoiser works on a sequence of patches."""
     if latents.ndim == 4:
         return latents
@@ -88,7 +88,7 @@ class Prediction:
         """Nothing is predicted yet."""
         self._step: tuple[Any, Tensor, float, Tensor] | None = None
 
-    def saw(self, scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> None:
+    def observe(self, scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> None:
         """Note a step, to be worked out only if somebody looks."""
         self._step = scheduler, output, timestep, sample
 

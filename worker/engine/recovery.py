@@ -44,13 +44,13 @@ def _states(part: torch.nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.
                     yield held, name, tensor.dtype, tensor.device
 
 
-def parts_of(pipelines: Sequence[Any], others: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:
+def unique_modules(pipelines: Sequence[Any], others: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:
     """The modules of these pipelines, each once, and the others."""
     found = {id(part): part for pipeline in pipelines for part in modules(pipeline).values()}
     return [*found.values(), *others]
 
 
-def forget(error: BaseException) -> None:
+def release_exception_memory(error: BaseException) -> None:
     """Drop the frames that an exception holds, and with them the tensors of a job that is over."""
     waiting: list[BaseException | None] = [error]
     done: set[int] = set()  # `raise error from error` makes an exception its own cause

@@ -11,7 +11,7 @@ from diffusers import LMSDiscreteScheduler
 
 from worker.models.schedulers import Scheduler
 
-MOST_COEFFICIENTS = 10_000  # kept; a schedule of 20 steps has 74
+MAX_COEFFICIENTS = 10_000  # kept; a schedule of 20 steps has 74
 
 OnPrediction = Callable[[Any, torch.Tensor, Any, torch.Tensor], None]
 
@@ -36,7 +36,7 @@ class BoundedLMS(LMSDiscreteScheduler):  # type: ignore[misc]
         """As in diffusers."""
         key = (current_order, *self.sigmas[t - order + 1 : t + 2].tolist())
         if key not in self._coefficients:
-            if len(self._coefficients) >= MOST_COEFFICIENTS:
+            if len(self._coefficients) >= MAX_COEFFICIENTS:
                 self._coefficients.clear()
             self._coefficients[key] = super().get_lms_coefficient(order, t, current_order)
         return self._coefficients[key]

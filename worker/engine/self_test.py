@@ -11,5 +11,5 @@ def self_test(engine: Engine) -> None:
     Raises:
         Exception: whatever keeps this engine from drawing.
     """
-    for _ in generate(engine, self_test_request(engine.model), lambda *_: None):
+    for _ in generate(engine, self_test_request(engine.capabilities), lambda *_: None):
         pass

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from worker.errors import Unusable
-from worker.http import HOST_NAME, LONGEST_URL, host_of, is_listed, open_session
+from worker.errors import UnusablePictureError
+from worker.http import HOST_NAME, MAX_URL_LENGTH, host_of, is_listed, open_session
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("worker")
 
-MOST_REDIRECTS = 3
+MAX_REDIRECTS = 3
 _HEADERS = {
     "User-Agent": "image-worker",
     "Accept": "image/png, image/jpeg, image/webp",
@@ -54,53 +54,55 @@ async def _fetch(url: str, hosts: Sequence[str], max_bytes: int, timeout_s: floa
         async with asyncio.timeout(timeout_s), open_session(headers=_HEADERS) as session:
             return await _follow(session, url, hosts, max_bytes)
     except TimeoutError:
-        raise Unusable(f"fetching it took longer than {timeout_s:g} s") from None
+        raise UnusablePictureError(f"fetching it took longer than {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: what a redirect names is no URL
         log.warning("fetching a picture from %s failed: %s", host_of(url), type(error).__name__)
         if isinstance(error, aiohttp.ClientSSLError):
-            raise Unusable("no secure connection could be made; is the host's certificate valid?") from None
+            raise UnusablePictureError("no secure connection could be made; is the host's certificate valid?") from None
         if isinstance(error, aiohttp.ClientConnectorError):
-            raise Unusable("no public address of that host could be reached directly") from None
-        raise Unusable("the transfer failed; the host may be asked again") from None
+            raise UnusablePictureError("no public address of that host could be reached directly") from None
+        raise UnusablePictureError("the transfer failed; the host may be asked again") from None
 
 
 async def _follow(session: "ClientSession", url: str, hosts: Sequence[str], max_bytes: int) -> bytes:
-    for _ in range(1 + MOST_REDIRECTS):
-        async with session.get(_checked(url, hosts), allow_redirects=False) as response:
+    for _ in range(1 + MAX_REDIRECTS):
+        async with session.get(_check_url(url, hosts), allow_redirects=False) as response:
             if response.status not in (301, 302, 303, 307, 308):
                 return await _body(response, max_bytes)
             url = urljoin(url, response.headers.get("Location", ""))
-    raise Unusable(f"it was redirected more than {MOST_REDIRECTS} times")
+    raise UnusablePictureError(f"it was redirected more than {MAX_REDIRECTS} times")
 
 
 async def _body(response: "ClientResponse", max_bytes: int) -> bytes:
     if response.status != 200:
-        raise Unusable(f"the host answered with status {response.status}")
+        raise UnusablePictureError(f"the host answered with status {response.status}")
     body = bytearray()
     async for chunk in response.content.iter_chunked(65_536):
         body += chunk
         if len(body) > max_bytes:
-            raise Unusable(f"a picture may have at most {max_bytes} bytes, this one has more")
+            raise UnusablePictureError(f"a picture may have at most {max_bytes} bytes, this one has more")
     return bytes(body)
 
 
-def _checked(text: str, hosts: Sequence[str]) -> "URL":
+def _check_url(text: str, hosts: Sequence[str]) -> "URL":
     """The URL, if a job may name it; its address is judged when it is dialled."""
     from yarl import URL
 
-    if len(text) > LONGEST_URL or _NEVER_IN_URLS.search(text):
-        raise Unusable(f"a URL has at most {LONGEST_URL} characters and no spaces, backslashes or control characters")
+    if len(text) > MAX_URL_LENGTH or _NEVER_IN_URLS.search(text):
+        raise UnusablePictureError(
+            f"a URL has at most {MAX_URL_LENGTH} characters and no spaces, backslashes or control characters"
+        )
     try:
         url = URL(text, encoded=text.isascii())  # sent as it came, because a signature may cover the spelling
         host, port = (url.raw_host or "").lower(), url.port
     except ValueError:
-        raise Unusable("it cannot be read as a URL") from None
+        raise UnusablePictureError("it cannot be read as a URL") from None
     if url.scheme not in ("http", "https") or not HOST_NAME.fullmatch(host):
-        raise Unusable("a URL starts with https:// or http:// and the name of a host")
+        raise UnusablePictureError("a URL starts with https:// or http:// and the name of a host")
     if "@" in url.raw_authority:
-        raise Unusable("a URL may not carry a user name or password")
+        raise UnusablePictureError("a URL may not carry a user name or password")
     if hosts and not any(is_listed(host.removesuffix("."), listed) for listed in hosts):
-        raise Unusable(f"this endpoint takes pictures from {', '.join(hosts)} only")
+        raise UnusablePictureError(f"this endpoint takes pictures from {', '.join(hosts)} only")
     if not hosts and port not in (80, 443):
-        raise Unusable("a URL may use the ports 80 and 443 only")
+        raise UnusablePictureError("a URL may use the ports 80 and 443 only")
     return url

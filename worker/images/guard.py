@@ -8,10 +8,10 @@ import re
 import struct
 from collections.abc import Generator, Iterator
 
-from worker.errors import Unusable
+from worker.errors import UnusablePictureError
 
 # Steps that Pillow takes in a fraction of a second. A PNG of 20 MB has 2,500 chunks of pixels, a JPEG 320 segments.
-_MOST_WORK = 50_000
+_MAX_WORK = 50_000
 _SEGMENT = 50  # what one segment of a JPEG costs
 _EXIF = 500  # what one with EXIF costs besides, which Pillow copies together with all before it
 _INFLATED = 1_000  # what a PNG chunk costs at most that is inflated; 1 KB may become 1 MB, in 10 ms
@@ -35,8 +35,8 @@ def count_scans(data: bytes) -> int:
     for cost, is_scan in _parts(data):
         work += cost
         scans += is_scan
-        if work > _MOST_WORK:
-            raise Unusable("the file is made of too many parts")
+        if work > _MAX_WORK:
+            raise UnusablePictureError("the file is made of too many parts")
     return scans
 
 
@@ -81,7 +81,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bool]]:
 def _segments_before_a_scan(data: bytes) -> Generator[tuple[int, bool], None, int]:
     """Those that Pillow reads, which takes a step for each byte between them too; returns where the first scan is."""
     place = 2
-    while found := _MARKER.search(data, place, place + _MOST_WORK):
+    while found := _MARKER.search(data, place, place + _MAX_WORK):
         kind, start = data[found.end() - 1], found.end()
         end = _end_of_segment(data, kind, start)
         yield found.start() - place + _SEGMENT + _inner_parts(data, kind, start, end), kind == _SCAN

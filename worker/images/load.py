@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
 
-from worker.errors import InvalidInput, Unusable
+from worker.errors import InvalidInputError, UnusablePictureError
 from worker.http import host_of
 from worker.images.fetch import fetch
 from worker.images.guard import count_scans
@@ -26,17 +26,17 @@ from worker.settings import VOLUME
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-LONGEST_SIDE = 16_384
+MAX_SIDE = 16_384
 # Pixels times scans: a JPEG may repeat passes over all its pixels at 14 bytes a pass. Ten passes are usual, and at 50
 # megapixels 30 are let through.
-_MOST_SCANNED = 1_500_000_000
-_MOST_TEXT = 100_000  # characters of a picture's texts, names included
+_MAX_SCANNED_PIXELS = 1_500_000_000
+_MAX_TEXT_LENGTH = 100_000  # characters of a picture's texts, names included
 # The character codes of a UserComment (EXIF 2.3, section 4.6.5) that image generators write.
 _COMMENT_CODES = {b"UNICODE\0": "utf-16-be", b"ASCII\0\0\0": "ascii"}
 
 
 @dataclass(frozen=True)
-class InputRules:
+class PictureRules:
     """What the endpoint's owner lets jobs name as pictures.
 
     Attributes:
@@ -56,7 +56,7 @@ class InputRules:
     bucket_hosts: tuple[str, ...] = ()
 
 
-def read_picture(name: str, reference: str, rules: InputRules) -> Image.Image:
+def read_picture(name: str, reference: str, rules: PictureRules) -> Image.Image:
     """The picture that a field names, upright, fully decoded, in mode RGB, or RGBA if the file speaks of transparency.
 
     Args:
@@ -65,22 +65,22 @@ def read_picture(name: str, reference: str, rules: InputRules) -> Image.Image:
     Raises:
         InvalidInput: names the field, what came (never all of a URL or of base64) and what is allowed.
     """
-    with _problems_told(name, reference):
-        return _decoded(_opened(_read(reference.strip(), rules), rules))
+    with _name_field(name, reference):
+        return _decode(_open(_read_bytes(reference.strip(), rules), rules))
 
 
-def read_parameters(name: str, reference: str, rules: InputRules) -> dict[str, str]:
+def read_parameters(name: str, reference: str, rules: PictureRules) -> dict[str, str]:
     """The texts a picture carries: PNG text chunks before its pixels, or the EXIF UserComment of jpeg and webp under
     the key "parameters". Texts beyond 100,000 characters together are left out; pixels are not decoded.
 
     Raises:
         InvalidInput: as `read_picture`.
     """
-    with _problems_told(name, reference):
-        image = _opened(_read(reference.strip(), rules), rules)
-    found = _text_chunks(image) if image.format == "PNG" else _user_comment(image)
+    with _name_field(name, reference):
+        image = _open(_read_bytes(reference.strip(), rules), rules)
+    found = _read_text_chunks(image) if image.format == "PNG" else _read_user_comment(image)
     kept: dict[str, str] = {}
-    room = _MOST_TEXT
+    room = _MAX_TEXT_LENGTH
     for key, text in sorted(found.items(), key=lambda item: item[0] != "parameters"):
         if len(key) + len(text) <= room:
             room -= len(key) + len(text)
@@ -89,14 +89,14 @@ def read_parameters(name: str, reference: str, rules: InputRules) -> dict[str, s
 
 
 @contextlib.contextmanager
-def _problems_told(name: str, reference: str) -> Iterator[None]:
+def _name_field(name: str, reference: str) -> Iterator[None]:
     try:
         yield
-    except Unusable as problem:
-        raise InvalidInput([f"{name}: got {_shown(reference.strip())}; {problem}"]) from None
+    except UnusablePictureError as problem:
+        raise InvalidInputError([f"{name}: got {_summarize(reference.strip())}; {problem}"]) from None
 
 
-def _shown(reference: str) -> str:
+def _summarize(reference: str) -> str:
     """What came, without a URL's path and query, which may hold secrets."""
     if "://" in reference[:20] or reference[:5].lower() == "http:":
         host = host_of(reference)
@@ -106,7 +106,7 @@ def _shown(reference: str) -> str:
     return repr(reference) if len(reference) <= 80 else f"text of {len(reference)} characters"
 
 
-def _read(reference: str, rules: InputRules) -> bytes:
+def _read_bytes(reference: str, rules: PictureRules) -> bytes:
     """The bytes of the file, no more than `max_bytes`."""
     if len(reference) > rules.max_bytes * 3 // 2 + 1_000:
         raise _too_large(rules)
@@ -123,18 +123,18 @@ def _read(reference: str, rules: InputRules) -> bytes:
     return _from_base64(reference, rules)
 
 
-def _too_large(rules: InputRules) -> Unusable:
-    return Unusable(f"a picture may have at most {rules.max_bytes} bytes, this one has more")
+def _too_large(rules: PictureRules) -> UnusablePictureError:
+    return UnusablePictureError(f"a picture may have at most {rules.max_bytes} bytes, this one has more")
 
 
-def _from_data_uri(uri: str, rules: InputRules) -> bytes:
+def _from_data_uri(uri: str, rules: PictureRules) -> bytes:
     head, _, payload = uri.partition(",")
     if not head.lower().endswith(";base64"):
-        raise Unusable("a data URI starts with data:image/png;base64, or the like for JPEG and WEBP")
+        raise UnusablePictureError("a data URI starts with data:image/png;base64, or the like for JPEG and WEBP")
     return _from_base64(payload, rules)
 
 
-def _from_base64(text: str, rules: InputRules) -> bytes:
+def _from_base64(text: str, rules: PictureRules) -> bytes:
     """The bytes that base64 of either alphabet stands for, with or without padding, in one line or many."""
     letters = "".join(text.split()).translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
     if len(letters) * 3 // 4 > rules.max_bytes:
@@ -142,10 +142,12 @@ def _from_base64(text: str, rules: InputRules) -> bytes:
     try:
         return base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
     except ValueError:
-        raise Unusable(f"that is neither a URL, a data URI, base64 nor a path below {rules.volume}") from None
+        raise UnusablePictureError(
+            f"that is neither a URL, a data URI, base64 nor a path below {rules.volume}"
+        ) from None
 
 
-def _from_volume(path: Path, rules: InputRules) -> bytes:
+def _from_volume(path: Path, rules: PictureRules) -> bytes:
     """The bytes of a regular file that is below the volume once all links are followed."""
     try:
         real = path.resolve(strict=True)
@@ -157,46 +159,46 @@ def _from_volume(path: Path, rules: InputRules) -> bytes:
                 raise FileNotFoundError
             data = file.read(rules.max_bytes + 1)
     except (OSError, ValueError, RuntimeError):
-        raise Unusable(f"there is no such file below {rules.volume}") from None
+        raise UnusablePictureError(f"there is no such file below {rules.volume}") from None
     if len(data) > rules.max_bytes:
         raise _too_large(rules)
     return data
 
 
-def _opened(data: bytes, rules: InputRules) -> Image.Image:
+def _open(data: bytes, rules: PictureRules) -> Image.Image:
     """The picture with its header read and its pixels not."""
-    sizes = f"a picture may have at most {rules.max_pixels} pixels, and {LONGEST_SIDE} on a side"
+    sizes = f"a picture may have at most {rules.max_pixels} pixels, and {MAX_SIDE} on a side"
     scans = count_scans(data)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
-        raise Unusable(f"{sizes}, this one has more") from None
+        raise UnusablePictureError(f"{sizes}, this one has more") from None
     except Exception:  # codecs raise whatever they stumble over
-        raise Unusable(f"that is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from None
+        raise UnusablePictureError(f"that is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from None
     width, height = image.size
-    if width * height > rules.max_pixels or max(width, height) > LONGEST_SIDE:
-        raise Unusable(f"{sizes}, {width}x{height} is more")
+    if width * height > rules.max_pixels or max(width, height) > MAX_SIDE:
+        raise UnusablePictureError(f"{sizes}, {width}x{height} is more")
     # An MPO is a camera's JPEG with a preview or depth map behind it, not an animation.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise Unusable("the picture is animated; a still one is needed")
-    if scans * width * height > _MOST_SCANNED:
-        raise Unusable("the JPEG needs too many passes over its pixels")
+        raise UnusablePictureError("the picture is animated; a still one is needed")
+    if scans * width * height > _MAX_SCANNED_PIXELS:
+        raise UnusablePictureError("the JPEG needs too many passes over its pixels")
     return image
 
 
-def _decoded(image: Image.Image) -> Image.Image:
+def _decode(image: Image.Image) -> Image.Image:
     try:
         image.load()
         with contextlib.suppress(Exception):  # EXIF that cannot be read says nothing about orientation
             ImageOps.exif_transpose(image, in_place=True)
-        plain = _eight_bits(image)
+        plain = _to_eight_bits(image)
     except Exception:  # codecs raise whatever they stumble over
-        raise Unusable("the picture's data are broken or cut short") from None
+        raise UnusablePictureError("the picture's data are broken or cut short") from None
     plain.info = {}  # nothing of the file's metadata goes on to what is drawn
     return plain
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _to_eight_bits(image: Image.Image) -> Image.Image:
     mode = "RGBA" if image.has_transparency_data else "RGB"
     if image.mode == "I;16":  # Pillow would clip it
         image = image.point(lambda value: value / 256).convert("L")
@@ -204,11 +206,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image.convert(mode)
 
 
-def _text_chunks(image: Image.Image) -> dict[str, str]:
+def _read_text_chunks(image: Image.Image) -> dict[str, str]:
     return {str(key): str(text) for key, text in image.info.items() if isinstance(text, str)}
 
 
-def _user_comment(image: Image.Image) -> dict[str, str]:
+def _read_user_comment(image: Image.Image) -> dict[str, str]:
     try:
         comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
     except Exception:  # EXIF that cannot be read says nothing

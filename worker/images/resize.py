@@ -38,8 +38,8 @@ def choose_size(
     """
     if image is None:
         wanted = width or limits.width, height or limits.height
-        return (_rounded("width", wanted[0], limits, warnings), _rounded("height", wanted[1], limits, warnings))
-    sides = within(_asked(width, height, image), limits.max_pixels, limits.step)
+        return (_round_side("width", wanted[0], limits, warnings), _round_side("height", wanted[1], limits, warnings))
+    sides = limit_size(_wanted_size(width, height, image), limits.max_pixels, limits.step)
     for name, asked, side in (("width", width, sides[0]), ("height", height, sides[1])):
         if asked not in (None, side):
             reason = f"of at most {limits.max_pixels} pixels and sides that are multiples of {limits.step}"
@@ -47,18 +47,18 @@ def choose_size(
     return sides
 
 
-def _asked(width: int | None, height: int | None, image: Image) -> tuple[int, int]:
+def _wanted_size(width: int | None, height: int | None, image: Image) -> tuple[int, int]:
     """What the job says; the side it says nothing of follows the image's aspect, down to the smallest."""
     if width and height:
         return width, height
     if width:
-        return width, max(SMALLEST, round(image.height * width / image.width))
+        return width, max(MIN_SIDE, round(image.height * width / image.width))
     if height:
-        return max(SMALLEST, round(image.width * height / image.height)), height
+        return max(MIN_SIDE, round(image.width * height / image.height)), height
     return image.size
 
 
-def _rounded(name: str, side: int, limits: SizeLimits, warnings: list[str]) -> int:
+def _round_side(name: str, side: int, limits: SizeLimits, warnings: list[str]) -> int:
     step = limits.step
     rounded = side // step * step
     if rounded != side:
@@ -66,7 +66,7 @@ def _rounded(name: str, side: int, limits: SizeLimits, warnings: list[str]) -> i
     return rounded
 
 
-def fitted(name: str, image: Image, size: tuple[int, int], warnings: list[str]) -> Image:
+def fit_image(name: str, image: Image, size: tuple[int, int], warnings: list[str]) -> Image:
     """The picture at this size, in its own aspect; what does not fit is cut off at its edges alike."""
     if image.size == size:
         return image
@@ -77,25 +77,25 @@ def fitted(name: str, image: Image, size: tuple[int, int], warnings: list[str]) 
     return ImageOps.fit(image, size, Resampling.LANCZOS)
 
 
-def marked(mask: Image) -> Image:
+def to_mask(mask: Image) -> Image:
     """The mask of a picture of a mask: 255 is drawn anew, 0 stays; what is transparent there stays."""
     return ImageChops.multiply(mask.convert("L"), mask.getchannel("A")) if mask.mode == "RGBA" else mask.convert("L")
 
 
-def transparent(image: Image) -> Image | None:
+def transparency_mask(image: Image) -> Image | None:
     """The mask that a picture's own transparency makes: what is transparent is drawn anew. None if nothing is."""
     if image.mode != "RGBA":
         return None
     mask = ImageOps.invert(image.getchannel("A"))
-    return mask if marks_something(mask) else None
+    return mask if has_white(mask) else None
 
 
-def marks_something(mask: Image) -> bool:
+def has_white(mask: Image) -> bool:
     """Whether any of it is to be drawn anew; pipelines take a mask's grey from the middle on as white."""
     return mask.point(lambda value: 255 * (value >= 128)).getbbox() is not None
 
 
-def flattened(image: Image) -> Image:
+def flatten(image: Image) -> Image:
     """RGB: transparent parts over white, as most viewers show them."""
     if image.mode != "RGBA":
         return image.convert("RGB")
@@ -105,15 +105,15 @@ def flattened(image: Image) -> Image:
     return white.convert("RGB")
 
 
-SMALLEST = 64  # pixels a side
+MIN_SIDE = 64  # pixels a side
 
 
-def within(size: tuple[int, int], max_pixels: int, step: int) -> tuple[int, int]:
+def limit_size(size: tuple[int, int], max_pixels: int, step: int) -> tuple[int, int]:
     """The size in its own aspect, no larger than the limit, no smaller than the smallest side, in whole steps."""
     shrink = min(1.0, math.sqrt(max_pixels / (size[0] * size[1])))
-    grow = max(1.0, SMALLEST / min(size))
+    grow = max(1.0, MIN_SIDE / min(size))
     # A root that falls short of a whole number by a rounding error would cost a step.
-    sides = [max(SMALLEST, math.floor(side * shrink * grow / step + 1e-9) * step) for side in size]
+    sides = [max(MIN_SIDE, math.floor(side * shrink * grow / step + 1e-9) * step) for side in size]
     while sides[0] * sides[1] > max_pixels:  # a sliver, whose short side was lifted to the smallest
         sides[sides[1] > sides[0]] -= step
     return sides[0], sides[1]

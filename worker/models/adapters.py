@@ -22,7 +22,7 @@ _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
 
 
 @dataclass(frozen=True)
-class Addons:
+class AdapterCatalogue:
     """Names -> places.
 
     Attributes:
@@ -40,7 +40,7 @@ class Addons:
     embeddings: Mapping[str, str]
 
 
-def find_addons(settings: Settings) -> Addons:
+def find_adapters(settings: Settings) -> AdapterCatalogue:
     """What the settings offer to jobs.
 
     Raises:
@@ -48,13 +48,13 @@ def find_addons(settings: Settings) -> Addons:
     """
     embedded = EMBEDDED_LORAS if settings.model_name is None else None
     loras = _files("LORA_DIR", settings.lora_dir or embedded)
-    for repository in _listed(settings.lora_repos):
+    for repository in _split_list(settings.lora_repos):
         file = repository.split("/")[2:]
         if not _REPOSITORY.fullmatch(repository) or (file and not file[-1].endswith(".safetensors")):
             allowed = "hub ids like org/name or org/name/file.safetensors, with commas between"
             raise SettingsError(f"LORA_REPOS: got {repository!r}; should be {allowed}")
         loras[repository.removesuffix(".safetensors")] = repository
-    return Addons(
+    return AdapterCatalogue(
         loras=MappingProxyType(loras),
         controlnets=MappingProxyType(_controlnets(settings.controlnets)),
         ip_adapter=settings.ip_adapter,
@@ -94,13 +94,13 @@ def _is_unicode(name: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
-def _listed(setting: str | None) -> list[str]:
+def _split_list(setting: str | None) -> list[str]:
     return [entry.strip() for entry in (setting or "").split(",") if entry.strip()]
 
 
 def _controlnets(setting: str | None) -> dict[str, str]:
     found: dict[str, str] = {}
-    for entry in _listed(setting):
+    for entry in _split_list(setting):
         name, equals, place = (part.strip() for part in entry.partition("="))
         if not (name and equals and place):
             raise SettingsError(f"CONTROLNETS: got {entry!r}; should be name=folder or name=org/name, comma between")

@@ -20,7 +20,7 @@ def task_name(image: bool, mask: bool, controlled: bool) -> str:
 
 
 @dataclass(frozen=True)
-class Model:
+class Capabilities:
     """One loaded model, as a request sees it.
 
     Attributes:

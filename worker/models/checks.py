@@ -64,10 +64,10 @@ def check_file(path: Path) -> None:
         with safe_open(path, framework="np"):
             pass
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} {what_it_is(path, error)}") from error
+        raise ModelError(f"{path} {describe_file(path, error)}") from error
 
 
-def what_it_is(path: Path, error: Exception) -> str:
+def describe_file(path: Path, error: Exception) -> str:
     """What a file that is no readable safetensors file seems to be, to be said after its name."""
     try:
         with path.open("rb") as file:

@@ -1,7 +1,6 @@
 """What each family of models accepts: its defaults and limits. A plain table; it knows no torch.
 
-The next family is one more row. `Model` is one loaded model seen through its row and the owner's limits: all that
-the request parser needs to know of it.
+The next family is one more row.
 """
 
 from collections.abc import Callable, Mapping
@@ -162,7 +161,7 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-def recognise(pipeline: str, trait: Callable[[str], object]) -> Family | None:
+def find_family(pipeline: str, trait: Callable[[str], object]) -> Family | None:
     """The family of a loaded pipeline.
 
     Args:
@@ -175,7 +174,7 @@ def recognise(pipeline: str, trait: Callable[[str], object]) -> Family | None:
     return None
 
 
-def general(pipeline: str, arguments: Mapping[str, object], vae_scale: int) -> Family:
+def general_family(pipeline: str, arguments: Mapping[str, object], vae_scale: int) -> Family:
     """A row for a pipeline that the table does not name, from what the pipeline says of itself.
 
     Such a pipeline is sampled with its own scheduler only: nothing says which others fit.

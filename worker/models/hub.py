@@ -15,13 +15,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from worker.errors import MissingFile, ModelError, SettingsError
+from worker.errors import MissingFileError, ModelError, SettingsError
 from worker.models.checks import check_file
-from worker.models.locate import Source, download_folder, find_component, find_model
+from worker.models.locate import ModelSource, download_folder, find_component, find_model
 from worker.settings import Settings
 
 
-def hub_options(source: Source, settings: Settings, revision: str | None) -> dict[str, Any]:
+def hub_options(source: ModelSource, settings: Settings, revision: str | None) -> dict[str, Any]:
     """What the hub is asked with; nothing for local files, so that the token goes nowhere else."""
     if source.kind in ("file", "folder"):
         return {}
@@ -29,7 +29,7 @@ def hub_options(source: Source, settings: Settings, revision: str | None) -> dic
     return {"revision": revision, "token": token, "cache_dir": download_folder()}
 
 
-def split(location: str) -> tuple[str, str]:
+def split_location(location: str) -> tuple[str, str]:
     """org/name/file -> the repository and the file."""
     owner, repository, file = location.split("/", 2)
     return f"{owner}/{repository}", file
@@ -58,14 +58,14 @@ def download(repository: str, file: str, hub: Mapping[str, Any], setting: str = 
         offline = " (HF_HUB_OFFLINE is set, as in an image with a model baked in)" if HF_HUB_OFFLINE else ""
         raise ModelError(f"{repository} is not on this machine, and the hub cannot be reached{offline}") from error
     except (RevisionNotFoundError, EntryNotFoundError) as error:
-        raise MissingFile(f"{repository} has no {file} at revision {hub['revision'] or 'main'}") from error
+        raise MissingFileError(f"{repository} has no {file} at revision {hub['revision'] or 'main'}") from error
     except (OSError, HfHubHTTPError, ValueError) as error:
         raise ModelError(f"{repository} cannot be fetched from the hub: {first_line(error)}") from error
 
 
-def local_file(source: Source, hub: Mapping[str, Any], setting: str = "MODEL_NAME") -> Path:
+def local_file(source: ModelSource, hub: Mapping[str, Any], setting: str = "MODEL_NAME") -> Path:
     """The local copy, checked, of one file, which is here or on the hub."""
-    path = Path(source.location) if source.kind == "file" else download(*split(source.location), hub, setting)
+    path = Path(source.location) if source.kind == "file" else download(*split_location(source.location), hub, setting)
     check_file(path)
     return path
 
@@ -95,18 +95,18 @@ def find_folder(setting: str, place: str, settings: Settings) -> Path:
         if source.kind == "folder":
             return Path(source.location)
         raise SettingsError(f"{setting}: got {place!r}; should be a folder, or org/name/folder")
-    repository, folder = split(place)
-    hub = hub_options(on_the_hub(repository), settings, None)
+    repository, folder = split_location(place)
+    hub = hub_options(hub_source(repository), settings, None)
     config = download(repository, f"{folder}/{CONFIG}", hub, setting)
     check_file(download(repository, f"{folder}/model.safetensors", hub, setting))
     return config.parent
 
 
-def on_the_hub(repository: str) -> Source:
-    return Source("hub", repository, repository, "it is a hub id")
+def hub_source(repository: str) -> ModelSource:
+    return ModelSource("hub", repository, repository, "it is a hub id")
 
 
-def lora_fetcher(settings: Settings) -> Callable[[str], Path]:
+def make_lora_fetcher(settings: Settings) -> Callable[[str], Path]:
     """What turns a LoRA's place into its file, checked; from the hub at need."""
 
     def fetch(place: str) -> Path:
@@ -121,10 +121,10 @@ def lora_fetcher(settings: Settings) -> Callable[[str], Path]:
 
 def _from_repository(repository: str, settings: Settings) -> Path:
     """The LoRA of a repository that names no file: under diffusers' name for it, or the only one there is."""
-    hub = hub_options(on_the_hub(repository), settings, None)
+    hub = hub_options(hub_source(repository), settings, None)
     try:
         return download(repository, _LORA_WEIGHTS, hub, "LORA_REPOS")
-    except MissingFile:
+    except MissingFileError:
         files = _files_of(repository, hub)
     weights = [file for file in files if file.endswith(".safetensors")]
     if len(weights) != 1:

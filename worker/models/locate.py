@@ -29,7 +29,7 @@ CACHES: Mapping[str, Path] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Where a model is.
 
     Attributes:
@@ -45,7 +45,7 @@ class Source:
     reason: str
 
 
-def find_model(name: str | None, revision: str | None = None, caches: Mapping[str, Path] = CACHES) -> Source:
+def find_model(name: str | None, revision: str | None = None, caches: Mapping[str, Path] = CACHES) -> ModelSource:
     """The model of this name: an existing path, else a hub id, looked for in the caches before the hub itself.
 
     Args:
@@ -55,11 +55,13 @@ def find_model(name: str | None, revision: str | None = None, caches: Mapping[st
         ModelError: it is neither, or its files are not whole.
     """
     if name is None:
-        return Source("folder", str(EMBEDDED_MODEL), EMBEDDED_MODEL.name, "MODEL_NAME is not set: the embedded model")
+        return ModelSource(
+            "folder", str(EMBEDDED_MODEL), EMBEDDED_MODEL.name, "MODEL_NAME is not set: the embedded model"
+        )
     return _find(name, revision, caches, check_model)
 
 
-def find_vae(name: str, caches: Mapping[str, Path] = CACHES) -> Source:
+def find_vae(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
     """The VAE of this name, looked for as a model is: a VAE's own folder or repository, a whole model's, or a file.
 
     Raises:
@@ -68,7 +70,7 @@ def find_vae(name: str, caches: Mapping[str, Path] = CACHES) -> Source:
     return _find(name, None, caches, check_vae)
 
 
-def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> Source:
+def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
     """A part that stands beside the model, such as a ControlNet: a folder with its config, or a repository of its own.
 
     Raises:
@@ -77,35 +79,35 @@ def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> Source:
     return _find(name, None, caches, check_component)
 
 
-def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Check) -> Source:
+def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Check) -> ModelSource:
     path = Path(name).expanduser()
     if path.exists():
-        return _local(path, check)
+        return _find_local(path, check)
     hub_id = name.removeprefix(_HUB).strip("/")
     if name.startswith(("/", ".", "~")) or "/" not in hub_id:
         raise ModelError(f"{name} is neither a folder, a .safetensors file nor a hub id like org/name")
     owner, repository, *file = hub_id.split("/", 2)
-    return _cached(f"{owner}/{repository}", file, revision, caches, check) or _hub(hub_id, file)
+    return _find_cached(f"{owner}/{repository}", file, revision, caches, check) or _hub(hub_id, file)
 
 
-def _local(path: Path, check: Check) -> Source:
+def _find_local(path: Path, check: Check) -> ModelSource:
     if path.is_dir():
-        return Source("folder", str(check(path)), path.resolve().name, "it is an existing folder")
-    _insist_on_safetensors(path.name)
+        return ModelSource("folder", str(check(path)), path.resolve().name, "it is an existing folder")
+    _check_suffix(path.name)
     check_file(path)
-    return Source("file", str(path), path.stem, "it is an existing file")
+    return ModelSource("file", str(path), path.stem, "it is an existing file")
 
 
-def _insist_on_safetensors(name: str) -> None:
+def _check_suffix(name: str) -> None:
     if not name.endswith(".safetensors"):
         raise ModelError(f"{name} is no .safetensors file; other formats can run code and are refused")
 
 
-def _cached(
+def _find_cached(
     repository: str, file: list[str], revision: str | None, caches: Mapping[str, Path], check: Check
-) -> Source | None:
+) -> ModelSource | None:
     for where, cache in caches.items():
-        snapshot = _snapshot(cache, repository, revision)
+        snapshot = _find_snapshot(cache, repository, revision)
         if snapshot is None:
             continue
         try:
@@ -115,11 +117,11 @@ def _cached(
         except ModelError as error:
             log.warning("not loading the copy in %s: %s", where, error)
             continue
-        return Source("file" if file else "folder", str(found), "/".join([repository, *file]), f"found in {where}")
+        return ModelSource("file" if file else "folder", str(found), "/".join([repository, *file]), f"found in {where}")
     return None
 
 
-def _snapshot(cache: Path, repository: str, revision: str | None) -> Path | None:
+def _find_snapshot(cache: Path, repository: str, revision: str | None) -> Path | None:
     """The folder of a revision in the hub's cache layout; names there may differ in case."""
     wanted = f"models--{repository.replace('/', '--')}".casefold()
     try:
@@ -134,10 +136,10 @@ def _snapshot(cache: Path, repository: str, revision: str | None) -> Path | None
     return snapshot if commit and snapshot.is_dir() else None
 
 
-def _hub(name: str, file: list[str]) -> Source:
+def _hub(name: str, file: list[str]) -> ModelSource:
     if file:
-        _insist_on_safetensors(name)
-    return Source("hub file" if file else "hub", name, name, "no local copy was found: the hub")
+        _check_suffix(name)
+    return ModelSource("hub file" if file else "hub", name, name, "no local copy was found: the hub")
 
 
 def download_folder() -> Path | None:

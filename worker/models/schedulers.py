@@ -111,7 +111,7 @@ def of_class(class_name: str, noise: Noise) -> Scheduler:
     return Scheduler(class_name.removesuffix("Scheduler"), class_name, noise=noise)
 
 
-def usable(row: Scheduler, own: Scheduler, noise: Noise, prediction_type: str) -> bool:
+def is_usable(row: Scheduler, own: Scheduler, noise: Noise, prediction_type: str) -> bool:
     """Whether a model with this scheduler of its own, noise and prediction can be sampled with this row."""
     if row.class_name == own.class_name and not row.options:
         return True
@@ -120,5 +120,5 @@ def usable(row: Scheduler, own: Scheduler, noise: Noise, prediction_type: str) -
 
 def names(own: Scheduler, noise: Noise, prediction_type: str) -> list[str]:
     """The names that such a model accepts, in the table's order; its own last if the table has none such."""
-    usable_names = [row.name for row in SCHEDULERS if usable(row, own, noise, prediction_type)]
+    usable_names = [row.name for row in SCHEDULERS if is_usable(row, own, noise, prediction_type)]
     return usable_names if own.name in usable_names else [*usable_names, own.class_name]

@@ -13,7 +13,7 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
-from worker.errors import DeliveryFailed
+from worker.errors import DeliveryError
 from worker.http import open_session
 from worker.output.encode import File
 from worker.output.options import Bucket
@@ -22,7 +22,7 @@ URL_LIFETIME_S = 7 * 24 * 3600  # the longest that S3's signatures allow
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, TRIES = 5, 30, 3  # of each request
 REQUEST_TIMEOUT_S = 60  # for all of one request to a job's bucket
 UPLOAD_TIMEOUT_S, REMOVAL_TIMEOUT_S = 180, 30  # for all files together
-MOST_ANSWER_BYTES = 65_536  # from a job's bucket
+MAX_ANSWER_BYTES = 65_536  # from a job's bucket
 
 
 def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
@@ -48,12 +48,12 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
             )
             for key in keys
         ]
-    except DeliveryFailed:
+    except DeliveryError:
         _remove(bucket, stored)
         raise
     except Exception as error:  # a server's answer can make botocore fail in ways of Python's own
         _remove(bucket, stored)
-        raise DeliveryFailed(f"the bucket {bucket.name} did not take the pictures: {_reason(error)}") from None
+        raise DeliveryError(f"the bucket {bucket.name} did not take the pictures: {_reason(error)}") from None
 
 
 def _client(bucket: Bucket, timeout_s: float) -> Any:
@@ -81,7 +81,7 @@ def _client(bucket: Bucket, timeout_s: float) -> Any:
             config=config,
         )
     except ValueError as error:
-        raise DeliveryFailed(f"the bucket {bucket.name} has an endpoint URL that cannot be used") from error
+        raise DeliveryError(f"the bucket {bucket.name} has an endpoint URL that cannot be used") from error
     deadline = time.monotonic() + timeout_s
     # What a handler of this event returns is taken for the answer; after None botocore sends the request itself.
     client.meta.events.register("before-send.s3", lambda request, **_: _send(request, bucket, deadline))
@@ -109,11 +109,11 @@ def _send(request: Any, bucket: Bucket, deadline: float) -> Any:
 
     left = deadline - time.monotonic()
     if left <= 0:
-        raise DeliveryFailed(f"the bucket {bucket.name} did not take the pictures in time")
+        raise DeliveryError(f"the bucket {bucket.name} did not take the pictures in time")
     if bucket.anywhere and not bucket.from_job:
         return None
     if _origin(request.url) != _origin(bucket.endpoint_url):
-        raise DeliveryFailed(f"the bucket {bucket.name} is not at the host of s3Config.endpointUrl")
+        raise DeliveryError(f"the bucket {bucket.name} is not at the host of s3Config.endpointUrl")
     try:
         # The SDK calls the handler inside its event loop, where no second loop can run: hence the thread.
         with ThreadPoolExecutor(1) as thread:
@@ -141,9 +141,9 @@ async def _exchange(request: Any, anywhere: bool, timeout_s: float) -> tuple[int
         session.request(request.method, url, headers=headers, data=request.body, allow_redirects=False) as response,
     ):
         body = bytearray()
-        async for chunk in response.content.iter_chunked(MOST_ANSWER_BYTES):
+        async for chunk in response.content.iter_chunked(MAX_ANSWER_BYTES):
             body += chunk
-            if len(body) > MOST_ANSWER_BYTES:
+            if len(body) > MAX_ANSWER_BYTES:
                 raise ValueError("the answer is too long")
         return response.status, dict(response.headers), bytes(body)
 
@@ -167,7 +167,7 @@ def _remove(bucket: Bucket, keys: Sequence[str]) -> None:
     for key in keys:
         try:
             client.delete_object(Bucket=bucket.name, Key=key)
-        except (BotoCoreError, DeliveryFailed):
+        except (BotoCoreError, DeliveryError):
             return  # the bucket is out of reach, and each further key would wait for it as long
         except Exception:
             continue  # not this one

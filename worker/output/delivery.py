@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from worker.errors import DeliveryFailed, ResultTooLarge
+from worker.errors import DeliveryError, ResultTooLargeError
 from worker.output.bucket import upload
 from worker.output.encode import File
 from worker.output.options import OutputOptions
@@ -38,7 +38,7 @@ class Delivery:
     local: bool
     output: OutputOptions
     max_result_bytes: int
-    recode: Callable[[], Sequence[File]] | None
+    reencode: Callable[[], Sequence[File]] | None
 
 
 def deliver(files: Sequence[File], answer: Mapping[str, Any], to: Delivery) -> dict[str, Any]:
@@ -58,22 +58,24 @@ def deliver(files: Sequence[File], answer: Mapping[str, Any], to: Delivery) -> d
     if bucket is not None and wanted != "base64":
         try:
             return _with_images(answer, upload(files, bucket, to.job_id))
-        except DeliveryFailed as error:
+        except DeliveryError as error:
             if wanted == "s3":
                 raise
             log.warning("%s; answering with base64 instead", error)
-            answer = _warned(answer, f"{error}; the pictures are in the answer instead")
+            answer = _add_warning(answer, f"{error}; the pictures are in the answer instead")
     if result := _inline(files, answer, to.max_result_bytes):
         return result
     if bucket is not None and wanted == "base64":
-        answer = _warned(answer, "delivery: base64 would pass the answer's size limit; the pictures are in the bucket")
+        answer = _add_warning(
+            answer, "delivery: base64 would pass the answer's size limit; the pictures are in the bucket"
+        )
         return _with_images(answer, upload(files, bucket, to.job_id))
-    if to.recode is not None:
-        smaller = to.recode()
-        answer = _warned(answer, f"sent as {smaller[0].extension}: {files[0].extension} would pass the size limit")
+    if to.reencode is not None:
+        smaller = to.reencode()
+        answer = _add_warning(answer, f"sent as {smaller[0].extension}: {files[0].extension} would pass the size limit")
         if result := _inline(smaller, answer, to.max_result_bytes):
             return result
-    raise ResultTooLarge(
+    raise ResultTooLargeError(
         f"the pictures are {sum(len(file.data) for file in files)} bytes as {files[0].extension}; the answer may be "
         f"{to.max_result_bytes} bytes of JSON; ask for fewer or smaller pictures, for output_format jpeg or webp, or "
         "set a bucket (BUCKET_* or s3Config)"
@@ -85,7 +87,7 @@ def _inline(files: Sequence[File], answer: Mapping[str, Any], limit: int) -> dic
     result = _with_images(answer, [_data_uri(file) for file in files])
     if _json_bytes(result) <= limit:
         return result
-    result = _warned(result, "image_url is left out: with it the answer would pass its size limit")
+    result = _add_warning(result, "image_url is left out: with it the answer would pass its size limit")
     del result["image_url"]
     return result if _json_bytes(result) <= limit else None
 
@@ -94,7 +96,7 @@ def _with_images(answer: Mapping[str, Any], images: Sequence[str]) -> dict[str, 
     return {"images": list(images), "image_url": images[0], **answer}
 
 
-def _warned(answer: Mapping[str, Any], warning: str) -> dict[str, Any]:
+def _add_warning(answer: Mapping[str, Any], warning: str) -> dict[str, Any]:
     return {**answer, "warnings": [*answer["warnings"], warning]}
 
 
@@ -118,5 +120,5 @@ def _write(files: Sequence[File]) -> list[str]:
         for path in paths:
             with contextlib.suppress(OSError):
                 path.unlink()
-        raise DeliveryFailed(f"the folder {OUTPUTS} cannot be written: {error.strerror}") from error
+        raise DeliveryError(f"the folder {OUTPUTS} cannot be written: {error.strerror}") from error
     return [str(path) for path in paths]

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from worker.errors import InvalidInput
+from worker.errors import InvalidInputError
 from worker.models import schedulers
-from worker.models.capabilities import Model
+from worker.models.capabilities import Capabilities
 from worker.request import Picture, Request
 
 _NEGATIVE = "\nNegative prompt: "
@@ -23,7 +23,7 @@ _PICTURES = ("image", "mask", "controlnet", "ip_adapter")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PictureMetadata:
     """What a picture says of itself.
 
     Attributes:
@@ -37,7 +37,7 @@ class Recipe:
     needs: tuple[str, ...]
 
 
-def write(picture: Picture, request: Request, model: Model) -> str:
+def write(picture: Picture, request: Request, model: Capabilities) -> str:
     """The text for one picture."""
     settings = {
         "Steps": request.num_inference_steps,
@@ -46,27 +46,27 @@ def write(picture: Picture, request: Request, model: Model) -> str:
         "Seed": picture.seed,
         "Size": f"{request.size[0]}x{request.size[1]}",
         "Model": model.name.replace(",", " "),
-        **({"Denoising strength": f"{request.source.strength:g}"} if request.source else {}),
+        **({"Denoising strength": f"{request.init_image.strength:g}"} if request.init_image else {}),
         # Counted from the last layer there, from the last but one in diffusers.
         **({"Clip skip": request.clip_skip + 1} if request.clip_skip else {}),
     }
-    prompts = _joined(picture.prompt, request.negative_prompt)
+    prompts = _join(picture.prompt, request.negative_prompt)
     line = ", ".join(f"{name}: {value}" for name, value in settings.items())
-    return f"{prompts}\n{line}{_RECIPE}{_quoted(_recipe(picture, request, model))}"
+    return f"{prompts}\n{line}{_RECIPE}{_quote(_recipe(picture, request, model))}"
 
 
-def _joined(prompt: str, negative_prompt: str | None = None) -> str:
+def _join(prompt: str, negative_prompt: str | None = None) -> str:
     return f"{prompt}{_NEGATIVE}{negative_prompt}" if negative_prompt else prompt
 
 
-def _quoted(recipe: Mapping[str, Any]) -> str:
+def _quote(recipe: Mapping[str, Any]) -> str:
     """JSON in a JSON string, as other programs' parsers want what holds commas; short, for JPEG has little room."""
     text = json.dumps(recipe, ensure_ascii=False)
     # A name in it may say "Recipe" too; the last in the text must be the one that starts it.
     return json.dumps(text.replace("Recipe", r"\u0052ecipe"), ensure_ascii=False)
 
 
-def _recipe(picture: Picture, request: Request, model: Model) -> dict[str, Any]:
+def _recipe(picture: Picture, request: Request, model: Capabilities) -> dict[str, Any]:
     negative = request.negative_prompt
     return {
         "model": model.name,
@@ -77,7 +77,7 @@ def _recipe(picture: Picture, request: Request, model: Model) -> dict[str, Any]:
     }
 
 
-def _fields(request: Request, model: Model) -> dict[str, Any]:
+def _fields(request: Request, model: Capabilities) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "width": request.width,
         "height": request.height,
@@ -88,8 +88,8 @@ def _fields(request: Request, model: Model) -> dict[str, Any]:
     }
     if model.family.guidance:
         fields["guidance_scale"] = request.guidance_scale
-    if request.source:
-        fields["strength"] = request.source.strength
+    if request.init_image:
+        fields["strength"] = request.init_image.strength
     if request.loras:
         fields["loras"] = [{"name": lora.name, "scale": lora.scale} for lora in request.loras]
     if hires := request.hires:
@@ -107,20 +107,20 @@ def _fields(request: Request, model: Model) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _scheduler(request: Request, model: Model) -> str:
+def _scheduler(request: Request, model: Capabilities) -> str:
     """A name that means this scheduler: its own, or its class's where the model's own goes by that."""
     row = request.scheduler
     return row.name if schedulers.find(row.name, model.scheduler) == row else row.class_name
 
 
 def _needs(request: Request) -> list[str]:
-    source = request.source
+    source = request.init_image
     masked = source is not None and source.mask is not None
     given = (source is not None, masked, bool(request.controls), request.image_prompt is not None)
     return [name for name, needed in zip(_PICTURES, given, strict=True) if needed]
 
 
-def read(text: str) -> Recipe:
+def read(text: str) -> PictureMetadata:
     """The recipe in a picture's text.
 
     Raises:
@@ -135,9 +135,9 @@ def read(text: str) -> Recipe:
             isinstance(model, str) and isinstance(needs, list) and all(name in _PICTURES for name in needs)
         ):
             raise ValueError("another kind of recipe")
-        return Recipe(model, fields, tuple(needs))
+        return PictureMetadata(model, fields, tuple(needs))
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise InvalidInput(["replay: the picture carries no request of this worker's, or a changed one"]) from None
+        raise InvalidInputError(["replay: the picture carries no request of this worker's, or a changed one"]) from None
 
 
 def _prompts(text: str, prompt: int, negative_prompt: int | None) -> dict[str, str]:
@@ -146,6 +146,6 @@ def _prompts(text: str, prompt: int, negative_prompt: int | None) -> dict[str, s
     if negative_prompt is not None:
         start = prompt + len(_NEGATIVE)
         found["negative_prompt"] = text[start : start + negative_prompt]
-    if not text.startswith(_joined(**found) + _SETTINGS):
+    if not text.startswith(_join(**found) + _SETTINGS):
         raise ValueError("the prompts have other lengths")
     return found

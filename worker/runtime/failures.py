@@ -3,7 +3,7 @@
 import logging
 
 from worker.engine.device_errors import is_device_fault, is_out_of_memory
-from worker.errors import InternalError, OutOfMemory, WorkerBroken, WorkerError
+from worker.errors import InternalError, OutOfMemoryError, WorkerBrokenError, WorkerError
 
 log = logging.getLogger("worker")
 
@@ -16,8 +16,8 @@ def classify(error: Exception, doing: str = "making the picture") -> WorkerError
     if isinstance(error, WorkerError):
         return error
     if is_out_of_memory(error):
-        return OutOfMemory("the accelerator ran out of memory; ask for fewer pixels")
+        return OutOfMemoryError("the accelerator ran out of memory; ask for fewer pixels")
     log.error("unexpected failure", exc_info=error)
     if is_device_fault(error):
-        return WorkerBroken(f"the accelerator has failed; {BROKEN}")
+        return WorkerBrokenError(f"the accelerator has failed; {BROKEN}")
     return InternalError(f"unexpected {type(error).__name__} while {doing}")

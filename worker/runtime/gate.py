@@ -17,10 +17,10 @@ from worker.errors import WorkerError
 log = logging.getLogger("worker")
 
 
-MOST_IN_A_ROW = 2  # admissible jobs that fail; then another process shall try
-AT_ONCE_S = 0.05  # within which a take that was empty did not wait for a job
-FREE_ASKS = 3  # empty takes in a row that nothing is made of
-LONGEST_BREATH_S = 2.0
+MAX_FAILURES_IN_A_ROW = 2  # admissible jobs that fail; then another process shall try
+EMPTY_TAKE_S = 0.05  # within which a take that was empty did not wait for a job
+FREE_EMPTY_TAKES = 3  # empty takes in a row that nothing is made of
+MAX_PAUSE_S = 2.0
 
 
 class Gate:
@@ -37,18 +37,18 @@ class Gate:
         self._at_once = 0
         self._installed = False
 
-    def condemn(self) -> None:
+    def mark_broken(self) -> None:
         """Let this process take no further job."""
         self._broken = True
 
-    def passed(self) -> None:
+    def job_succeeded(self) -> None:
         """A job has succeeded: what went wrong before was not this process."""
         self._in_a_row = 0
 
-    def suspect(self) -> bool:
+    def job_failed(self) -> bool:
         """A job has failed that should not have; whether it is the second in a row, and the process to blame."""
         self._in_a_row += 1
-        return self._in_a_row >= MOST_IN_A_ROW
+        return self._in_a_row >= MAX_FAILURES_IN_A_ROW
 
     def concurrency_modifier(self, concurrency: int) -> int:
         """Leave `concurrency` as it is, or end the process.
@@ -63,23 +63,25 @@ class Gate:
             if self._broken:
                 log.error("leaving: this process is broken")
                 raise SystemExit(1)
-            self._breathe()
+            self._throttle_empty_takes()
         return concurrency
 
-    def took_job(self) -> None:
+    def job_taken(self) -> None:
         """A job has come: the platform is there."""
         self._at_once = 0
 
-    def _breathe(self) -> None:
+    def _throttle_empty_takes(self) -> None:
         """Wait a little when takes come back at once and empty, again and again.
 
         A platform that is gone or answers 500 makes the SDK ask without a pause, at the cost of a whole core.
         """
         now = time.monotonic()
-        self._at_once = self._at_once + 1 if now - self._asked_at < AT_ONCE_S else 0
-        if self._at_once > FREE_ASKS:
-            doublings = min(self._at_once - FREE_ASKS, 10)  # after half an hour, 2 to their number is no float any more
-            time.sleep(min(LONGEST_BREATH_S, AT_ONCE_S * 2**doublings))
+        self._at_once = self._at_once + 1 if now - self._asked_at < EMPTY_TAKE_S else 0
+        if self._at_once > FREE_EMPTY_TAKES:
+            doublings = min(
+                self._at_once - FREE_EMPTY_TAKES, 10
+            )  # after half an hour, 2 to their number is no float any more
+            time.sleep(min(MAX_PAUSE_S, EMPTY_TAKE_S * 2**doublings))
         self._asked_at = time.monotonic()
 
 
@@ -100,7 +102,7 @@ def _leave_at_once_when_idle() -> None:
     signal.signal(signal.SIGTERM, handle)
 
 
-def insist_on_model(failure: WorkerError | None, on_platform: bool) -> None:
+def report_load_failure(failure: WorkerError | None, on_platform: bool) -> None:
     """Report why there is no model where it is heard: to the platform through a fitness check, or on the terminal.
 
     Raises:

@@ -17,13 +17,13 @@ from worker.settings import Settings
 
 log = logging.getLogger("worker")
 
-SHORTEST = 4  # characters; shorter texts, such as a format's name, would blot out half the line
-LONGEST = 100_000  # characters; longer texts are pictures, in base64, in which there is nothing to escape
-MOST_TEXTS = 20_000
-HIDDEN = "<hidden>"
+MIN_REDACTED_LENGTH = 4  # characters; shorter texts, such as a format's name, would blot out half the line
+MAX_ESCAPED_LENGTH = 100_000  # characters; longer texts are pictures, in base64, in which there is nothing to escape
+MAX_TEXTS = 20_000
+REDACTED = "<hidden>"
 
 
-class Discreet(logging.Formatter):
+class RedactingFormatter(logging.Formatter):
     """Formats a record and strikes out what is hidden."""
 
     def __init__(self) -> None:
@@ -32,32 +32,32 @@ class Discreet(logging.Formatter):
         self._owners: tuple[str, ...] = ()
         self._callers: tuple[str, ...] = ()
 
-    def hide_settings(self, settings: Settings) -> None:
+    def redact_settings(self, settings: Settings) -> None:
         """Hide the secrets among the settings, for good."""
         values = (getattr(settings, name) for name in Settings.model_fields)
-        self._owners = _quoted((value.get_secret_value() for value in values if isinstance(value, SecretStr)), 1)
+        self._owners = _spellings((value.get_secret_value() for value in values if isinstance(value, SecretStr)), 1)
 
-    def hide_job(self, job: Mapping[str, Any]) -> None:
+    def redact_job(self, job: Mapping[str, Any]) -> None:
         """Hide every text of this job's input and bucket, until the next job.
 
         A job with more texts than that is refused for it, and nothing of it is ever quoted.
         """
         texts = (text for part in ("input", "s3Config") for text in _texts(job.get(part)))
-        self._callers = _quoted(islice(texts, MOST_TEXTS))
+        self._callers = _spellings(islice(texts, MAX_TEXTS))
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, or the lines of a traceback."""
         line = super().format(record)
         for secret in (*self._owners, *self._callers):
-            line = line.replace(secret, HIDDEN)
+            line = line.replace(secret, REDACTED)
         return line
 
 
-def _quoted(texts: Iterable[str], shortest: int = SHORTEST) -> tuple[str, ...]:
+def _spellings(texts: Iterable[str], shortest: int = MIN_REDACTED_LENGTH) -> tuple[str, ...]:
     """The texts as messages quote them, the longest first: whole, escaped, line by line, and from a URL the rest."""
     found: set[str] = set()
     for text in texts:
-        if len(text) > LONGEST:
+        if len(text) > MAX_ESCAPED_LENGTH:
             found.add(text)
             continue
         pieces = {text, *text.splitlines(), *(text[at:] for at in _url_parts(text))}
@@ -88,16 +88,16 @@ def _texts(value: object) -> Iterator[str]:
             waiting.extend(one)
 
 
-def log_to_stderr() -> Discreet:
+def log_to_stderr() -> RedactingFormatter:
     """Send the worker's own log to standard error.
 
     Returns:
         what formats it, to be told what to hide.
     """
-    discreet = Discreet()
+    formatter = RedactingFormatter()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(discreet)
+    handler.setFormatter(formatter)
     log.handlers = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
-    return discreet
+    return formatter

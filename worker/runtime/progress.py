@@ -15,7 +15,7 @@ import runpod
 from PIL.Image import Image
 
 INTERVAL_S = 0.5
-LAST_WORD_S = 10.0
+LAST_UPDATE_TIMEOUT_S = 10.0
 
 
 class Progress:
@@ -29,7 +29,7 @@ class Progress:
         self._sent = float("-inf")
         self._sending: list[threading.Thread] = []
 
-    def step(self, done: int, total: int, look: Callable[[], Image | None] | None = None) -> None:
+    def step(self, done: int, total: int, make_preview: Callable[[], Image | None] | None = None) -> None:
         """Tell how many of how many steps are done, unless the last word is too recent or still on its way.
 
         Args:
@@ -45,14 +45,14 @@ class Progress:
             "percent": round(100 * done / total, 1),
             "seconds_left": round((now - self._started) / done * (total - done), 1),
         }
-        if look is not None and (picture := look()) is not None:
+        if make_preview is not None and (picture := make_preview()) is not None:
             update["preview"] = _data_uri(picture)
         self._send(update)
 
     def finish(self) -> None:
         """Wait until nothing is in flight; to be called before the result is returned."""
         for thread in self._sending:
-            thread.join(LAST_WORD_S)
+            thread.join(LAST_UPDATE_TIMEOUT_S)
 
     def _send(self, update: Mapping[str, Any]) -> None:
         before = set(threading.enumerate())

@@ -11,15 +11,15 @@ from worker.api.parse import parse
 from worker.engine.generate import generate
 from worker.engine.load.loader import load
 from worker.engine.prompts.encode import prompt_notes
-from worker.engine.recovery import forget
+from worker.engine.recovery import release_exception_memory
 from worker.engine.self_test import self_test
-from worker.errors import InvalidInput, WorkerBroken, WorkerError
-from worker.images.load import InputRules
+from worker.errors import InvalidInputError, WorkerBrokenError, WorkerError
+from worker.images.load import PictureRules
 from worker.output.delivery import Delivery, deliver
 from worker.output.encode import File, encode
 from worker.output.metadata import write
 from worker.output.options import Bucket, OutputOptions
-from worker.request import Drawn, Request
+from worker.request import GeneratedImage, Request
 from worker.runtime.failures import BROKEN, classify
 from worker.runtime.gate import Gate
 from worker.runtime.logs import log_to_stderr
@@ -41,66 +41,68 @@ class Worker:
 
     def __init__(self) -> None:
         """Read the settings and load the model; a failure is kept, for `health` to report where it can be heard."""
-        self._discreet = log_to_stderr()
+        self._formatter = log_to_stderr()
         self.gate = Gate()
         self.failure: WorkerError | None = None
         self.on_platform = on_platform()
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
         try:
             self._settings = read_settings()
-            self._discreet.hide_settings(self._settings)
+            self._formatter.redact_settings(self._settings)
             self._engine = load(self._settings)
         except Exception as error:
             self.failure = classify(error, "loading the model")
 
     def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to one job. Never raises: an exception would send the caller a traceback."""
-        self.gate.took_job()
+        self.gate.job_taken()
         progress = Progress(job, silent=not self.on_platform)
         try:
             answer = self._answer(job, progress)
-            self.gate.passed()
+            self.gate.job_succeeded()
             return answer
         except Exception as error:
-            failure = self._recovered(error)
+            failure = self._recover(error)
             if failure.refresh_worker:
-                self.gate.condemn()
+                self.gate.mark_broken()
             log.warning("job %s failed: %s", job.get("id"), failure.code)
             return failure.answer()
         finally:
             progress.finish()
 
-    def _recovered(self, error: Exception) -> WorkerError:
+    def _recover(self, error: Exception) -> WorkerError:
         """What the caller is told of this exception, once the engine is as it was; or that this process is broken."""
         failure = classify(error)
-        if self.failure or failure.refresh_worker or isinstance(failure, InvalidInput):
+        if self.failure or failure.refresh_worker or isinstance(failure, InvalidInputError):
             return failure
         try:
-            forget(error)
+            release_exception_memory(error)
             self._engine.repair()
             if not failure.suspicious:
                 return failure
             self_test(self._engine)
         except Exception as second:
             log.error("the engine could not be repaired", exc_info=second)
-            return WorkerBroken(f"{failure}; {BROKEN}")
-        return WorkerBroken(f"{failure}, and so did the job before; {BROKEN}") if self.gate.suspect() else failure
+            return WorkerBrokenError(f"{failure}; {BROKEN}")
+        return (
+            WorkerBrokenError(f"{failure}, and so did the job before; {BROKEN}") if self.gate.job_failed() else failure
+        )
 
     def _answer(self, job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         if self.failure:
             raise self.failure
         limit = self._settings.job_timeout_s
         deadline = time.monotonic() + limit if limit else None
-        self._discreet.hide_job(job)
+        self._formatter.redact_job(job)
         bucket = Bucket.of_endpoint(self._settings)
-        request, output = parse(job, self._engine.model, bucket, self._input_rules())
+        request, output = parse(job, self._engine.capabilities, bucket, self._input_rules())
         drawn, files, timings = self._draw(request, output, progress, deadline)
         answer: dict[str, Any] = {
             "seed": request.pictures[0].seed,
             "seeds": [picture.seed for picture in request.pictures],
             "width": request.size[0],
             "height": request.size[1],
-            "model": self._engine.model.name,
+            "model": self._engine.capabilities.name,
             "scheduler": request.scheduler.class_name,
             "steps": request.num_inference_steps,
             "nsfw": [one.nsfw for one in drawn],
@@ -116,7 +118,7 @@ class Worker:
 
     def _draw(
         self, request: Request, output: OutputOptions, progress: Progress, deadline: float | None
-    ) -> tuple[list[Drawn], list[File], dict[str, float]]:
+    ) -> tuple[list[GeneratedImage], list[File], dict[str, float]]:
         """The pictures and their files; each is encoded while the next is drawn."""
         started = time.perf_counter()
         drawn, encodings = [], []
@@ -130,30 +132,34 @@ class Worker:
         timings = {"generate_s": round(generated - started, 3), "encode_s": round(encoded - generated, 3)}
         return drawn, files, timings
 
-    def _encode(self, one: Drawn, request: Request, extension: str, quality: int) -> File:
-        text = write(one.picture, request, self._engine.model)
+    def _encode(self, one: GeneratedImage, request: Request, extension: str, quality: int) -> File:
+        text = write(one.picture, request, self._engine.capabilities)
         return encode(one.image, text, extension, quality)
 
-    def _input_rules(self) -> InputRules:
+    def _input_rules(self) -> PictureRules:
         settings = self._settings
-        return InputRules(settings.image_hosts, settings.max_input_bytes, bucket_hosts=settings.bucket_hosts)
+        return PictureRules(settings.image_hosts, settings.max_input_bytes, bucket_hosts=settings.bucket_hosts)
 
     def _delivery(
-        self, job: Mapping[str, Any], request: Request, output: OutputOptions, drawn: list[Drawn]
+        self, job: Mapping[str, Any], request: Request, output: OutputOptions, drawn: list[GeneratedImage]
     ) -> Delivery:
         return Delivery(
             job_id=str(job.get("id")),
             local=job.get("id") == LOCAL_TEST,
             output=output,
             max_result_bytes=self._settings.max_result_bytes,
-            recode=None
+            reencode=None
             if output.format_fixed
             else lambda: [self._encode(one, request, "webp", output.quality) for one in drawn],
         )
 
 
-def _notes(drawn: Sequence[Drawn]) -> list[str]:
-    lean = sum(one.lean for one in drawn)
-    notes = [f"memory ran out; {lean} of the pictures were drawn a second time, in a leaner way"] if lean else []
+def _notes(drawn: Sequence[GeneratedImage]) -> list[str]:
+    low_memory = sum(one.low_memory for one in drawn)
+    notes = (
+        [f"memory ran out; {low_memory} of the pictures were drawn a second time, in a leaner way"]
+        if low_memory
+        else []
+    )
     sizes = dict.fromkeys(one.resized_from for one in drawn if one.resized_from)
     return notes + [f"this model drew {width}x{height}, which was resized" for width, height in sizes]

@@ -14,7 +14,7 @@ import diffusers
 
 from worker.engine.pipelines import task_classes
 from worker.errors import ModelError, SettingsError
-from worker.models.adapters import Addons
+from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import CONTROLLED, TEXT
 from worker.models.checks import read_json
 from worker.models.hub import CONFIG, download, first_line, hub_options
@@ -26,14 +26,14 @@ log = logging.getLogger("worker")
 _WIDTHS = ("cross_attention_dim", "joint_attention_dim")  # of the text that a denoiser and its ControlNet attend to
 
 
-def load_controlnets(addons: Addons, pipeline: Any, settings: Settings) -> dict[str, Any]:
+def load_controlnets(catalogue: AdapterCatalogue, pipeline: Any, settings: Settings) -> dict[str, Any]:
     """The ControlNets by name, in the pipeline's number format, on the CPU.
 
     Raises:
         ModelError: one cannot be found or read.
         SettingsError: the model takes none, or not this one.
     """
-    return {name: _controlnet(name, place, pipeline, settings) for name, place in addons.controlnets.items()}
+    return {name: _controlnet(name, place, pipeline, settings) for name, place in catalogue.controlnets.items()}
 
 
 def _controlnet(name: str, place: str, pipeline: Any, settings: Settings) -> Any:
@@ -50,7 +50,7 @@ def _controlnet(name: str, place: str, pipeline: Any, settings: Settings) -> Any
         kind = getattr(diffusers, str(entries.get("_class_name")), None)
         if kind is None or not _is_for(kind, controlled):
             raise SettingsError(f"{setting}: {place} is {entries.get('_class_name')}, no ControlNet for this model")
-        _insist_on_width(setting, entries, pipeline)
+        _check_width(setting, entries, pipeline)
         log.info("ControlNet %s: %s", name, source.reason)
         return kind.from_pretrained(folder, dtype=pipeline.dtype, use_safetensors=True, **hub)
     except ModelError as error:
@@ -65,7 +65,7 @@ def _is_for(kind: type, controlled: type) -> bool:
     return re.search(rf"\b{kind.__name__}\b", taken) is not None
 
 
-def _insist_on_width(setting: str, entries: Mapping[str, Any], pipeline: Any) -> None:
+def _check_width(setting: str, entries: Mapping[str, Any], pipeline: Any) -> None:
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     for width in _WIDTHS:
         came, needed = entries.get(width), denoiser.config.get(width)

@@ -9,39 +9,39 @@ from safetensors.torch import load_file
 
 from worker.engine.pipelines import reads_clip
 from worker.errors import SettingsError
-from worker.models.adapters import Addons
+from worker.models.adapters import AdapterCatalogue
 
 log = logging.getLogger("worker")
 
 
-def load_words(addons: Addons, pipeline: Any) -> frozenset[str]:
+def load_words(catalogue: AdapterCatalogue, pipeline: Any) -> frozenset[str]:
     """Teach the text encoders the words of textual inversion; a file for other encoders is left out with a warning.
 
     Returns:
-        the words that prompts may use. In the tokenizers each is written as `token` has it.
+        the words that prompts may use. In the tokenizers each is written as `word_token` has it.
 
     Raises:
         SettingsError: the model has no text encoder that could learn any.
     """
-    if addons.embeddings and not reads_clip(type(pipeline)):
+    if catalogue.embeddings and not reads_clip(type(pipeline)):
         raise SettingsError(f"EMBEDDINGS_DIR: {type(pipeline).__name__} takes no textual inversion")
-    return frozenset(word for word, file in addons.embeddings.items() if _teach(pipeline, word, Path(file)))
+    return frozenset(word for word, file in catalogue.embeddings.items() if _load_word(pipeline, word, Path(file)))
 
 
-def token(word: str) -> str:
+def word_token(word: str) -> str:
     """A word of textual inversion as the tokenizers know it, which no ordinary text contains."""
     return f"<{word}>"
 
 
-def spelled(text: str, words: frozenset[str]) -> str:
+def replace_words(text: str, words: frozenset[str]) -> str:
     """The text with each of these words, where it stands alone, as the tokenizers know it."""
     if not words:
         return text
     longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    return re.sub(rf"(?<![\w<])(?:{longest_first})(?![\w>])", lambda found: token(found[0]), text)
+    return re.sub(rf"(?<![\w<])(?:{longest_first})(?![\w>])", lambda found: word_token(found[0]), text)
 
 
-def _teach(pipeline: Any, word: str, file: Path) -> bool:
+def _load_word(pipeline: Any, word: str, file: Path) -> bool:
     weights = load_file(file)
     encoders = {"clip_l": ("tokenizer", "text_encoder"), "clip_g": ("tokenizer_2", "text_encoder_2")}
     if not hasattr(pipeline, "text_encoder_2"):
@@ -54,6 +54,6 @@ def _teach(pipeline: Any, word: str, file: Path) -> bool:
         return False
     for vectors, tokenizer, encoder in parts:
         pipeline.load_textual_inversion(
-            {token(word): vectors}, token=token(word), tokenizer=tokenizer, text_encoder=encoder
+            {word_token(word): vectors}, word_token=word_token(word), tokenizer=tokenizer, text_encoder=encoder
         )
     return True

@@ -15,7 +15,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 
 from worker.errors import ModelError, SettingsError
-from worker.models.adapters import Addons
+from worker.models.adapters import AdapterCatalogue
 from worker.models.checks import read_json
 from worker.models.hub import find_file, find_folder
 from worker.request import ImagePrompt
@@ -36,7 +36,7 @@ class _State:
     kind: Any
 
 
-class ImagePrompter:
+class IPAdapter:
     """An IP-Adapter for one pipeline's denoiser, attached when made."""
 
     def __init__(self, pipeline: Any, file: Path, encoder: Path) -> None:
@@ -60,7 +60,7 @@ class ImagePrompter:
             pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name)
             if any(weight.is_meta for weight in self._denoiser.parameters()):
                 raise ValueError("it lacks weights that an IP-Adapter has")
-            self._insist_on_width(pipeline.image_encoder.config)
+            self._check_width(pipeline.image_encoder.config)
         except (OSError, SafetensorError, LookupError, ValueError, RuntimeError) as error:
             raise ModelError(f"IP_ADAPTER: {file.name} does not fit {type(pipeline).__name__}: {error}") from error
         self._on = self._state()
@@ -82,7 +82,7 @@ class ImagePrompter:
         finally:
             self._put(self._off)
 
-    def _insist_on_width(self, encoder: Any) -> None:
+    def _check_width(self, encoder: Any) -> None:
         """What the image encoder says must be what the adapter's projection takes: an embedding, or hidden states."""
         for name, layer in self._denoiser.named_modules():
             entry = {"image_embeds": "projection_dim", "proj_in": "hidden_size"}.get(name.rpartition(".")[2])
@@ -115,22 +115,22 @@ def _image_encoder(folder: Path, pipeline: Any) -> dict[str, Any]:
     return {"image_encoder": transformers.CLIPVisionModelWithProjection.from_pretrained(str(folder), **options)}
 
 
-def load_image_prompter(addons: Addons, pipeline: Any, settings: Settings) -> ImagePrompter | None:
+def load_ip_adapter(catalogue: AdapterCatalogue, pipeline: Any, settings: Settings) -> IPAdapter | None:
     """The IP-Adapter, attached; None if the settings name none.
 
     Raises:
         ModelError: it cannot be found or read, or fits another model.
         SettingsError: the model takes none.
     """
-    if addons.ip_adapter is None:
+    if catalogue.ip_adapter is None:
         return None
     if not hasattr(pipeline, "load_ip_adapter"):
         raise SettingsError(f"IP_ADAPTER: {type(pipeline).__name__} takes none")
     try:
-        file = find_file("IP_ADAPTER", addons.ip_adapter, settings)
-        encoder = addons.image_encoder or f"{addons.ip_adapter.rpartition('/')[0]}/image_encoder"
+        file = find_file("IP_ADAPTER", catalogue.ip_adapter, settings)
+        encoder = catalogue.image_encoder or f"{catalogue.ip_adapter.rpartition('/')[0]}/image_encoder"
         folder = find_folder("IP_ADAPTER_ENCODER", encoder, settings)
     except ModelError as error:
         raise ModelError(f"IP_ADAPTER: {error}") from error
     log.info("IP-Adapter %s", file.name)
-    return ImagePrompter(pipeline, file, folder)
+    return IPAdapter(pipeline, file, folder)

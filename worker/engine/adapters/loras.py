@@ -17,11 +17,11 @@ from worker.request import Lora
 
 log = logging.getLogger("worker")
 
-MOST_LORAS = 16
-MOST_BYTES = 2_000_000_000
+MAX_LORAS = 16
+MAX_LORA_BYTES = 2_000_000_000
 
 
-class Shelf:
+class LoraManager:
     """The LoRAs of one pipeline, the least recently used taken off first."""
 
     def __init__(self, pipeline: Any, places: Mapping[str, str], fetch: Callable[[str], Path]) -> None:
@@ -53,7 +53,7 @@ class Shelf:
             return
         wanted = [lora.name for lora in loras]
         for name in wanted:
-            self._insist_on(name, wanted)
+            self._ensure_loaded(name, wanted)
         try:
             self._pipeline.enable_lora()
             self._pipeline.set_adapters([_key(name) for name in wanted], [lora.scale for lora in loras])
@@ -61,7 +61,7 @@ class Shelf:
         finally:
             self._pipeline.disable_lora()
 
-    def _insist_on(self, name: str, wanted: Sequence[str]) -> None:
+    def _ensure_loaded(self, name: str, wanted: Sequence[str]) -> None:
         if name in self._loaded:
             self._loaded.move_to_end(name)
             return
@@ -74,7 +74,7 @@ class Shelf:
 
     def _make_room(self, size: int, wanted: Sequence[str]) -> None:
         for name in [name for name in self._loaded if name not in wanted]:
-            if len(self._loaded) < MOST_LORAS and sum(self._loaded.values()) + size <= MOST_BYTES:
+            if len(self._loaded) < MAX_LORAS and sum(self._loaded.values()) + size <= MAX_LORA_BYTES:
                 return
             self._pipeline.delete_adapters(_key(name))
             del self._loaded[name]
@@ -82,7 +82,7 @@ class Shelf:
     def _load(self, name: str, file: Path) -> None:
         key = _key(name)
         try:
-            _insist_on_layers_only(self._pipeline, file)
+            _check_adds_layers_only(self._pipeline, file)
             self._pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=key)
         except Exception as error:  # what diffusers and peft raise for files of other kinds has no common class
             if is_device_fault(error):
@@ -90,7 +90,7 @@ class Shelf:
             self._discard(key)
             if is_out_of_memory(error):
                 raise
-            raise ModelError(f"the LoRA {name} does not fit this model: {_told(error)}") from error
+            raise ModelError(f"the LoRA {name} does not fit this model: {_summarize_error(error)}") from error
         if not any(key in adapters for adapters in self._pipeline.get_list_adapters().values()):
             raise ModelError(f"the LoRA {name} does not fit this model: it has no layer in common with it")
         self._pipeline.disable_lora()
@@ -102,7 +102,7 @@ class Shelf:
             self._pipeline.disable_lora()
 
 
-def _insist_on_layers_only(pipeline: Any, file: Path) -> None:
+def _check_adds_layers_only(pipeline: Any, file: Path) -> None:
     """Refuse a file for which diffusers would change the model itself, as it does for FLUX: for all later jobs too.
 
     Raises:
@@ -129,7 +129,7 @@ def _key(name: str) -> str:
     return "file_" + "".join(letter if letter.isalnum() else f"_{ord(letter):x}_" for letter in name)
 
 
-def _told(error: Exception) -> str:
+def _summarize_error(error: Exception) -> str:
     """What an exception says first, with the reason that torch puts on its second line."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])[:300]

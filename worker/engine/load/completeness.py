@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from worker.errors import ModelError
 
 
-def insist_on_whole(components: Mapping[str, Any], what: str) -> None:
+def check_complete(components: Mapping[str, Any], what: str) -> None:
     """Raise if any component's weights are not all there.
 
     Args:
@@ -20,12 +20,14 @@ def insist_on_whole(components: Mapping[str, Any], what: str) -> None:
     """
     for name, module in components.items():
         if isinstance(module, torch.nn.Module):
-            missing = [weight for weight, values in module.named_parameters() if values.is_meta] or _made_up(module)
+            missing = [weight for weight, values in module.named_parameters() if values.is_meta] or _random_weights(
+                module
+            )
             if missing:
                 raise ModelError(f"{what}: it lacks {len(missing)} weights of {name}, {missing[0]} for one")
 
 
-def _made_up(module: torch.nn.Module) -> list[str]:
+def _random_weights(module: torch.nn.Module) -> list[str]:
     """Weights that transformers has drawn at random because the files lack them; it marks those that it has read."""
     if not isinstance(module, PreTrainedModel) or not module.name_or_path:  # then diffusers has built and filled it
         return []

@@ -1,41 +1,41 @@
-"""A loaded pipeline -> the `Model` that requests are checked against. Reads configs and signatures, runs nothing."""
+"""A loaded pipeline -> the `Capabilities` that requests are checked against. Reads configs and signatures only."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from worker.engine.pipelines import call_arguments, can_preview, has_edm_noise, reads_clip, task_classes
+from worker.engine.pipelines import call_arguments, can_preview, reads_clip, task_classes, uses_edm_noise
 from worker.errors import ModelError, SettingsError
-from worker.images.resize import within
+from worker.images.resize import limit_size
 from worker.models import schedulers
-from worker.models.adapters import Addons
-from worker.models.capabilities import Model
-from worker.models.families import Family, general, recognise
+from worker.models.adapters import AdapterCatalogue
+from worker.models.capabilities import Capabilities
+from worker.models.families import Family, find_family, general_family
 from worker.settings import Settings
 
 
-def describe(pipeline: Any, name: str, settings: Settings, addons: Addons) -> Model:
+def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCatalogue) -> Capabilities:
     """What this pipeline can do, within the owner's limits.
 
     Raises:
         ModelError: it cannot draw from a prompt alone.
         SettingsError: a setting does not fit it.
     """
-    _insist_on_prompt_alone(pipeline, name)
+    _check_draws_from_prompt(pipeline, name)
     arguments = call_arguments(type(pipeline))
     kind = type(pipeline).__name__
-    family = recognise(kind, lambda key: trait(pipeline, key))
+    family = find_family(kind, lambda key: trait(pipeline, key))
     if family is None:
-        family = general(kind, arguments, _vae_scale(pipeline))
-    elif has_edm_noise(pipeline):
+        family = general_family(kind, arguments, _vae_scale(pipeline))
+    elif uses_edm_noise(pipeline):
         family = replace(family, noise="own")
     height, width = _native_size(pipeline, arguments)
     max_pixels = settings.max_pixels or family.max_pixels
     if width * height > max_pixels:
-        width, height = within((width, height), max_pixels, family.size_step)
+        width, height = limit_size((width, height), max_pixels, family.size_step)
     prediction = str(pipeline.scheduler.config.get("prediction_type", "epsilon"))
-    return Model(
+    return Capabilities(
         name=name,
         family=family,
         width=width,
@@ -52,9 +52,9 @@ def describe(pipeline: Any, name: str, settings: Settings, addons: Addons) -> Mo
         latent_upscaling=None not in (trait(pipeline, "unet.in_channels"), trait(pipeline, "vae.latent_channels")),
         clip_layers=_clip_layers(pipeline, arguments),
         previews=can_preview(pipeline),
-        loras=tuple(addons.loras),
-        controlnets=tuple(addons.controlnets),
-        ip_adapter=addons.ip_adapter is not None,
+        loras=tuple(catalogue.loras),
+        controlnets=tuple(catalogue.controlnets),
+        ip_adapter=catalogue.ip_adapter is not None,
     )
 
 
@@ -65,7 +65,7 @@ def trait(pipeline: Any, key: str) -> Any:
     return config.get(entry) if isinstance(config, Mapping) else getattr(config, entry, None)
 
 
-def _insist_on_prompt_alone(pipeline: Any, name: str) -> None:
+def _check_draws_from_prompt(pipeline: Any, name: str) -> None:
     latents = trait(pipeline, "vae.latent_channels")
     inputs = trait(pipeline, "unet.in_channels") or trait(pipeline, "transformer.in_channels")
     # A transformer may take patches of two by two latents as one input.
@@ -102,7 +102,7 @@ def _default_scheduler(pipeline: Any, family: Family, prediction: str, settings:
     if name is None:
         return own
     row = schedulers.find(name)
-    if row is None or not schedulers.usable(row, own, family.noise, prediction):
+    if row is None or not schedulers.is_usable(row, own, family.noise, prediction):
         allowed = ", ".join(schedulers.names(own, family.noise, prediction))
         raise SettingsError(f"DEFAULT_SCHEDULER: got {name!r}; {family.title} takes one of {allowed}")
     return row

@@ -1,4 +1,4 @@
-"""Files -> a pipeline on its device, ready to draw, and the `Model` that requests are checked against.
+"""Files -> a pipeline on its device, ready to draw, and the `Capabilities` that requests are checked against.
 
 Every automatic choice is logged once, with its reason. Nothing here knows jobs.
 """
@@ -21,24 +21,24 @@ from diffusers import (
 
 from worker.engine.adapters.controlnets import load_controlnets
 from worker.engine.adapters.embeddings import load_words
-from worker.engine.adapters.ip_adapter import load_image_prompter
-from worker.engine.adapters.loras import Shelf
+from worker.engine.adapters.ip_adapter import load_ip_adapter
+from worker.engine.adapters.loras import LoraManager
 from worker.engine.decoder import guard_decoder
 from worker.engine.engine import Engine
-from worker.engine.load.completeness import insist_on_whole
+from worker.engine.load.completeness import check_complete
 from worker.engine.load.describe import describe
-from worker.engine.load.quantize import check_quantize, quantized
+from worker.engine.load.quantize import check_quantize, quantization_options
 from worker.engine.load.single_file import load_single_file
 from worker.engine.load.vae import replace_vae
-from worker.engine.memory import place, plan_for
+from worker.engine.memory import place_weights, plan_memory
 from worker.engine.pipelines import needs_a_prior
 from worker.engine.preview import Previewer
-from worker.engine.recovery import Snapshot, parts_of
+from worker.engine.recovery import Snapshot, unique_modules
 from worker.errors import ModelError, SettingsError
-from worker.models.adapters import Addons, find_addons
+from worker.models.adapters import AdapterCatalogue, find_adapters
 from worker.models.checks import SAFETY_CHECKER, check_component, read_json
-from worker.models.hub import download, first_line, hub_options, local_file, lora_fetcher
-from worker.models.locate import Source, find_model
+from worker.models.hub import download, first_line, hub_options, local_file, make_lora_fetcher
+from worker.models.locate import ModelSource, find_model
 from worker.settings import Settings
 
 log = logging.getLogger("worker")
@@ -56,7 +56,7 @@ def load(settings: Settings) -> Engine:
     """
     started = time.perf_counter()
     _quiet_libraries()
-    addons = find_addons(settings)
+    catalogue = find_adapters(settings)
     source = _find("MODEL_NAME", settings.model_name, settings.model_revision)
     log.info("model %s: %s", source.name, source.reason)
     device, device_reason = choose_device()
@@ -65,9 +65,9 @@ def load(settings: Settings) -> Engine:
     pipeline = _read(source, settings, device)
     replace_vae(pipeline, settings)
     pipeline.set_progress_bar_config(disable=True)
-    engine = _assemble(pipeline, source.name, settings, addons, device)
-    title, seconds = engine.model.family.title, time.perf_counter() - started
-    log.info("loaded %s (%s) in %.1f s", engine.model.name, title, seconds)
+    engine = _assemble(pipeline, source.name, settings, catalogue, device)
+    title, seconds = engine.capabilities.family.title, time.perf_counter() - started
+    log.info("loaded %s (%s) in %.1f s", engine.capabilities.name, title, seconds)
     return engine
 
 
@@ -77,35 +77,37 @@ def _quiet_libraries() -> None:
     diffusers.utils.logging.set_verbosity_error()
 
 
-def _assemble(pipeline: Any, name: str, settings: Settings, addons: Addons, device: torch.device) -> Engine:
+def _assemble(
+    pipeline: Any, name: str, settings: Settings, catalogue: AdapterCatalogue, device: torch.device
+) -> Engine:
     """The model with what stands beside it, all of it where the memory plan wants it."""
-    model = describe(pipeline, name, settings, addons)
+    model = describe(pipeline, name, settings, catalogue)
     refiner = _read_refiner(pipeline, settings) if settings.refiner_name else None
-    controlnets = load_controlnets(addons, pipeline, settings)
-    words = load_words(addons, pipeline)
-    image_prompter = load_image_prompter(addons, pipeline, settings)
+    controlnets = load_controlnets(catalogue, pipeline, settings)
+    words = load_words(catalogue, pipeline)
+    ip_adapter = load_ip_adapter(catalogue, pipeline, settings)
     pipelines = [part for part in (pipeline, refiner) if part is not None]
     nets = list(controlnets.values())
     wanted = None if settings.offload == "auto" else settings.offload
-    plan = plan_for(model, pipelines, nets, wanted, device, settings.quantize)
+    plan = plan_memory(model, pipelines, nets, wanted, device, settings.quantize)
     log.info("memory: %s", plan.reason)
-    release = place(pipelines, nets, plan, device)
+    release = place_weights(pipelines, nets, plan, device)
     if hasattr(pipeline, "vae"):
         guard_decoder(pipeline.vae)
-    if image_prompter is not None:
-        image_prompter.detach()
+    if ip_adapter is not None:
+        ip_adapter.detach()
     return Engine(
         pipeline=pipeline,
-        model=model,
+        capabilities=model,
         device=device,
         refiner=refiner,
-        loras=Shelf(pipeline, addons.loras, lora_fetcher(settings)),
+        loras=LoraManager(pipeline, catalogue.loras, make_lora_fetcher(settings)),
         controlnets=MappingProxyType(controlnets),
-        image_prompter=image_prompter,
+        ip_adapter=ip_adapter,
         words=words,
         previewer=Previewer(pipeline),
         release=release,
-        snapshot=Snapshot(parts_of(pipelines, nets), resident=plan.offload == "none"),
+        snapshot=Snapshot(unique_modules(pipelines, nets), resident=plan.offload == "none"),
         scheduler_config=MappingProxyType(dict(pipeline.scheduler.config)),
     )
 
@@ -132,17 +134,17 @@ def choose_dtype(settings: Settings, device: torch.device, transformer: bool) ->
     return torch.float16, "UNets are published in half precision, and fastest in it"
 
 
-def _find(setting: str, name: str | None, revision: str | None) -> Source:
+def _find(setting: str, name: str | None, revision: str | None) -> ModelSource:
     try:
         return find_model(name, revision)
     except ModelError as error:
         raise ModelError(f"{setting}: {error}") from error
 
 
-def _read(source: Source, settings: Settings, device: torch.device) -> Any:
+def _read(source: ModelSource, settings: Settings, device: torch.device) -> Any:
     hub = hub_options(source, settings, settings.model_revision)
     if source.kind in ("file", "hub file"):
-        return load_single_file(local_file(source, hub), _chosen_dtype(settings, device, transformer=False))
+        return load_single_file(local_file(source, hub), _log_dtype(settings, device, transformer=False))
     folder = Path(source.location)
     index = folder / INDEX if source.kind == "folder" else download(source.location, INDEX, hub)
     components = read_json(index)
@@ -151,8 +153,8 @@ def _read(source: Source, settings: Settings, device: torch.device) -> Any:
     if needs_a_prior(str(components.get("_class_name"))):
         raise ModelError(f"{source.name} needs a second model, its prior, which this worker does not load")
     options = {**hub, "variant": settings.model_variant, "use_safetensors": True}
-    options["dtype"] = _chosen_dtype(settings, device, "transformer" in components)
-    options |= quantized(settings, components, options["dtype"])
+    options["dtype"] = _log_dtype(settings, device, "transformer" in components)
+    options |= quantization_options(settings, components, options["dtype"])
     options |= {name: None for name, entry in components.items() if entry == [None, None]}
     if settings.safety_checker == "off" and SAFETY_CHECKER in components:
         options |= {SAFETY_CHECKER: None, "requires_safety_checker": False}
@@ -162,7 +164,7 @@ def _read(source: Source, settings: Settings, device: torch.device) -> Any:
         pipeline = AutoPipelineForText2Image.from_pretrained(source.location, **options)
     except _UNREADABLE as error:
         raise ModelError(f"{source.location} cannot be loaded: {_why(error)}") from error
-    insist_on_whole(pipeline.components, f"{source.location} is no complete model")
+    check_complete(pipeline.components, f"{source.location} is no complete model")
     return pipeline
 
 
@@ -180,14 +182,14 @@ def _read_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipe
     log.info("refiner %s: %s", source.name, source.reason)
     shared = {name: base.components[name] for name in ("text_encoder_2", "tokenizer_2", "vae")}
     options = {**hub_options(source, settings, None), "variant": settings.model_variant, "use_safetensors": True}
-    options |= quantized(settings, {"unet": ["diffusers", "UNet2DConditionModel"]}, base.dtype)
+    options |= quantization_options(settings, {"unet": ["diffusers", "UNet2DConditionModel"]}, base.dtype)
     try:
         refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(
             source.location, dtype=base.dtype, **shared, **options
         )
     except _UNREADABLE as error:
         raise ModelError(f"{source.location} cannot be loaded as a refiner: {_why(error)}") from error
-    insist_on_whole(refiner.components, f"{source.location} is no complete refiner")
+    check_complete(refiner.components, f"{source.location} is no complete refiner")
     refiner.set_progress_bar_config(disable=True)
     return refiner
 
@@ -197,7 +199,7 @@ def _why(error: Exception) -> str:
     return "weights do not fit its config" if "ignore_mismatched_sizes" in str(error) else first_line(error)
 
 
-def _chosen_dtype(settings: Settings, device: torch.device, transformer: bool) -> torch.dtype:
+def _log_dtype(settings: Settings, device: torch.device, transformer: bool) -> torch.dtype:
     dtype, reason = choose_dtype(settings, device, transformer)
     log.info("%s: %s", dtype, reason)
     return dtype

@@ -13,13 +13,13 @@ import torch
 import transformers
 
 from worker.errors import SettingsError
-from worker.models.locate import Source
+from worker.models.locate import ModelSource
 from worker.settings import Settings
 
 log = logging.getLogger("worker")
 
 
-def check_quantize(settings: Settings, source: Source, device: torch.device) -> None:
+def check_quantize(settings: Settings, source: ModelSource, device: torch.device) -> None:
     """Whether what QUANTIZE asks for can be had, before anything is loaded.
 
     Raises:
@@ -41,7 +41,7 @@ def check_quantize(settings: Settings, source: Source, device: torch.device) -> 
         )
 
 
-def quantized(settings: Settings, index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+def quantization_options(settings: Settings, index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     """The options with which `from_pretrained` quantises a pipeline; none where the owner wants none.
 
     Args:

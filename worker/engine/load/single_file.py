@@ -17,9 +17,9 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPTokenizer
 
-from worker.engine.load.completeness import insist_on_whole
+from worker.engine.load.completeness import check_complete
 from worker.errors import ModelError
-from worker.models.checks import what_it_is
+from worker.models.checks import describe_file
 
 log = logging.getLogger("worker")
 
@@ -142,7 +142,7 @@ def load_single_file(path: Path, dtype: torch.dtype) -> DiffusionPipeline:
         )
     except (SingleFileComponentError, ValueError, LookupError, RuntimeError) as error:
         raise ModelError(f"{path} is no complete {architecture.title} checkpoint: {_lack(error)}") from error
-    insist_on_whole(pipeline.components, f"{path} is no complete {architecture.title} checkpoint")
+    check_complete(pipeline.components, f"{path} is no complete {architecture.title} checkpoint")
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **_noise(checkpoint))
     return pipeline
 
@@ -158,7 +158,7 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} {what_it_is(path, error)}") from error
+        raise ModelError(f"{path} {describe_file(path, error)}") from error
     architecture = _recognise(path, shapes)
     prediction_type, reason = _prediction_type(path, architecture, shapes, metadata)
     return Checkpoint(architecture, prediction_type, reason, zero_snr="ztsnr" in shapes)

@@ -9,11 +9,11 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import safe_open
 
-from worker.engine.load.completeness import insist_on_whole
-from worker.errors import MissingFile, ModelError, SettingsError
+from worker.engine.load.completeness import check_complete
+from worker.errors import MissingFileError, ModelError, SettingsError
 from worker.models.checks import check_vae, read_json
 from worker.models.hub import download, first_line, hub_options, local_file
-from worker.models.locate import Source, find_vae
+from worker.models.locate import ModelSource, find_vae
 from worker.settings import Settings
 
 log = logging.getLogger("worker")
@@ -41,11 +41,11 @@ def replace_vae(pipeline: Any, settings: Settings) -> None:
         vae = _read(source, own, settings)
     except ModelError as error:
         raise ModelError(f"VAE_NAME: {error}") from error
-    _insist_on_fit(source.name, _scale(vae), _scale(own), "pixels per latent each way")
+    _check_fit(source.name, _scale(vae), _scale(own), "pixels per latent each way")
     pipeline.register_modules(vae=vae)
 
 
-def _read(source: Source, own: Any, settings: Settings) -> Any:
+def _read(source: ModelSource, own: Any, settings: Settings) -> Any:
     hub = hub_options(source, settings, None)
     if source.kind in ("file", "hub file"):
         return _read_file(local_file(source, hub, "VAE_NAME"), own)
@@ -57,11 +57,11 @@ def _fetch(repository: str, hub: dict[str, Any], variant: str | None) -> Path:
     """The local folder of a VAE on the hub, in a repository of its own or in a whole model's."""
     try:
         config, prefix = download(repository, CONFIG, hub, "VAE_NAME"), ""
-    except MissingFile:
+    except MissingFileError:
         config, prefix = download(repository, f"vae/{CONFIG}", hub, "VAE_NAME"), "vae/"
     try:
         download(repository, f"{prefix}{WEIGHTS}{f'.{variant}' if variant else ''}.safetensors", hub, "VAE_NAME")
-    except MissingFile:
+    except MissingFileError:
         download(repository, f"{prefix}{WEIGHTS}.safetensors", hub, "VAE_NAME")
     return check_vae(config.parent)
 
@@ -72,13 +72,13 @@ def _read_folder(folder: Path, own: Any, variant: str | None) -> Any:
     kind = kinds.get(str(config.get("_class_name")))
     if kind is None:
         raise SettingsError(f"VAE_NAME: {folder} is {config.get('_class_name')!r}; allowed: {', '.join(kinds)}")
-    _insist_on_fit(folder, config.get("latent_channels", 4), own.config.latent_channels, "latent channels")
+    _check_fit(folder, config.get("latent_channels", 4), own.config.latent_channels, "latent channels")
     variant = variant if (folder / f"{WEIGHTS}.{variant}.safetensors").is_file() else None
     try:
         vae = kind.from_pretrained(folder, variant=variant, use_safetensors=True, dtype=own.dtype)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{folder} cannot be loaded as a VAE: {first_line(error)}") from error
-    insist_on_whole({"the VAE": vae}, f"{folder} is no complete VAE")
+    check_complete({"the VAE": vae}, f"{folder} is no complete VAE")
     return vae
 
 
@@ -92,7 +92,7 @@ def _read_file(path: Path, own: Any) -> Any:
         channels = file.get_slice(first).get_shape()[1] if first else 0
     if not first:
         raise ModelError(f"{path} holds no VAE")
-    _insist_on_fit(path, channels, own.config.latent_channels, "latent channels")
+    _check_fit(path, channels, own.config.latent_channels, "latent channels")
     with tempfile.TemporaryDirectory() as config:
         own.save_config(config)
         try:
@@ -101,7 +101,7 @@ def _read_file(path: Path, own: Any) -> Any:
             raise ModelError(f"{path} is no complete VAE") from error
         except (SingleFileComponentError, ValueError, LookupError, RuntimeError) as error:
             raise ModelError(f"{path} is no VAE like the model's own: {first_line(error)}") from error
-    insist_on_whole({"the VAE": vae}, f"{path} is no complete VAE")
+    check_complete({"the VAE": vae}, f"{path} is no complete VAE")
     return vae
 
 
@@ -109,6 +109,6 @@ def _scale(vae: Any) -> int:
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
-def _insist_on_fit(name: object, came: object, needed: object, what: str) -> None:
+def _check_fit(name: object, came: object, needed: object, what: str) -> None:
     if came != needed:
         raise SettingsError(f"VAE_NAME: {name} has {came} {what}; the model needs {needed}")

@@ -15,14 +15,14 @@ from compel.prompt_parser import Conjunction, FlattenedPrompt
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from worker.engine.adapters.embeddings import spelled
+from worker.engine.adapters.embeddings import replace_words
 from worker.engine.engine import Engine
 from worker.engine.pipelines import call_arguments
-from worker.engine.prompts.weighting import fragments, is_weighted
-from worker.errors import InvalidInput
+from worker.engine.prompts.weighting import is_weighted, parse_weights
+from worker.errors import InvalidInputError
 from worker.request import Request
 
-MOST_WINDOWS = 32  # of CLIP's 75 tokens; English prompts of the greatest length have some 16
+MAX_WINDOWS = 32  # of CLIP's 75 tokens; English prompts of the greatest length have some 16
 
 
 def text_arguments(pipeline: Any, engine: Engine, prompt: str, request: Request) -> dict[str, Any]:
@@ -31,11 +31,11 @@ def text_arguments(pipeline: Any, engine: Engine, prompt: str, request: Request)
     Args:
         pipeline: the engine's, or another around its modules.
     """
-    model = engine.model
-    prompt = spelled(prompt, engine.words)
+    model = engine.capabilities
+    prompt = replace_words(prompt, engine.words)
     negative = None
     if request.negative_prompt is not None and model.family.negative_prompt:
-        negative = spelled(request.negative_prompt, engine.words)
+        negative = replace_words(request.negative_prompt, engine.words)
     elif model.family.guidance == "true_cfg_scale":
         negative = " "  # such pipelines are guided only away from one
     accepted = call_arguments(type(pipeline))
@@ -57,27 +57,27 @@ def _is_xl(pipeline: Any) -> bool:
     return hasattr(pipeline, "text_encoder_2")
 
 
-def insist_on_readable(engine: Engine, request: Request) -> None:
+def check_prompt_lengths(engine: Engine, request: Request) -> None:
     """Refuse prompts of so many tokens that encoding them would take longer than drawing.
 
     Raises:
         InvalidInput: names the prompt.
     """
-    if not engine.model.weighted_prompts:
+    if not engine.capabilities.weighted_prompts:
         return  # the rest is cut off
     prompts = [("prompt", text) for text in dict.fromkeys(picture.prompt for picture in request.pictures)]
     for field, text in [*prompts, ("negative_prompt", request.negative_prompt or "")]:
-        plain = spelled("".join(part.text for part in fragments(text)), engine.words)
+        plain = replace_words("".join(part.text for part in parse_weights(text)), engine.words)
         for tokenizer in _tokenizers(engine.pipeline):
             tokens = _length(tokenizer, plain, engine.pipeline)
-            if tokens > MOST_WINDOWS * tokenizer.model_max_length:
-                most = MOST_WINDOWS * (tokenizer.model_max_length - 2)
-                raise InvalidInput([f"{field}: got a text of {tokens} tokens; at most {most}"])
+            if tokens > MAX_WINDOWS * tokenizer.model_max_length:
+                most = MAX_WINDOWS * (tokenizer.model_max_length - 2)
+                raise InvalidInputError([f"{field}: got a text of {tokens} tokens; at most {most}"])
 
 
 def prompt_notes(engine: Engine, request: Request) -> list[str]:
     """What of the prompts this model cannot use, for the caller."""
-    model, pipeline = engine.model, engine.pipeline
+    model, pipeline = engine.capabilities, engine.pipeline
     if model.weighted_prompts:
         return []
     notes = []
@@ -165,7 +165,7 @@ class _Encoder:
     def embed(self, text: str, skip: int = 0) -> Tensor:
         """(1, tokens, features); tokens are a multiple of the encoder's window."""
         self._skip = skip
-        parts = FlattenedPrompt([(part.text, part.weight) for part in fragments(self._known(text))])
+        parts = FlattenedPrompt([(part.text, part.weight) for part in parse_weights(self._known(text))])
         embeds: Tensor = self._compel.build_conditioning_tensor_for_conjunction(Conjunction([parts]))[0]
         return embeds
 
@@ -176,7 +176,7 @@ class _Encoder:
 
     def pooled(self, text: str) -> Tensor:
         """(1, features): the whole prompt in one vector, of its first window and without weights."""
-        plain = "".join(part.text for part in fragments(self._known(text)))
+        plain = "".join(part.text for part in parse_weights(self._known(text)))
         ids = self._tokenizer(
             plain,
             padding="max_length",

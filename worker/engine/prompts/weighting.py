@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-HEAVIEST = 4.0  # beyond it a prompt says nothing any more, and what stands there is likely no weight
+MAX_WEIGHT = 4.0  # beyond it a prompt says nothing any more, and what stands there is likely no weight
 _NUMBER = re.compile(r":\s*(\d+(?:\.\d+)?|\.\d+)\s*$")
 
 
@@ -15,7 +15,7 @@ class Fragment:
     weight: float
 
 
-def fragments(prompt: str) -> list[Fragment]:
+def parse_weights(prompt: str) -> list[Fragment]:
     """The prompt cut where weights change; weights inside weights multiply, up to the heaviest.
 
     Joined, the texts are the prompt without its weights. A prompt without any is one fragment of weight 1.
@@ -27,7 +27,7 @@ def fragments(prompt: str) -> list[Fragment]:
     end = 0  # of the syntax that belongs to no fragment
     for i, letter in enumerate(prompt):
         if i in opened:
-            weights.append(min(weights[-1] * opened[i].weight, HEAVIEST))
+            weights.append(min(weights[-1] * opened[i].weight, MAX_WEIGHT))
             end = i + 1
         elif i in closed:
             weights.pop()
@@ -66,6 +66,6 @@ def _groups(prompt: str) -> list[_Group]:
             start = opened.pop()
             colon = prompt.rfind(":", start + 2, i)  # something to weigh stands before it
             number = _NUMBER.match(prompt, colon, i) if colon > start else None
-            if number and float(number[1]) <= HEAVIEST:
+            if number and float(number[1]) <= MAX_WEIGHT:
                 found.append(_Group(start, colon, i, float(number[1])))
     return found
