@@ -138,7 +138,7 @@ class GeneratedImage:
     Attributes:
         image: RGB.
         nsfw: what the safety checker said; such a picture is black.
-        lean: whether it was drawn a second time, with less memory, because the first ran out of it.
+        low_memory: whether it was drawn a second time, with less memory, because the first ran out of it.
         resized_from: the size that the model drew instead of the one asked for, or None.
     """
 

@@ -16,7 +16,7 @@ from worker.api.schema import spellings
 from worker.errors import InvalidInputError
 from worker.models.capabilities import Capabilities
 from worker.models.families import FAMILIES
-from worker.output import encode
+from worker.output.encode import encode
 from worker.output.metadata import write
 from worker.output.options import Bucket
 from worker.request import Request

@@ -224,19 +224,19 @@ BOMBS = {
 }
 WEIGHED = """
 import resource, sys, time
-from worker.errors import InvalidInput
-from worker.images.load import InputRules, read_parameters, read_picture
+from worker.errors import InvalidInputError
+from worker.images.load import PictureRules, read_parameters, read_picture
 text = sys.stdin.read()
 try:
-    read_picture("image", "iVBORw0KGgo=", InputRules())  # what Pillow loads once does not count
-except InvalidInput:
+    read_picture("image", "iVBORw0KGgo=", PictureRules())  # what Pillow loads once does not count
+except InvalidInputError:
     pass
 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
 for read in (read_picture, read_parameters):
     try:
-        read("image", text, InputRules())
+        read("image", text, PictureRules())
         print("accepted")
-    except InvalidInput as error:
+    except InvalidInputError as error:
         print("refused", len(str(error)))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, round(time.monotonic() - start, 1))
 """
@@ -325,10 +325,10 @@ def test_scans_between_other_segments_are_counted() -> None:
 
 WARNING = """
 import sys, threading, PIL.TiffImagePlugin
-from worker.images.load import InputRules, read_parameters, read_picture
+from worker.images.load import PictureRules, read_parameters, read_picture
 text = sys.stdin.read()
 for read in (read_picture, read_parameters):
-    thread = threading.Thread(target=read, args=("image", text, InputRules()))
+    thread = threading.Thread(target=read, args=("image", text, PictureRules()))
     thread.start()
     thread.join()
 print({*getattr(PIL.TiffImagePlugin, "__warningregistry__", {})} - {"version"})

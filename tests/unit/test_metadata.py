@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.helpers.asking import SDXL, ask, model_of
 from worker.models.capabilities import Capabilities
-from worker.output import encode
+from worker.output.encode import encode
 from worker.output.metadata import write
 from worker.request import Request
 

@@ -20,7 +20,7 @@ from worker.errors import InvalidInputError
 from worker.models import schedulers
 from worker.models.capabilities import Capabilities
 from worker.models.families import FAMILIES
-from worker.output import encode
+from worker.output.encode import encode
 from worker.output.metadata import write
 from worker.request import Request
 

@@ -35,7 +35,7 @@ def parse(
         rules: which pictures a job may bring.
 
     Raises:
-        InvalidInput: lists every bad field with what came and what is allowed.
+        InvalidInputError: lists every bad field with what came and what is allowed.
     """
     given = job.get("input")
     if not isinstance(given, dict):

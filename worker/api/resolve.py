@@ -39,7 +39,7 @@ class Resolver:
         """The request; fetches the pictures that the fields name.
 
         Raises:
-            InvalidInput: a picture cannot be had, or what it asks for is nothing.
+            InvalidInputError: a picture cannot be had, or what it asks for is nothing.
         """
         fields, model = self._fields, self._model
         image = self._read("image", fields.image)

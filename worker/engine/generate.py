@@ -41,9 +41,9 @@ def generate(
         deadline: on time.monotonic()'s clock; checked at every step.
 
     Raises:
-        JobTimeout: the deadline has passed.
+        JobTimeoutError: the deadline has passed.
         ModelError: a LoRA cannot be loaded or does not fit.
-        InvalidInput: a prompt has more tokens than this model reads in any time.
+        InvalidInputError: a prompt has more tokens than this model reads in any time.
     """
     check_prompt_lengths(engine, request)
     steps = StepCounter(request, on_step, deadline)

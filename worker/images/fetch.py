@@ -40,7 +40,7 @@ def fetch(url: str, hosts: Sequence[str], max_bytes: int, timeout_s: float) -> b
         timeout_s: for everything together, except that a name server may take its own time once per redirect.
 
     Raises:
-        Unusable: it may not or cannot be fetched, or is larger than `max_bytes`.
+        UnusablePictureError: it may not or cannot be fetched, or is larger than `max_bytes`.
     """
     # The SDK calls the handler inside its event loop, where no second loop can run: hence the thread.
     with ThreadPoolExecutor(1) as thread:

@@ -29,7 +29,7 @@ def count_scans(data: bytes) -> int:
     """How many scans a JPEG has up to its end; 0 for other files.
 
     Raises:
-        Unusable: if the file is made of so many parts that opening it would take seconds.
+        UnusablePictureError: if the file is made of so many parts that opening it would take seconds.
     """
     scans = work = 0
     for cost, is_scan in _parts(data):

@@ -63,7 +63,7 @@ def read_picture(name: str, reference: str, rules: PictureRules) -> Image.Image:
         name: the field, for error texts, for example `image` or `controlnet.0.image`.
 
     Raises:
-        InvalidInput: names the field, what came (never all of a URL or of base64) and what is allowed.
+        InvalidInputError: names the field, what came (never all of a URL or of base64) and what is allowed.
     """
     with _name_field(name, reference):
         return _decode(_open(_read_bytes(reference.strip(), rules), rules))
@@ -74,7 +74,7 @@ def read_parameters(name: str, reference: str, rules: PictureRules) -> dict[str,
     the key "parameters". Texts beyond 100,000 characters together are left out; pixels are not decoded.
 
     Raises:
-        InvalidInput: as `read_picture`.
+        InvalidInputError: as `read_picture`.
     """
     with _name_field(name, reference):
         image = _open(_read_bytes(reference.strip(), rules), rules)

@@ -43,7 +43,7 @@ def download(repository: str, file: str, hub: Mapping[str, Any], setting: str = 
         setting: where the owner named the repository.
 
     Raises:
-        MissingFile: the repository has no such file.
+        MissingFileError: the repository has no such file.
         ModelError: the repository cannot be read.
     """
     try:

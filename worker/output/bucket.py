@@ -32,7 +32,7 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
         one presigned URL for each file, valid for seven days.
 
     Raises:
-        DeliveryFailed: one could not be stored; those that were are removed again.
+        DeliveryError: one could not be stored; those that were are removed again.
     """
     client = _client(bucket, UPLOAD_TIMEOUT_S)
     folder = re.sub(r"[^A-Za-z0-9_-]", "_", job_id)[:128]
@@ -100,7 +100,7 @@ def _send(request: Any, bucket: Bucket, deadline: float) -> Any:
 
     Raises:
         BotoCoreError: as botocore's own sending would; it tries again.
-        DeliveryFailed: the time for all requests is over, or this one would go to another host.
+        DeliveryError: the time for all requests is over, or this one would go to another host.
     """
     import aiohttp
     from botocore.awsrequest import AWSResponse

@@ -49,8 +49,8 @@ def deliver(files: Sequence[File], answer: Mapping[str, Any], to: Delivery) -> d
         answer: the rest of the answer; its "warnings" are added to.
 
     Raises:
-        ResultTooLarge: the pictures do not fit into the answer and may not go elsewhere.
-        DeliveryFailed: the bucket or the folder did not take them.
+        ResultTooLargeError: the pictures do not fit into the answer and may not go elsewhere.
+        DeliveryError: the bucket or the folder did not take them.
     """
     if to.local:
         return _with_images(answer, _write(files))

@@ -124,7 +124,7 @@ def read(text: str) -> PictureMetadata:
     """The recipe in a picture's text.
 
     Raises:
-        InvalidInput: there is none, or it was changed.
+        InvalidInputError: there is none, or it was changed.
     """
     try:
         found = json.loads(json.loads(text.rpartition(_RECIPE)[2]))

@@ -61,7 +61,7 @@ def check_prompt_lengths(engine: Engine, request: Request) -> None:
     """Refuse prompts of so many tokens that encoding them would take longer than drawing.
 
     Raises:
-        InvalidInput: names the prompt.
+        InvalidInputError: names the prompt.
     """
     if not engine.capabilities.weighted_prompts:
         return  # the rest is cut off
