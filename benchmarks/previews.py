@@ -25,6 +25,7 @@ from worker.engine.load.loader import _assemble, choose_device, load
 from worker.engine.preview import _fit
 from worker.engine.steps import MakePreview
 from worker.models.adapters import find_adapters
+from worker.plan import make_plan
 from worker.runtime.progress import Progress
 from worker.settings import Settings
 
@@ -38,7 +39,7 @@ def main() -> None:
     pairs = parser.parse_args().pairs
     # As much as the SDK does before its thread waits for the network.
     runpod.serverless.progress_update = lambda job, update: json.dumps(update)
-    makers: dict[str, Callable[[], Engine]] = {"embedded": lambda: load(Settings())}
+    makers: dict[str, Callable[[], Engine]] = {"embedded": lambda: load(Settings(), choose_device())}
     if torch.cuda.is_available():
         makers |= {"SD 1.x": lambda: whole(full_size.sd1()), "SDXL": lambda: whole(full_size.sdxl())}
     for name, make in makers.items():
@@ -49,7 +50,7 @@ def whole(pipeline: Any) -> Engine:
     """An engine around a pipeline that comes from no file."""
     pipeline.set_progress_bar_config(disable=True)
     settings = Settings()
-    return _assemble(pipeline, "random weights", settings, find_adapters(settings), choose_device()[0])
+    return _assemble(pipeline, "random weights", settings, find_adapters(settings), choose_device())
 
 
 def measure(name: str, engine: Engine, pairs: int) -> None:
@@ -99,7 +100,7 @@ def timed(engine: Engine, preview: bool) -> tuple[float, Watch]:
     """Seconds from the request to the picture."""
     request = parse({"input": {**JOB, "preview": preview}}, engine.capabilities)[0]
     watch = Watch(Progress({"id": "job"}, silent=False))
-    return seconds(lambda: list(generate(engine, request, watch.step))), watch
+    return seconds(lambda: list(generate(engine, make_plan(request), watch.step))), watch
 
 
 def seconds(work: Callable[[], Any]) -> float:

@@ -2,13 +2,24 @@
 
 Every failure this worker expects is one of these classes. The code is stable, for programs; the message is one
 sentence or more for people: what came, and what is allowed. Nothing here knows where a failure was noticed.
+
+    WorkerError                     code
+    ├── SettingsError               BAD_SETTING         the endpoint's owner
+    ├── ModelError                  MODEL_ERROR
+    │   └── MissingFileError
+    ├── InvalidInputError           INVALID_INPUT       the request
+    ├── UnusablePictureError        INVALID_INPUT       the request; told under the field that names the picture
+    ├── ResultTooLargeError         RESULT_TOO_LARGE
+    ├── DeliveryError               DELIVERY_FAILED
+    ├── JobTimeoutError             JOB_TIMEOUT
+    ├── OutOfMemoryError            OUT_OF_MEMORY       the process may be to blame
+    ├── NonFiniteOutputError        NON_FINITE_OUTPUT
+    ├── InternalError               INTERNAL_ERROR
+    └── WorkerBrokenError           WORKER_BROKEN       the process is
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, ClassVar
 
 
 class WorkerError(Exception):
@@ -44,6 +55,10 @@ class ModelError(WorkerError):
     code = "MODEL_ERROR"
 
 
+class MissingFileError(ModelError):
+    """The repository is there, but it has no such file."""
+
+
 class InvalidInputError(WorkerError):
     """The request is wrong; every problem is listed, each naming its field."""
 
@@ -51,6 +66,12 @@ class InvalidInputError(WorkerError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
+
+
+class UnusablePictureError(WorkerError):
+    """A picture cannot be had. The text is for the caller: a sentence of ours, never one of a socket or a codec."""
+
+    code = "INVALID_INPUT"
 
 
 class ResultTooLargeError(WorkerError):
@@ -96,11 +117,3 @@ class WorkerBrokenError(WorkerError):
 
     code = "WORKER_BROKEN"
     refresh_worker = True
-
-
-class UnusablePictureError(Exception):
-    """A picture cannot be had. The text is for the caller: a sentence of ours, never one of a socket or a codec."""
-
-
-class MissingFileError(ModelError):
-    """The repository is there, but it has no such file."""

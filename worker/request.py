@@ -125,11 +125,6 @@ class Request:
         masked = self.init_image is not None and self.init_image.mask is not None
         return task_name(self.init_image is not None, masked, bool(self.controls))
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the finished pictures."""
-        return (self.hires.width, self.hires.height) if self.hires else (self.width, self.height)
-
 
 @dataclass(frozen=True)
 class GeneratedImage:

@@ -17,6 +17,7 @@ from tests.helpers.tiny_addons import FAMILIES, Kits, denoiser
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
+from worker.plan import make_plan
 
 OFFLOADS = ("model", "group")
 
@@ -80,7 +81,13 @@ def previews(engine: Engine) -> Pictures:
     """What is seen of a job in the making."""
     seen: list[Image | None] = []
     request = parse({"input": {**SMALL, "preview": True}}, engine.capabilities)[0]
-    list(generate(engine, request, lambda _, __, make_preview: seen.append(make_preview()) if make_preview else None))
+    list(
+        generate(
+            engine,
+            make_plan(request),
+            lambda _, __, make_preview: seen.append(make_preview()) if make_preview else None,
+        )
+    )
     return [np.asarray(one, np.float64) for one in seen if one is not None]
 
 

@@ -16,7 +16,8 @@ from PIL.Image import Image
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.engine.load.loader import load
+from worker.engine.load.loader import choose_device, load
+from worker.plan import make_plan
 from worker.request import GeneratedImage
 from worker.settings import Settings, read_settings
 
@@ -38,13 +39,13 @@ def load_engine(**environment: str) -> Engine:
             patch.delenv(name)
         for name, value in environment.items():
             patch.setenv(name, value)
-        return load(read_settings())
+        return load(read_settings(), choose_device())
 
 
 def draw(engine: Engine, deadline: float | None = None, **fields: Any) -> list[GeneratedImage]:
     """All that a job with these fields draws; what is not given is small."""
     request = parse({"id": "test", "input": {**SMALL, **fields}}, engine.capabilities)[0]
-    return list(generate(engine, request, lambda *_: None, deadline))
+    return list(generate(engine, make_plan(request), lambda *_: None, deadline))
 
 
 def picture(engine: Engine, **fields: Any) -> Image:

@@ -13,6 +13,7 @@ from tests.helpers.tiny_addons import Kits
 from worker.api.parse import parse
 from worker.engine.generate import generate
 from worker.engine.recovery import release_exception_memory
+from worker.plan import make_plan
 from worker.runtime.worker import Worker
 
 FAMILIES: dict[str, dict[str, str]] = {
@@ -101,7 +102,7 @@ def test_a_progress_report_that_fails_is_a_failure_like_any(
         raise KeyError("a bug")
 
     with pytest.raises(KeyError) as caught:
-        list(generate(engine, request, fail))
+        list(generate(engine, make_plan(request), fail))
     release_exception_memory(caught.value)
     del caught
     engine.repair()
@@ -127,7 +128,9 @@ def test_the_exception_holds_no_tensor_once_it_is_forgotten(
             return _caused(first)
 
     with raising(last_layer(engine, where), fail, at=call), pytest.raises(KeyError) as caught:
-        list(generate(engine, parse({"input": {**SMALL, **fields}}, engine.capabilities)[0], lambda *_: None))
+        list(
+            generate(engine, make_plan(parse({"input": {**SMALL, **fields}}, engine.capabilities)[0]), lambda *_: None)
+        )
     assert held[0]() is not None, "else this proves nothing"
 
     release_exception_memory(caught.value)

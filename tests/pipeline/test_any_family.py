@@ -15,6 +15,7 @@ from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
 from worker.errors import InvalidInputError, JobTimeoutError, ModelError
+from worker.plan import make_plan
 
 NAMED = {
     "sd3": (tiny_transformers.sd3, {"guidance_scale": 4.0, "negative_prompt": "a star"}),
@@ -59,7 +60,7 @@ def test_every_family_counts_its_steps(family: str, loaded: dict[str, Engine]) -
     counted: list[tuple[int, int]] = []
     request = parse({"input": {"prompt": "a star", "width": 64, "height": 64, "steps": 3}}, engine.capabilities)[0]
 
-    list(generate(engine, request, lambda *step: counted.append(step[:2])))
+    list(generate(engine, make_plan(request), lambda *step: counted.append(step[:2])))
 
     assert counted == [(1, 3), (2, 3), (3, 3)]
 

@@ -18,6 +18,7 @@ from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
 from worker.errors import InvalidInputError, ModelError, SettingsError
+from worker.plan import make_plan
 
 UNETS = ("sd1", "sdxl")
 SHOWN, OTHER, START = noise(11, size=(80, 50)), noise(12), noise(13)
@@ -116,7 +117,7 @@ def test_a_job_that_fails_in_mid_drawing_leaves_nothing(
         raise RuntimeError("in mid-drawing")
 
     with pytest.raises(RuntimeError, match="mid-drawing"):
-        list(generate(engine, request, fail))
+        list(generate(engine, make_plan(request), fail))
 
     assert whole(engine) == whole(untouched[family])
     assert_same(picture(engine), picture(untouched[family]))

@@ -16,7 +16,8 @@ from tests.helpers.plain_diffusers import plainly, with_scheduler
 from tests.helpers.tiny_transformers import t5_tokenizer
 from worker.api.parse import parse
 from worker.engine.engine import Engine
-from worker.engine.prompts.encode import prompt_notes, text_arguments
+from worker.engine.prompts.encode import PromptEncoder
+from worker.engine.prompts.warnings import list_prompt_warnings
 from worker.errors import InvalidInputError
 
 FULL = "abcde" * 15  # CLIP's window: 75 tokens, between one that starts and one that ends
@@ -32,7 +33,7 @@ def embed(engines: dict[str, Engine]) -> Embed:
     def arguments(family: str, **fields: Any) -> dict[str, Any]:
         engine = engines[family]
         request = parse({"input": {**SMALL, **fields}}, engine.capabilities)[0]
-        return text_arguments(engine.pipeline, engine, request.pictures[0].prompt, request)
+        return PromptEncoder(engine, request).arguments(engine.pipeline, [request.pictures[0].prompt])
 
     return arguments
 
@@ -55,7 +56,7 @@ def off(one: Tensor, other: Tensor) -> float:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("prompt", ["a (red) square, [blue] {dot}", "c++ code (1.5)", "(a:b) ((c))", FULL, ""])
-def test_plain_prompts_are_left_to_diffusers(
+def test_plain_prompts_are_encoded_as_by_diffusers(
     family: str, prompt: str, engines: dict[str, Engine], plain: dict[str, Any]
 ) -> None:
     for fields in ({"prompt": prompt}, {"negative_prompt": prompt}):
@@ -115,8 +116,8 @@ def test_the_end_of_a_long_prompt_matters(family: str, engines: dict[str, Engine
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_letter_too_many_is_a_second_window(family: str, embed: Embed) -> None:
-    """Both prompts then have as many tokens; what fits goes as text."""
-    assert embed(family, prompt=FULL)["prompt"] == FULL
+    """Both prompts then have as many tokens."""
+    assert embed(family, prompt=FULL)["prompt_embeds"].shape[1] == 77
     for fields in ({"prompt": FULL + "f"}, {"prompt": "a star", "negative_prompt": FULL + "f"}):
         told = embed(family, **fields)
         assert told["prompt_embeds"].shape[1] == told["negative_prompt_embeds"].shape[1] == 2 * 77
@@ -155,7 +156,7 @@ def test_transformers_read_plain_text_and_say_what_has_no_effect(
     window = {"sd3": 256, "flux": 512, "chroma": 512}[family]
 
     def notes(prompt: str) -> list[str]:
-        return prompt_notes(engine, parse({"input": {**SMALL, "prompt": prompt}}, engine.capabilities)[0])
+        return list_prompt_warnings(engine, parse({"input": {**SMALL, "prompt": prompt}}, engine.capabilities)[0])
 
     spare = window - len(t5_tokenizer()("a").input_ids)
     assert notes("a red square") == notes("a (red) square, c++") == notes("a" * (spare + 1)) == []
@@ -169,7 +170,7 @@ def test_transformers_read_plain_text_and_say_what_has_no_effect(
 def test_models_that_read_all_of_it_have_nothing_to_say(engines: dict[str, Engine]) -> None:
     for family in FAMILIES:
         request = parse({"input": {**SMALL, "prompt": f"a (red:1.3) {LONG}"}}, engines[family].capabilities)[0]
-        assert prompt_notes(engines[family], request) == []
+        assert list_prompt_warnings(engines[family], request) == []
 
 
 @pytest.mark.parametrize("fields", [{"prompt": "ab" * 1_300}, {"negative_prompt": "(ab:1.2)" * 10 + "ab" * 1_250}])

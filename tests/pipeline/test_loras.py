@@ -16,6 +16,7 @@ from worker.engine.adapters import loras
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
 from worker.errors import InvalidInputError, ModelError
+from worker.plan import make_plan
 from worker.request import Lora
 
 UNETS = ("sd1", "sdxl")
@@ -134,7 +135,7 @@ def test_a_job_that_fails_in_mid_drawing_leaves_nothing(family: str, equipped: d
         raise RuntimeError("in mid-drawing")
 
     with pytest.raises(RuntimeError, match="mid-drawing"):
-        list(generate(engine, request, fail))
+        list(generate(engine, make_plan(request), fail))
 
     assert_same(picture(engine, **FEW), before)
 
@@ -144,7 +145,7 @@ def test_a_job_that_nobody_reads_to_its_end_leaves_nothing(equipped: dict[str, E
     before = picture(engine, **FEW)
     request = parse({"input": {**SMALL, **FEW, "lora": "plain", "num_images": 2}}, engine.capabilities)[0]
 
-    drawing = generate(engine, request, lambda *_: None)
+    drawing = generate(engine, make_plan(request), lambda *_: None)
     next(iter(drawing))
     drawing.close()  # type: ignore[attr-defined]
 

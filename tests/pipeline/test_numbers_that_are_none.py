@@ -93,7 +93,7 @@ def test_float32_is_not_decoded_twice(worker: Worker) -> None:
         answer = run(worker)
     assert answer["code"] == "NON_FINITE_OUTPUT"
     assert fault.calls == 2, "once for the job, once for the proof"
-    worker.gate.passed()
+    worker.gate.job_succeeded()
 
 
 def test_what_diffusers_casts_itself_goes_back_too(kits: Kits) -> None:

@@ -13,6 +13,7 @@ from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
 from worker.errors import OutOfMemoryError
+from worker.plan import make_plan
 from worker.runtime.failures import classify
 from worker.runtime.worker import Worker
 
@@ -124,11 +125,11 @@ def test_progress_stays_within_its_total_and_ends_there(scheduler: str, fields: 
     request = parse({"input": {**SMALL, **fields, "scheduler": scheduler}}, engine.capabilities)[0]
     calls: list[tuple[int, int]] = []
     untroubled: list[tuple[int, int]] = []
-    list(generate(engine, request, lambda *step: untroubled.append(step[:2])))
+    list(generate(engine, make_plan(request), lambda *step: untroubled.append(step[:2])))
     decoded = 2 if "hires" in fields else 1
 
     with raising(last_layer(engine, "decoder"), ERRORS["cuda"], at=decoded + 1 if "num_images" in fields else 1):
-        pictures = list(generate(engine, request, lambda *step: calls.append(step[:2])))
+        pictures = list(generate(engine, make_plan(request), lambda *step: calls.append(step[:2])))
 
     assert [one.low_memory for one in pictures].count(True) == 1
     assert all(1 <= done <= total for done, total in calls)

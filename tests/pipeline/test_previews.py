@@ -16,6 +16,7 @@ from worker.engine.engine import Engine
 from worker.engine.generate import generate
 from worker.engine.preview import unpack_latents
 from worker.engine.steps import MakePreview
+from worker.plan import make_plan
 
 SHAPES = Path(__file__).parents[2] / "models" / "shapes"
 
@@ -31,7 +32,7 @@ def watched(engine: Engine, **fields: Any) -> tuple[list[Image], Image]:
         seen.append(shown)
 
     request = parse({"input": {**SMALL, "preview": True, **fields}}, engine.capabilities)[0]
-    (drawn,) = generate(engine, request, on_step)
+    (drawn,) = generate(engine, make_plan(request), on_step)
     return seen, drawn.image
 
 
@@ -97,7 +98,7 @@ def test_the_last_preview_is_what_the_decoder_gets(
         decoded.append((latents - (vae.config.shift_factor or 0)) * vae.config.scaling_factor)
         return decode(latents, *rest, **named)
 
-    monkeypatch.setattr(type(engine.previewer), "look", at_look)
+    monkeypatch.setattr(type(engine.previewer), "make_preview", at_look)
     monkeypatch.setattr(vae, "decode", at_decode)
     fields = {} if scheduler is None else {"scheduler": scheduler}
     seen, _ = watched(engine, **fields, width=64, height=96, num_inference_steps=8, guidance_scale=2.0)
@@ -114,7 +115,7 @@ def test_without_it_there_is_nothing_to_look_at(sd1: Engine) -> None:
     list(
         generate(
             sd1,
-            parse({"input": SMALL}, sd1.capabilities)[0],
+            make_plan(parse({"input": SMALL}, sd1.capabilities)[0]),
             lambda done, total, make_preview: previews.append(make_preview),
         )
     )

@@ -18,6 +18,7 @@ from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
 from worker.errors import SettingsError
+from worker.plan import make_plan
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,11 @@ def test_the_negative_prompt_reaches_the_refiner(
     monkeypatch.setattr(engine.refiner, "__class__", Seen)
     picture(engine, **NEGATIVE, refiner=way)
 
-    assert [call["negative_prompt"] for call in calls] == ["a star"]
+    (call,) = calls
+    with torch.no_grad():
+        expected = engine.refiner.encode_prompt("", device="cpu", negative_prompt="a star")  # type: ignore[union-attr]
+    assert torch.equal(call["negative_prompt_embeds"], expected[1])
+    assert torch.equal(call["negative_pooled_prompt_embeds"], expected[3])
 
 
 def test_the_second_pass_leaves_what_is_outside_the_mask(engine: Engine) -> None:
@@ -158,7 +163,7 @@ def test_progress_counts_both_passes(engine: Engine) -> None:
     request = parse({"input": {**SMALL, "num_inference_steps": 10, "num_images": 2}}, engine.capabilities)[0]
     counted: list[tuple[int, int]] = []
 
-    list(generate(engine, request, lambda *step: counted.append(step[:2])))
+    list(generate(engine, make_plan(request), lambda *step: counted.append(step[:2])))
 
     assert [done for done, _ in counted] == list(range(1, len(counted) + 1))
     assert counted[-1] == (20, 20)

@@ -65,7 +65,7 @@ def test_off_when_the_owner_says_so(prudish: Path, sd1: Engine) -> None:
 
 def test_a_model_without_one_loads_either_way(folders: dict[str, Path]) -> None:
     for setting in ("on", "off"):
-        assert not load_engine(MODEL_NAME=str(folders["sdxl"]), SAFETY_CHECKER=setting).model.safety_checker
+        assert not load_engine(MODEL_NAME=str(folders["sdxl"]), SAFETY_CHECKER=setting).capabilities.safety_checker
 
 
 def test_flags_reach_the_answer_one_for_each_picture(worker_with_checker: worker.runtime.worker.Worker) -> None:
@@ -96,7 +96,7 @@ def test_one_that_is_not_there_is_missed_only_where_it_is_wanted(prudish: Path, 
     weights = folder / "safety_checker" / "model.safetensors"
     weights.rename(weights.with_name("pytorch_model.bin"))
 
-    assert not load_engine(MODEL_NAME=str(folder), SAFETY_CHECKER="off").model.safety_checker
+    assert not load_engine(MODEL_NAME=str(folder), SAFETY_CHECKER="off").capabilities.safety_checker
     with pytest.raises(ModelError, match=r"safety_checker holds no .safetensors weights.*SAFETY_CHECKER=off"):
         load_engine(MODEL_NAME=str(folder))
     shutil.rmtree(weights.parent)

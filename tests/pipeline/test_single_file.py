@@ -269,7 +269,10 @@ def test_another_architecture_is_named(tmp_path: Path, shapes: Shapes, words: st
     [
         ("model.diffusion_model.input_blocks.4.0.in_layers.2.weight", "weights are missing"),
         ("first_stage_model.encoder.mid.attn_1.q.weight", "weights are missing"),
-        ("cond_stage_model.transformer.text_model.encoder.layers.3.mlp.fc1.weight", "lacks 1 weights of text_encoder"),
+        (
+            "cond_stage_model.transformer.text_model.encoder.layers.3.mlp.fc1.weight",
+            "missing 1 weights in text_encoder",
+        ),
     ],
 )
 def test_one_weight_too_few_is_noticed(tmp_path: Path, lost: str, words: str) -> None:

@@ -71,9 +71,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "no tokenizer": (lambda at: shutil.rmtree(at / "tokenizer"), ("tokenizer is missing",)),
     "no vocabulary": (lambda at: emptied(at / "tokenizer"), ("tokenizer holds no vocabulary",)),
     "an index without a part": (lambda at: without_entry(at / "model_index.json", "unet"), ("unet",)),
-    "a UNet with gaps": (lambda at: without_weights(at / UNET, 2), ("lacks 2 weights of unet",)),
-    "a text encoder with gaps": (lambda at: without_weights(at / TEXT, 1), ("lacks 1 weights of text_encoder",)),
-    "a text encoder of gaps": (lambda at: without_weights(at / TEXT, 35), ("lacks 35 weights of text_encoder",)),
+    "a UNet with gaps": (lambda at: without_weights(at / UNET, 2), ("missing 2 weights in unet",)),
+    "a text encoder with gaps": (lambda at: without_weights(at / TEXT, 1), ("missing 1 weights in text_encoder",)),
+    "a text encoder of gaps": (lambda at: without_weights(at / TEXT, 35), ("missing 35 weights in text_encoder",)),
     "a UNet of other shapes": (lambda at: reshaped(at / UNET), ("do not fit its config",)),
     "a text encoder of other shapes": (lambda at: reshaped(at / TEXT), ("do not fit its config",)),
 }

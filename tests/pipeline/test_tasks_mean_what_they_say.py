@@ -11,6 +11,7 @@ from training.judge import Seen, judge
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
+from worker.plan import make_plan
 
 CIRCLE = "a large red circle on a white background"
 STAR = "a large blue star on a yellow background"
@@ -28,7 +29,7 @@ def circle(shapes: Engine) -> Image.Image:
 
 def drawn(engine: Engine, prompt: str, **fields: object) -> Image.Image:
     request = parse({"input": {"prompt": prompt, "seed": 3, **fields}}, engine.capabilities)[0]
-    (one,) = generate(engine, request, lambda *_: None)
+    (one,) = generate(engine, make_plan(request), lambda *_: None)
     return one.image
 
 

@@ -12,6 +12,7 @@ from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
 from worker.errors import JobTimeoutError
+from worker.plan import make_plan
 
 
 def test_a_job_is_stopped_at_the_first_step_past_its_deadline(sd1: Engine) -> None:
@@ -23,7 +24,7 @@ def test_a_job_is_stopped_at_the_first_step_past_its_deadline(sd1: Engine) -> No
 
     request = parse({"input": {**SMALL, "num_inference_steps": 100}}, sd1.capabilities)[0]
     with pytest.raises(JobTimeoutError, match=r"\d+ steps.*JOB_TIMEOUT_S"):
-        list(generate(sd1, request, slow_step, time.monotonic() + 1.0))
+        list(generate(sd1, make_plan(request), slow_step, time.monotonic() + 1.0))
     assert 1 <= len(steps) <= 6
     assert steps == list(range(1, len(steps) + 1))
 
@@ -32,7 +33,7 @@ def test_the_limit_is_for_the_whole_job_not_for_each_picture(sd1: Engine) -> Non
     request = parse({"input": {**SMALL, "num_images": 8}}, sd1.capabilities)[0]
     drawn = []
     with pytest.raises(JobTimeoutError):
-        for one in generate(sd1, request, lambda *_: time.sleep(0.05), time.monotonic() + 1.0):
+        for one in generate(sd1, make_plan(request), lambda *_: time.sleep(0.05), time.monotonic() + 1.0):
             drawn.append(one)
     assert 1 <= len(drawn) < 8
 
@@ -67,6 +68,6 @@ def test_steps_are_counted_over_all_pictures_up_to_the_total(scheduler: str, sd1
     """Some schedulers call the network more often than there are steps; the count still ends at its total."""
     calls: list[tuple[int, int]] = []
     request = parse({"input": {**SMALL, "num_images": 2, "scheduler": scheduler}}, sd1.capabilities)[0]
-    list(generate(sd1, request, lambda *step: calls.append(step[:2]), None))
+    list(generate(sd1, make_plan(request), lambda *step: calls.append(step[:2]), None))
     total = calls[-1][1]
     assert calls == [(done, total) for done in range(1, total + 1)]

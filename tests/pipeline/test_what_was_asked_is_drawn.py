@@ -8,6 +8,7 @@ from training.judge import judge
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
+from worker.plan import make_plan
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def shapes() -> Engine:
 
 def pixels(engine: Engine, prompt: str, **fields: object) -> np.ndarray:
     request = parse({"input": {"prompt": prompt, "seed": 3, **fields}}, engine.capabilities)[0]
-    (drawn,) = generate(engine, request, lambda *_: None)
+    (drawn,) = generate(engine, make_plan(request), lambda *_: None)
     return np.asarray(drawn.image)
 
 

@@ -7,13 +7,14 @@ import torch
 
 if __name__ != "__mp_main__":
     import handler
+    from worker.engine.prompts.encode import PromptEncoder
 
-    pipeline = handler.WORKER._engine.pipeline
-    encode_prompt = pipeline.encode_prompt
+    arguments = PromptEncoder.arguments
     faults: list[Exception] = []
     seen: set[str] = set()
 
-    def remember_fault(prompt: str, *args: object, **kwargs: object) -> object:
+    def remember_fault(encoder: PromptEncoder, pipeline: Any, prompts: Sequence[str]) -> dict[str, Any]:
+        (prompt,) = prompts
         if prompt == "illegal memory access":
             faults.append(torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700))
         if prompt == "out of memory":
@@ -23,14 +24,14 @@ if __name__ != "__mp_main__":
         seen.add(prompt)
         if prompt == "a bug":
             faults.append(KeyError("secret detail"))
-        return encode_prompt(prompt, *args, **kwargs)
+        return arguments(encoder, pipeline, prompts)
 
     def fail(*_: object) -> None:
         if faults:
             raise faults.pop()
 
-    pipeline.encode_prompt = remember_fault
-    pipeline.unet.register_forward_pre_hook(fail)
+    PromptEncoder.arguments = remember_fault  # type: ignore[method-assign]
+    handler.WORKER._engine.pipeline.unet.register_forward_pre_hook(fail)
 
 if __name__ == "__main__":
     handler.main()

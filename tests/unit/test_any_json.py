@@ -19,6 +19,7 @@ from worker.models.families import FAMILIES
 from worker.output.encode import encode
 from worker.output.metadata import write
 from worker.output.options import Bucket
+from worker.plan import make_plan
 from worker.request import Request
 
 _ABLE: dict[str, Any] = {"loras": ("style", "people/anna"), "controlnets": ("canny",), "ip_adapter": True}
@@ -49,7 +50,7 @@ LIKELY_FIELDS = st.sampled_from(sorted(spellings()))
 
 def _replayable() -> str:
     request = ask(seed=5, hires={"scale": 1.5}, negative_prompt="blurry")
-    file = encode(Image.new("RGB", (8, 8)), write(request.pictures[0], request, SD1), "png", 90)
+    file = encode(Image.new("RGB", (8, 8)), write(request.pictures[0], make_plan(request), SD1), "png", 90)
     return "data:image/png;base64," + base64.b64encode(file.data).decode()
 
 

@@ -22,6 +22,7 @@ from worker.models.capabilities import Capabilities
 from worker.models.families import FAMILIES
 from worker.output.encode import encode
 from worker.output.metadata import write
+from worker.plan import make_plan
 from worker.request import Request
 
 STRANGE_NAMES = ("a, Recipe: b", 'say "x"', "back\\slash", "стиль")
@@ -37,7 +38,7 @@ FOREIGN = "replay: the picture carries no request of this worker's, or a changed
 
 def _made(request: Request, model: Capabilities, number: int = 0, extension: str = "png") -> str:
     """One picture of this request as it is answered."""
-    text = write(request.pictures[number], request, model)
+    text = write(request.pictures[number], make_plan(request), model)
     file = encode(Image.new("RGB", (64, 48), "red"), text, extension, 90)
     return f"data:{file.mime_type};base64,{base64.b64encode(file.data).decode()}"
 
@@ -413,7 +414,7 @@ def test_any_recipe_is_a_request_or_a_refusal(recipe: object) -> None:
 @given(st.data())
 def test_a_text_changed_anywhere_is_a_request_or_a_refusal(data: st.DataObject) -> None:
     request = ask(GIFTED, loras=["style"], negative_prompt="blurry", hires={"scale": 1.5}, seed=1)
-    text = write(request.pictures[0], request, GIFTED)
+    text = write(request.pictures[0], make_plan(request), GIFTED)
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, min(len(text), start + 9)))
     try:

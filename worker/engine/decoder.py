@@ -1,4 +1,4 @@
-"""Numbers that are none: caught where latents become a picture, where they would give a black one without a word."""
+"""The VAE's decoder: kept from NaN and infinity, which would silently be a black picture, and from much memory."""
 
 import functools
 from collections.abc import Iterator
@@ -21,9 +21,7 @@ def guard_decoder(vae: Any) -> None:
     @functools.wraps(decode)
     def guarded(latents: Tensor, *rest: Any, **named: Any) -> Any:
         if not _is_finite(latents):
-            raise NonFiniteOutputError(
-                "the model's latents are no numbers any more; DTYPE=bfloat16 or float32 may cure it"
-            )
+            raise NonFiniteOutputError("the latents contain NaN or infinity; try DTYPE=bfloat16 or float32")
         result = decode(latents, *rest, **named)
         if _is_finite(result[0]):
             return result
@@ -35,7 +33,7 @@ def guard_decoder(vae: Any) -> None:
             finally:
                 vae.to(dtype)
         if not _is_finite(result[0]):
-            raise NonFiniteOutputError("the decoded picture holds no numbers; DTYPE=bfloat16 or float32 may cure it")
+            raise NonFiniteOutputError("the decoded picture contains NaN or infinity; try DTYPE=bfloat16 or float32")
         return result
 
     vae.decode = guarded

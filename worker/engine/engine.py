@@ -8,10 +8,12 @@ import torch
 
 from worker.engine.adapters.ip_adapter import IPAdapter
 from worker.engine.adapters.loras import LoraManager
+from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.pipelines import build_pipeline, combine_controlnets, task_classes
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot
 from worker.models.capabilities import TEXT, Capabilities
+from worker.plan import Pass
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Engine:
     Attributes:
         pipeline: the diffusers pipeline, on `device`.
         capabilities: what it can do, for the request parser.
+        runners: of the denoisers, the refiner's too.
         refiner: SDXL's second pipeline, which shares the first one's VAE and second text encoder; or None.
         loras: those that jobs may name.
         controlnets: the same, by name.
@@ -36,6 +39,7 @@ class Engine:
     pipeline: Any
     capabilities: Capabilities
     device: torch.device
+    runners: tuple[DenoiserRunner, ...]
     refiner: Any | None
     loras: LoraManager
     controlnets: Mapping[str, Any]
@@ -52,24 +56,22 @@ class Engine:
         """Put the weights back as they were after loading, whatever an exception has left behind."""
         self.release()
         self.snapshot.restore()
+        for runner in self.runners:
+            runner.invalidate()
 
-    def pipeline_for(self, task: str, controlnets: tuple[str, ...] = (), safety_checker: bool = True) -> Any:
-        """The pipeline that does this task, around the modules that are loaded already.
-
-        Args:
-            task: as in `Capabilities.tasks`.
-            controlnets: the names of those it follows.
-            safety_checker: False for a pass whose picture is not the last.
-        """
-        if task == TEXT and safety_checker:
+    def pipeline_for(self, one: Pass) -> Any:
+        """The pipeline that runs this pass, around the modules that are loaded already."""
+        if one.kind == "refine":
+            return self.refiner
+        if one.task == TEXT and one.checks_safety:
             return self.pipeline
-        key = task, controlnets, safety_checker
+        key = one.task, one.controlnets, one.checks_safety
         if key not in self.pipelines:
-            kind = task_classes(type(self.pipeline))[task]
+            kind, controlnets = task_classes(type(self.pipeline))[one.task], one.controlnets
             extra = (
                 {"controlnet": combine_controlnets([self.controlnets[name] for name in controlnets])}
                 if controlnets
                 else {}
             )
-            self.pipelines[key] = build_pipeline(self.pipeline, kind, safety_checker, **extra)
+            self.pipelines[key] = build_pipeline(self.pipeline, kind, one.checks_safety, **extra)
         return self.pipelines[key]

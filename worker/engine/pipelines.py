@@ -26,9 +26,10 @@ _MARKS = {TEXT: {"prompt"}, IMAGE: {"image", "strength"}, MASK: {"image", "mask_
 _BROKEN = {"ChromaInpaintPipeline"}
 
 
-def call_arguments(kind: type) -> Arguments:
-    """The parameters of a pipeline's call and their defaults."""
-    return {name: parameter.default for name, parameter in inspect.signature(kind.__call__).parameters.items()}
+def call_arguments(kind: type, method: str = "__call__") -> Arguments:
+    """The parameters of a pipeline's call, or of another of its methods, and their defaults."""
+    signature = inspect.signature(getattr(kind, method))
+    return {name: parameter.default for name, parameter in signature.parameters.items()}
 
 
 def needs_a_prior(kind: str) -> bool:
@@ -116,3 +117,8 @@ def uses_edm_noise(pipeline: Any) -> bool:
 
 def _packs(pipeline: Any) -> bool:
     return hasattr(type(pipeline), "_pack_latents")
+
+
+def find_denoiser(pipeline: Any) -> Any:
+    """The pipeline's UNet or transformer."""
+    return getattr(pipeline, "unet", None) or pipeline.transformer

@@ -2,6 +2,7 @@
 
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
+from worker.plan import make_plan
 from worker.request import self_test_request
 
 
@@ -11,5 +12,5 @@ def self_test(engine: Engine) -> None:
     Raises:
         Exception: whatever keeps this engine from drawing.
     """
-    for _ in generate(engine, self_test_request(engine.capabilities), lambda *_: None):
+    for _ in generate(engine, make_plan(self_test_request(engine.capabilities)), lambda *_: None):
         pass

@@ -13,6 +13,7 @@ from typing import Any
 from worker.errors import InvalidInputError
 from worker.models import schedulers
 from worker.models.capabilities import Capabilities
+from worker.plan import Plan
 from worker.request import Picture, Request
 
 _NEGATIVE = "\nNegative prompt: "
@@ -37,22 +38,23 @@ class PictureMetadata:
     needs: tuple[str, ...]
 
 
-def write(picture: Picture, request: Request, model: Capabilities) -> str:
+def write(picture: Picture, plan: Plan, model: Capabilities) -> str:
     """The text for one picture."""
+    request, first = plan.request, plan.passes[0]
     settings = {
-        "Steps": request.num_inference_steps,
+        "Steps": first.num_inference_steps,
         "Sampler": request.scheduler.name,
         **({"CFG scale": f"{request.guidance_scale:g}"} if model.family.guidance else {}),
         "Seed": picture.seed,
-        "Size": f"{request.size[0]}x{request.size[1]}",
+        "Size": f"{plan.size[0]}x{plan.size[1]}",
         "Model": model.name.replace(",", " "),
-        **({"Denoising strength": f"{request.init_image.strength:g}"} if request.init_image else {}),
+        **({} if first.strength is None else {"Denoising strength": f"{first.strength:g}"}),
         # Counted from the last layer there, from the last but one in diffusers.
         **({"Clip skip": request.clip_skip + 1} if request.clip_skip else {}),
     }
     prompts = _join(picture.prompt, request.negative_prompt)
     line = ", ".join(f"{name}: {value}" for name, value in settings.items())
-    return f"{prompts}\n{line}{_RECIPE}{_quote(_recipe(picture, request, model))}"
+    return f"{prompts}\n{line}{_RECIPE}{_quote(_recipe(picture, plan, model))}"
 
 
 def _join(prompt: str, negative_prompt: str | None = None) -> str:
@@ -66,30 +68,30 @@ def _quote(recipe: Mapping[str, Any]) -> str:
     return json.dumps(text.replace("Recipe", r"\u0052ecipe"), ensure_ascii=False)
 
 
-def _recipe(picture: Picture, request: Request, model: Capabilities) -> dict[str, Any]:
-    negative = request.negative_prompt
+def _recipe(picture: Picture, plan: Plan, model: Capabilities) -> dict[str, Any]:
+    request, negative = plan.request, plan.request.negative_prompt
     return {
         "model": model.name,
-        "fields": {**_fields(request, model), "seed": picture.seed},
+        "fields": {**_fields(plan, model), "seed": picture.seed},
         "needs": _needs(request),
         "prompt": len(picture.prompt),
         "negative_prompt": None if negative is None else len(negative),  # an empty one is not the same as none
     }
 
 
-def _fields(request: Request, model: Capabilities) -> dict[str, Any]:
+def _fields(plan: Plan, model: Capabilities) -> dict[str, Any]:
+    request, first = plan.request, plan.passes[0]
     fields: dict[str, Any] = {
-        "width": request.width,
-        "height": request.height,
-        "num_inference_steps": request.num_inference_steps,
+        "width": first.width,
+        "height": first.height,
+        "num_inference_steps": first.num_inference_steps,
+        "strength": first.strength,
         "scheduler": _scheduler(request, model),
         "clip_skip": request.clip_skip,
         "guidance_rescale": request.guidance_rescale,
     }
     if model.family.guidance:
         fields["guidance_scale"] = request.guidance_scale
-    if request.init_image:
-        fields["strength"] = request.init_image.strength
     if request.loras:
         fields["loras"] = [{"name": lora.name, "scale": lora.scale} for lora in request.loras]
     if hires := request.hires:

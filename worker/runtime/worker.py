@@ -9,8 +9,8 @@ from typing import Any
 
 from worker.api.parse import parse
 from worker.engine.generate import generate
-from worker.engine.load.loader import load
-from worker.engine.prompts.encode import prompt_notes
+from worker.engine.load.loader import choose_device, load
+from worker.engine.prompts.warnings import list_prompt_warnings
 from worker.engine.recovery import release_exception_memory
 from worker.engine.self_test import self_test
 from worker.errors import InvalidInputError, WorkerBrokenError, WorkerError
@@ -19,7 +19,8 @@ from worker.output.delivery import Delivery, deliver
 from worker.output.encode import File, encode
 from worker.output.metadata import write
 from worker.output.options import Bucket, OutputOptions
-from worker.request import GeneratedImage, Request
+from worker.plan import Plan, make_plan
+from worker.request import GeneratedImage
 from worker.runtime.failures import BROKEN, classify
 from worker.runtime.gate import Gate
 from worker.runtime.logs import log_to_stderr
@@ -49,7 +50,7 @@ class Worker:
         try:
             self._settings = read_settings()
             self._formatter.redact_settings(self._settings)
-            self._engine = load(self._settings)
+            self._engine = load(self._settings, choose_device())
         except Exception as error:
             self.failure = classify(error, "loading the model")
 
@@ -96,20 +97,21 @@ class Worker:
         self._formatter.redact_job(job)
         bucket = Bucket.of_endpoint(self._settings)
         request, output = parse(job, self._engine.capabilities, bucket, self._input_rules())
-        drawn, files, timings = self._draw(request, output, progress, deadline)
+        plan = make_plan(request)
+        drawn, files, timings = self._draw(plan, output, progress, deadline)
         answer: dict[str, Any] = {
             "seed": request.pictures[0].seed,
             "seeds": [picture.seed for picture in request.pictures],
-            "width": request.size[0],
-            "height": request.size[1],
+            "width": plan.size[0],
+            "height": plan.size[1],
             "model": self._engine.capabilities.name,
             "scheduler": request.scheduler.class_name,
             "steps": request.num_inference_steps,
             "nsfw": [one.nsfw for one in drawn],
             "timings": timings,
-            "warnings": [*request.warnings, *prompt_notes(self._engine, request), *_notes(drawn)],
+            "warnings": [*request.warnings, *list_prompt_warnings(self._engine, request), *_notes(drawn)],
         }
-        answer = deliver(files, answer, self._delivery(job, request, output, drawn))
+        answer = deliver(files, answer, self._delivery(job, plan, output, drawn))
         if job.get("id") == LOCAL_TEST:
             for path, seed in zip(answer["images"], answer["seeds"], strict=True):
                 log.info("%s, seed %d", path, seed)
@@ -117,23 +119,23 @@ class Worker:
         return answer
 
     def _draw(
-        self, request: Request, output: OutputOptions, progress: Progress, deadline: float | None
+        self, plan: Plan, output: OutputOptions, progress: Progress, deadline: float | None
     ) -> tuple[list[GeneratedImage], list[File], dict[str, float]]:
         """The pictures and their files; each is encoded while the next is drawn."""
         started = time.perf_counter()
         drawn, encodings = [], []
-        with closing(generate(self._engine, request, progress.step, deadline)) as pictures:
+        with closing(generate(self._engine, plan, progress.step, deadline)) as pictures:
             for one in pictures:
                 drawn.append(one)
-                encodings.append(self._encoder.submit(self._encode, one, request, output.format, output.quality))
+                encodings.append(self._encoder.submit(self._encode, one, plan, output.format, output.quality))
         generated = time.perf_counter()
         files = [encoding.result() for encoding in encodings]
         encoded = time.perf_counter()
         timings = {"generate_s": round(generated - started, 3), "encode_s": round(encoded - generated, 3)}
         return drawn, files, timings
 
-    def _encode(self, one: GeneratedImage, request: Request, extension: str, quality: int) -> File:
-        text = write(one.picture, request, self._engine.capabilities)
+    def _encode(self, one: GeneratedImage, plan: Plan, extension: str, quality: int) -> File:
+        text = write(one.picture, plan, self._engine.capabilities)
         return encode(one.image, text, extension, quality)
 
     def _input_rules(self) -> PictureRules:
@@ -141,7 +143,7 @@ class Worker:
         return PictureRules(settings.image_hosts, settings.max_input_bytes, bucket_hosts=settings.bucket_hosts)
 
     def _delivery(
-        self, job: Mapping[str, Any], request: Request, output: OutputOptions, drawn: list[GeneratedImage]
+        self, job: Mapping[str, Any], plan: Plan, output: OutputOptions, drawn: list[GeneratedImage]
     ) -> Delivery:
         return Delivery(
             job_id=str(job.get("id")),
@@ -150,7 +152,7 @@ class Worker:
             max_result_bytes=self._settings.max_result_bytes,
             reencode=None
             if output.format_fixed
-            else lambda: [self._encode(one, request, "webp", output.quality) for one in drawn],
+            else lambda: [self._encode(one, plan, "webp", output.quality) for one in drawn],
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import diffusers
 
-from worker.engine.pipelines import task_classes
+from worker.engine.pipelines import find_denoiser, task_classes
 from worker.errors import ModelError, SettingsError
 from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import CONTROLLED, TEXT
@@ -66,7 +66,7 @@ def _is_for(kind: type, controlled: type) -> bool:
 
 
 def _check_width(setting: str, entries: Mapping[str, Any], pipeline: Any) -> None:
-    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    denoiser = find_denoiser(pipeline)
     for width in _WIDTHS:
         came, needed = entries.get(width), denoiser.config.get(width)
         if came is not None and needed is not None and came != needed:

@@ -54,6 +54,6 @@ def _load_word(pipeline: Any, word: str, file: Path) -> bool:
         return False
     for vectors, tokenizer, encoder in parts:
         pipeline.load_textual_inversion(
-            {word_token(word): vectors}, word_token=word_token(word), tokenizer=tokenizer, text_encoder=encoder
+            {word_token(word): vectors}, token=word_token(word), tokenizer=tokenizer, text_encoder=encoder
         )
     return True

@@ -14,6 +14,8 @@ from typing import Any
 import transformers
 from safetensors import SafetensorError, safe_open
 
+from worker.engine.denoiser.runner import DenoiserRunner
+from worker.engine.pipelines import find_denoiser
 from worker.errors import ModelError, SettingsError
 from worker.models.adapters import AdapterCatalogue
 from worker.models.checks import read_json
@@ -39,10 +41,11 @@ class _State:
 class IPAdapter:
     """An IP-Adapter for one pipeline's denoiser, attached when made."""
 
-    def __init__(self, pipeline: Any, file: Path, encoder: Path) -> None:
+    def __init__(self, pipeline: Any, runner: DenoiserRunner, file: Path, encoder: Path) -> None:
         """Load it, and register its image encoder with the pipeline.
 
         Args:
+            runner: of the pipeline's denoiser; told when the adapter acts in it.
             file: the adapter's weights.
             encoder: folder of its image encoder.
 
@@ -50,7 +53,8 @@ class IPAdapter:
             ModelError: the files are no IP-Adapter, or one for another model.
         """
         self._pipeline = pipeline
-        self._denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+        self._runner = runner
+        self._denoiser = find_denoiser(pipeline)
         self._off = self._state()
         try:
             pipeline.register_modules(**_image_encoder(encoder, pipeline))
@@ -59,7 +63,7 @@ class IPAdapter:
                     raise ValueError("FaceID adapters need a face recogniser, which is not part of this worker")
             pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name)
             if any(weight.is_meta for weight in self._denoiser.parameters()):
-                raise ValueError("it lacks weights that an IP-Adapter has")
+                raise ValueError("weights that an IP-Adapter has are missing")
             self._check_width(pipeline.image_encoder.config)
         except (OSError, SafetensorError, LookupError, ValueError, RuntimeError) as error:
             raise ModelError(f"IP_ADAPTER: {file.name} does not fit {type(pipeline).__name__}: {error}") from error
@@ -78,9 +82,11 @@ class IPAdapter:
         self._put(self._on)
         try:
             self._pipeline.set_ip_adapter_scale(prompt.scale)
+            self._runner.attach("IP-Adapter", prompt.scale)
             yield
         finally:
             self._put(self._off)
+            self._runner.attach("IP-Adapter")
 
     def _check_width(self, encoder: Any) -> None:
         """What the image encoder says must be what the adapter's projection takes: an embedding, or hidden states."""
@@ -115,7 +121,9 @@ def _image_encoder(folder: Path, pipeline: Any) -> dict[str, Any]:
     return {"image_encoder": transformers.CLIPVisionModelWithProjection.from_pretrained(str(folder), **options)}
 
 
-def load_ip_adapter(catalogue: AdapterCatalogue, pipeline: Any, settings: Settings) -> IPAdapter | None:
+def load_ip_adapter(
+    catalogue: AdapterCatalogue, pipeline: Any, runner: DenoiserRunner, settings: Settings
+) -> IPAdapter | None:
     """The IP-Adapter, attached; None if the settings name none.
 
     Raises:
@@ -133,4 +141,4 @@ def load_ip_adapter(catalogue: AdapterCatalogue, pipeline: Any, settings: Settin
     except ModelError as error:
         raise ModelError(f"IP_ADAPTER: {error}") from error
     log.info("IP-Adapter %s", file.name)
-    return IPAdapter(pipeline, file, folder)
+    return IPAdapter(pipeline, runner, file, folder)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.device_errors import is_device_fault, is_out_of_memory
 from worker.errors import ModelError, SettingsError
 from worker.request import Lora
@@ -24,10 +25,13 @@ MAX_LORA_BYTES = 2_000_000_000
 class LoraManager:
     """The LoRAs of one pipeline, the least recently used taken off first."""
 
-    def __init__(self, pipeline: Any, places: Mapping[str, str], fetch: Callable[[str], Path]) -> None:
+    def __init__(
+        self, pipeline: Any, runner: DenoiserRunner, places: Mapping[str, str], fetch: Callable[[str], Path]
+    ) -> None:
         """Nothing is loaded yet.
 
         Args:
+            runner: of the pipeline's denoiser; told which LoRAs act in it.
             places: name -> file or hub id.
             fetch: a place -> the file, checked.
 
@@ -37,6 +41,7 @@ class LoraManager:
         if places and not hasattr(pipeline, "load_lora_weights"):
             raise SettingsError(f"LORA_DIR, LORA_REPOS: {type(pipeline).__name__} takes no LoRA")
         self._pipeline = pipeline
+        self._runner = runner
         self._places = places
         self._fetch = fetch
         self._loaded: OrderedDict[str, int] = OrderedDict()  # name -> bytes
@@ -57,9 +62,11 @@ class LoraManager:
         try:
             self._pipeline.enable_lora()
             self._pipeline.set_adapters([_key(name) for name in wanted], [lora.scale for lora in loras])
+            self._runner.attach("LoRA", *loras)
             yield
         finally:
             self._pipeline.disable_lora()
+            self._runner.attach("LoRA")
 
     def _ensure_loaded(self, name: str, wanted: Sequence[str]) -> None:
         if name in self._loaded:

@@ -24,7 +24,7 @@ def check_complete(components: Mapping[str, Any], what: str) -> None:
                 module
             )
             if missing:
-                raise ModelError(f"{what}: it lacks {len(missing)} weights of {name}, {missing[0]} for one")
+                raise ModelError(f"{what}: missing {len(missing)} weights in {name}, e.g. {missing[0]}")
 
 
 def _random_weights(module: torch.nn.Module) -> list[str]:

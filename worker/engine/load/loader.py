@@ -24,6 +24,7 @@ from worker.engine.adapters.embeddings import load_words
 from worker.engine.adapters.ip_adapter import load_ip_adapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.decoder import guard_decoder
+from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.engine import Engine
 from worker.engine.load.completeness import check_complete
 from worker.engine.load.describe import describe
@@ -31,7 +32,7 @@ from worker.engine.load.quantize import check_quantize, quantization_options
 from worker.engine.load.single_file import load_single_file
 from worker.engine.load.vae import replace_vae
 from worker.engine.memory import place_weights, plan_memory
-from worker.engine.pipelines import needs_a_prior
+from worker.engine.pipelines import find_denoiser, needs_a_prior
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
 from worker.errors import ModelError, SettingsError
@@ -47,8 +48,8 @@ INDEX = DiffusionPipeline.config_name  # model_index.json
 _UNREADABLE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError)  # from files not as published
 
 
-def load(settings: Settings) -> Engine:
-    """Load the model that the settings name, and what they offer beside it.
+def load(settings: Settings, device: torch.device) -> Engine:
+    """Load the model that the settings name, and what they offer beside it, to compute on this device.
 
     Raises:
         ModelError: something cannot be found or read, or the model cannot draw from a prompt.
@@ -59,8 +60,6 @@ def load(settings: Settings) -> Engine:
     catalogue = find_adapters(settings)
     source = _find("MODEL_NAME", settings.model_name, settings.model_revision)
     log.info("model %s: %s", source.name, source.reason)
-    device, device_reason = choose_device()
-    log.info("device %s: %s", device, device_reason)
     check_quantize(settings, source, device)
     pipeline = _read(source, settings, device)
     replace_vae(pipeline, settings)
@@ -85,8 +84,9 @@ def _assemble(
     refiner = _read_refiner(pipeline, settings) if settings.refiner_name else None
     controlnets = load_controlnets(catalogue, pipeline, settings)
     words = load_words(catalogue, pipeline)
-    ip_adapter = load_ip_adapter(catalogue, pipeline, settings)
     pipelines = [part for part in (pipeline, refiner) if part is not None]
+    runners = tuple(DenoiserRunner(find_denoiser(one)) for one in pipelines)
+    ip_adapter = load_ip_adapter(catalogue, pipeline, runners[0], settings)
     nets = list(controlnets.values())
     wanted = None if settings.offload == "auto" else settings.offload
     plan = plan_memory(model, pipelines, nets, wanted, device, settings.quantize)
@@ -100,8 +100,9 @@ def _assemble(
         pipeline=pipeline,
         capabilities=model,
         device=device,
+        runners=runners,
         refiner=refiner,
-        loras=LoraManager(pipeline, catalogue.loras, make_lora_fetcher(settings)),
+        loras=LoraManager(pipeline, runners[0], catalogue.loras, make_lora_fetcher(settings)),
         controlnets=MappingProxyType(controlnets),
         ip_adapter=ip_adapter,
         words=words,
@@ -112,11 +113,12 @@ def _assemble(
     )
 
 
-def choose_device() -> tuple[torch.device, str]:
-    """The device to compute on, and why."""
-    if torch.cuda.is_available():
-        return torch.device("cuda"), torch.cuda.get_device_name()
-    return torch.device("cpu"), "no CUDA device was found"
+def choose_device() -> torch.device:
+    """The device to compute on; the reason is logged."""
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    log.info("device %s: %s", device, torch.cuda.get_device_name() if cuda else "no CUDA device was found")
+    return device
 
 
 def choose_dtype(settings: Settings, device: torch.device, transformer: bool) -> tuple[torch.dtype, str]:

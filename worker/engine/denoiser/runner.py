@@ -1,0 +1,53 @@
+"""The one place that calls a denoiser: a UNet or a diffusion transformer.
+
+The boundary is one forward pass. Inside it: what the pipeline hands to the denoiser (the scaled latents, doubled for
+guidance; the timestep; embeddings; the residuals of ControlNets) and the prediction that comes back. Outside it: the
+scheduler's step, combining the two halves of guidance, ControlNets, text encoders and the VAE. What runs inside may
+be anything that computes the same function of the same inputs; it runs eagerly, as diffusers wrote it.
+
+Whatever changes that function from outside says so: weights that are moved or cast, adapters that are attached or
+taken off.
+"""
+
+import functools
+from typing import Any
+
+import torch
+
+
+class DenoiserRunner:
+    """Runs one denoiser's forward passes; in place of its `forward` as soon as the runner exists.
+
+    Attributes:
+        version: counts what has changed the denoiser; while it stays, the denoiser computes the same function.
+    """
+
+    def __init__(self, denoiser: torch.nn.Module) -> None:
+        """Take the place of the denoiser's forward; to be called before any hook that moves weights is installed."""
+        self.version = 0
+        self._attached: dict[str, tuple[object, ...]] = {}
+        self._forward = denoiser.forward
+
+        @functools.wraps(self._forward)  # pipelines and hooks read the signature
+        def forward(*inputs: Any, **named: Any) -> Any:
+            return self.run(*inputs, **named)
+
+        denoiser.forward = forward
+
+    def run(self, *inputs: Any, **named: Any) -> Any:
+        """One forward pass."""
+        return self._forward(*inputs, **named)
+
+    def attach(self, kind: str, *what: object) -> None:
+        """Note that these, and no others of their kind, act in the denoiser from now on; none of them: nothing does."""
+        self._attached[kind] = what
+        self.version += 1
+
+    def invalidate(self) -> None:
+        """Note that weights were moved, cast or replaced."""
+        self.version += 1
+
+    @property
+    def fingerprint(self) -> tuple[tuple[str, tuple[object, ...]], ...]:
+        """What acts in the denoiser now, such as LoRAs and their scales; equal for equal functions of equal weights."""
+        return tuple(sorted((kind, what) for kind, what in self._attached.items() if what))

@@ -1,0 +1,91 @@
+"""What each task hands to its pipeline beside the prompts: a pass and what came before it -> arguments of the call."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from PIL.Image import Resampling
+from torch import Tensor
+
+from worker.engine.passes.run import PassResult
+from worker.engine.pipelines import call_arguments
+from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
+from worker.plan import Pass
+from worker.request import InitImage, Request
+
+Arguments = dict[str, Any]
+
+
+def prepare(one: Pass, request: Request, before: PassResult | None, pipeline: Any) -> Arguments:
+    """The arguments of this pass.
+
+    Args:
+        before: of the pass before this one; None for the first.
+        pipeline: that runs it.
+    """
+    arguments: Arguments = {"num_inference_steps": one.num_inference_steps, "strength": one.strength}
+    if one.returns_latents:
+        arguments["output_type"] = "latent"
+    if before is not None:
+        return arguments | (
+            _prepare_refine(one, before) if one.kind == "refine" else _prepare_enlarge(one, before, pipeline)
+        )
+    arguments |= {"width": one.width, "height": one.height, "denoising_end": one.end}
+    arguments["max_area"] = one.width * one.height  # FLUX Kontext draws as many pixels, whatever the size
+    arguments |= PREPARE[one.task.removesuffix(CONTROLLED)](request.init_image)
+    return arguments | (_prepare_control(request, pipeline) if request.controls else {})
+
+
+def _prepare_text(_: InitImage | None) -> Arguments:
+    return {}
+
+
+def _prepare_image(init_image: InitImage | None) -> Arguments:
+    assert init_image is not None
+    return {"image": init_image.image}
+
+
+def _prepare_mask(init_image: InitImage | None) -> Arguments:
+    assert init_image is not None
+    return {"image": init_image.image, "mask_image": init_image.mask}
+
+
+PREPARE: Mapping[str, Callable[[InitImage | None], Arguments]] = {
+    TEXT: _prepare_text,
+    IMAGE: _prepare_image,
+    MASK: _prepare_mask,
+}
+
+
+def _prepare_control(request: Request, pipeline: Any) -> Arguments:
+    several = len(request.controls) > 1
+    columns = zip(*((one.image, one.scale, one.start, one.end) for one in request.controls), strict=True)
+    images, scales, starts, ends = (list(column) if several else column[0] for column in columns)
+    # Where there is no other picture, some pipelines call the one to follow just `image`.
+    name = "control_image" if "control_image" in call_arguments(type(pipeline)) else "image"
+    return {
+        name: images,
+        "controlnet_conditioning_scale": scales,
+        "control_guidance_start": starts,
+        "control_guidance_end": ends,
+    }
+
+
+def _prepare_enlarge(one: Pass, before: PassResult, pipeline: Any) -> Arguments:
+    """Hires' second pass, over the first one's pictures or latents made larger."""
+    size = {"width": one.width, "height": one.height}
+    if before.latents is None:
+        return size | {"image": [image.resize((one.width, one.height), Resampling.LANCZOS) for image in before.images]}
+    scale = pipeline.vae_scale_factor
+    return size | {"image": _enlarge_latents(before.latents, one.height // scale, one.width // scale)}
+
+
+def _enlarge_latents(latents: Tensor, rows: int, columns: int) -> Tensor:
+    """(pictures, channels, rows, columns), enlarged in float32: CPUs enlarge no half precision."""
+    larger = torch.nn.functional.interpolate(latents.float(), size=(rows, columns), mode="bicubic", antialias=True)
+    return larger.to(latents.dtype)
+
+
+def _prepare_refine(one: Pass, before: PassResult) -> Arguments:
+    """SDXL's refiner: over finished pictures, or over the latents at the share of the schedule where it takes over."""
+    return {"image": before.images if before.latents is None else before.latents, "denoising_start": one.start}
