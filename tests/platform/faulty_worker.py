@@ -3,6 +3,9 @@
 The fault is injected where the real one appears, in the UNet's forward pass; everything else is the real worker.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
 if __name__ != "__mp_main__":
