@@ -12,7 +12,7 @@ import torch
 from benchmarks.full_size import flux, sdxl
 from tests.helpers.card import DEVICE, filled
 from worker.engine.load.describe import describe
-from worker.engine.memory import MemoryPlan, place, plan_memory
+from worker.engine.memory import MemoryPlan, place_weights, plan_memory
 from worker.models.adapters import find_adapters
 from worker.settings import Settings
 
@@ -26,7 +26,7 @@ def draw_on_card(pipeline: Any, gigabytes: int) -> tuple[MemoryPlan, float]:
     with filled(leaving=gigabytes * GB):
         held = torch.cuda.memory_allocated()
         plan = plan_memory(model, [pipeline], [], None, DEVICE)
-        place([pipeline], [], plan, DEVICE)
+        place_weights([pipeline], [], plan, DEVICE)
         image = pipeline("a star", num_inference_steps=2, width=model.width, height=model.height).images[0]
         peak = (torch.cuda.max_memory_reserved() - held) / GB
         assert image.size == (model.width, model.height)

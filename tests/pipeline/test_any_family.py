@@ -49,7 +49,7 @@ def test_our_picture_is_plain_diffusers_picture(family: str, saved: dict[str, Pa
 
     theirs = plain(**call, generator=torch.Generator().manual_seed(7)).images[0]
     ours = parse({"input": {**call, "seed": 7}}, loaded[family].capabilities)[0]
-    (drawn,) = generate(loaded[family], ours, lambda *_: None)
+    (drawn,) = generate(loaded[family], make_plan(ours), lambda *_: None)
 
     assert drawn.image.tobytes() == theirs.tobytes()
 
@@ -74,7 +74,7 @@ def test_every_family_heeds_the_time_limit(family: str, loaded: dict[str, Engine
 @pytest.mark.parametrize("family", ["flux-dev", "flux-schnell", "lcm"])
 def test_a_negative_prompt_that_would_have_no_effect_is_refused_by_name(family: str, loaded: dict[str, Engine]) -> None:
     with pytest.raises(InvalidInputError, match="negative_prompt"):
-        parse({"input": {"prompt": "a star", "negative_prompt": "a heart"}}, loaded[family].capabilities)[0]
+        parse({"input": {"prompt": "a star", "negative_prompt": "a heart"}}, loaded[family].capabilities)
 
 
 def test_guidance_without_effect_is_a_warning(loaded: dict[str, Engine]) -> None:
@@ -86,7 +86,7 @@ def test_guidance_without_effect_is_a_warning(loaded: dict[str, Engine]) -> None
 def test_diffusion_schedulers_are_refused_where_they_do_not_fit(loaded: dict[str, Engine]) -> None:
     for family in ("sd3", "flux-dev", "chroma", "lcm"):
         with pytest.raises(InvalidInputError, match="scheduler"):
-            parse({"input": {"prompt": "a star", "scheduler": "DPM++ 2M"}}, loaded[family].capabilities)[0]
+            parse({"input": {"prompt": "a star", "scheduler": "DPM++ 2M"}}, loaded[family].capabilities)
 
 
 def test_the_same_seed_gives_the_same_picture_alone_and_in_a_batch(loaded: dict[str, Engine]) -> None:
@@ -96,7 +96,7 @@ def test_the_same_seed_gives_the_same_picture_alone_and_in_a_batch(loaded: dict[
 
 
 def test_an_owner_s_limit_below_the_native_size_is_what_jobs_get(saved: dict[str, Path]) -> None:
-    model = load_engine(MODEL_NAME=str(saved["sd3"]), MAX_PIXELS=str(64 * 64)).model
+    model = load_engine(MODEL_NAME=str(saved["sd3"]), MAX_PIXELS=str(64 * 64)).capabilities
 
     request = parse({"input": {"prompt": "a cat"}}, model)[0]
 

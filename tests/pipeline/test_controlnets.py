@@ -168,7 +168,8 @@ def test_the_picture_is_as_large_as_the_one_it_follows(equipped: dict[str, Engin
     job = {name: value for name, value in SMALL.items() if name not in ("width", "height")}
     engine = equipped["sd1"]
 
-    assert parse({"input": {**job, "controlnet": control}}, engine.capabilities)[0].size == (136, 88)
+    request, _ = parse({"input": {**job, "controlnet": control}}, engine.capabilities)
+    assert (request.width, request.height) == (136, 88)
     assert picture(engine, controlnet=control, width=None, height=None).size == (136, 88)
     assert picture(engine, controlnet=control, width=None, height=64).size == (96, 64)
     assert picture(engine, controlnet=control, width=72, height=80).size == (72, 80)
