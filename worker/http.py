@@ -1,21 +1,33 @@
-"""HTTP that dials public addresses only."""
+"""One HTTP exchange, by default with a public address only. Knows sockets; not what is sent or fetched, nor why.
 
+A URL that a stranger names may try to make this process reach what only it can reach. Therefore the address is judged
+at the one place where a socket is made for it: whatever spelled or resolved to it, only a public one is dialled.
+Redirects are not followed, so that each is judged like any other URL. Proxies from the environment are not used,
+because through one it is not this process that chooses the address.
+"""
+
+import asyncio
 import re
 import socket
+import ssl
+from collections.abc import Container, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aiohappyeyeballs import AddrInfoType
-    from aiohttp import ClientSession
-
+    from aiohttp import ClientResponse, ClientSession
+    from yarl import URL
 
 MAX_URL_LENGTH = 8_000
-
-
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 
-
+# Nothing is decompressed here, so that what comes is counted as it comes and nothing unfolds.
+_HEADERS = {"User-Agent": "image-worker", "Accept-Encoding": "identity"}
+_CHUNK_BYTES = 65_536
 # These carry an IPv4 address inside, or belong to a site, and count as global in Python or in the SDK.
 _NOT_PUBLIC = [
     ip_network(network)
@@ -23,19 +35,81 @@ _NOT_PUBLIC = [
 ]
 
 
-def host_of(url: str) -> str | None:
-    """The host that a URL names, fit to be shown, or None."""
-    from yarl import URL
+@dataclass(frozen=True)
+class Response:
+    """What a host answered.
+
+    Attributes:
+        headers: whose names may be asked for in any case.
+        body: as it came, not decompressed; empty if the status is none whose body was wanted.
+        complete: False if the body is longer than it may be; `body` is then its beginning.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    complete: bool
+
+
+def request(
+    method: str,
+    url: "URL",
+    *,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    anywhere: bool = False,
+    max_bytes: int,
+    timeout_s: float,
+    body_of: Container[int] = range(600),
+) -> Response:
+    """Send one request and return the answer, a redirect too, in one attempt.
+
+    Args:
+        anywhere: whether an address that is not public may be dialled.
+        max_bytes: of the answer's body.
+        timeout_s: for everything together, except that a name server may take its own time.
+        body_of: the statuses whose body is read.
+
+    Raises:
+        TimeoutError: it took longer than `timeout_s`.
+        ssl.SSLError: the host has no good certificate.
+        ConnectionRefusedError: none of its addresses that may be dialled could be reached.
+        ConnectionError: the transfer failed in another way. The text of each is the name of what went wrong, no more.
+    """
+
+    async def exchange() -> Response:
+        async with (
+            asyncio.timeout(timeout_s),
+            _open_session(anywhere, headers) as session,
+            session.request(method, url, data=body, allow_redirects=False) as response,
+        ):
+            start = await _read(response, max_bytes + 1) if response.status in body_of else b""
+            return Response(response.status, response.headers, start[:max_bytes], len(start) <= max_bytes)
+
+    # The SDK calls the handler inside its event loop, where no second loop can run: hence the thread.
+    with _standard_errors(), ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, exchange()).result()
+
+
+@contextmanager
+def _standard_errors() -> Iterator[None]:
+    """Raise what anybody can tell apart without aiohttp, and nothing that holds an address."""
+    import aiohttp  # here, because it takes a quarter of a second and most jobs need none of it
 
     try:
-        host = (URL(url[:MAX_URL_LENGTH]).raw_host or "").lower()
-    except ValueError:
-        return None
-    return host if HOST_NAME.fullmatch(host) else None
+        yield
+    except TimeoutError:
+        raise
+    except aiohttp.ClientSSLError as error:
+        raise ssl.SSLError(1, type(error).__name__) from None
+    except aiohttp.ClientConnectorError as error:
+        raise ConnectionRefusedError(type(error).__name__) from None
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise ConnectionError(type(error).__name__) from None
 
 
-def open_session(anywhere: bool = False, **options: Any) -> "ClientSession":
-    """An HTTP session that dials public addresses only, or any; without proxies, cookies or decompression."""
+def _open_session(anywhere: bool, headers: Mapping[str, str]) -> "ClientSession":
+    """A session without proxies, cookies or decompression, and without time limits of its own."""
     import aiohttp
 
     connector = aiohttp.TCPConnector(
@@ -43,16 +117,11 @@ def open_session(anywhere: bool = False, **options: Any) -> "ClientSession":
     )
     return aiohttp.ClientSession(
         connector=connector,
+        headers={**_HEADERS, **headers},
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(),  # the caller sets the deadline
+        timeout=aiohttp.ClientTimeout(),
         auto_decompress=False,
-        **options,
     )
-
-
-def is_listed(host: str, listed: str) -> bool:
-    """Whether the host is the listed one, or below it if that is `*.example.com`."""
-    return host.endswith(listed[1:].lower()) if listed.startswith("*.") else host == listed.lower()
 
 
 def _public_socket(address: "AddrInfoType") -> socket.socket:
@@ -67,8 +136,34 @@ def _public_socket(address: "AddrInfoType") -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
+async def _read(response: "ClientResponse", max_bytes: int) -> bytes:
+    """The beginning of the body, as long as this or a little longer; all of it if it is shorter."""
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        body += chunk
+        if len(body) >= max_bytes:
+            break
+    return bytes(body)
+
+
 def is_public(ip: str) -> bool:
     """Whether this address belongs to the public internet."""
     from runpod.serverless.utils import rp_ssrf
 
     return rp_ssrf.is_safe_address(ip) and not any(ip_address(ip) in network for network in _NOT_PUBLIC)
+
+
+def host_of(url: str) -> str | None:
+    """The host that a URL names, fit to be shown, or None."""
+    from yarl import URL
+
+    try:
+        host = (URL(url[:MAX_URL_LENGTH]).raw_host or "").lower()
+    except ValueError:
+        return None
+    return host if HOST_NAME.fullmatch(host) else None
+
+
+def is_listed(host: str, listed: str) -> bool:
+    """Whether the host is the listed one, or below it if that is `*.example.com`."""
+    return host.endswith(listed[1:].lower()) if listed.startswith("*.") else host == listed.lower()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from worker.errors import DeliveryError, ResultTooLargeError
 from worker.output import bucket
 from worker.output.delivery import Delivery, deliver
 from worker.output.encode import File
-from worker.output.options import OutputOptions
+from worker.output.options import Bucket, OutputOptions
 
 FILES = [File(bytes([index]) * 200_000, "png") for index in range(3)]
 READ_TIMEOUT_S = 0.5
@@ -28,17 +29,36 @@ SECOND = "PUT /pictures/job/1.png"
 LAST = "PUT /pictures/job/2.png"
 
 
+class JobsServer(S3Server):
+    """The same server, with a bucket that a job has named; the worker sends there in another way."""
+
+    def bucket(self, name: str = "pictures", secret: str = SECRET_KEY) -> Bucket:
+        return replace(super().bucket(name, secret), from_job=True)
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with serve(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
 
-@pytest.fixture
-def proxy(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    """In front of an empty bucket, for a worker that has little patience."""
+@pytest.fixture(params=[S3Server, JobsServer], ids=["owner's", "job's"])
+def server(request: pytest.FixtureRequest, running: S3Server) -> S3Server:
+    kind: type[S3Server] = request.param
+    return kind(running.url, running.folder)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits that a test can wait for, and no pauses between tries."""
     monkeypatch.setattr(bucket, "READ_TIMEOUT_S", READ_TIMEOUT_S)
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0.0)
+    monkeypatch.setattr(bucket, "REQUEST_TIMEOUT_S", READ_TIMEOUT_S)
+    monkeypatch.setattr(bucket, "MAX_PAUSE_S", 0)
+
+
+@pytest.fixture
+def proxy(server: S3Server) -> Iterator[FaultyProxy]:
+    """In front of an empty bucket."""
     for path in server.folder.rglob("*.png"):
         path.unlink()
     with in_front_of(server.url) as proxy:
@@ -144,7 +164,7 @@ def test_a_bucket_that_lets_nothing_be_removed_is_an_error_all_the_same(proxy: F
         _deliver(proxy, server, "s3")
 
     assert list(server.objects()) == ["pictures/job/0.png"]  # as unreachable as before: its URL was given to nobody
-    assert [line.split()[1] for line in proxy.seen if line.startswith("DELETE")] == [
+    assert [urlsplit(line.split()[1]).path for line in proxy.seen if line.startswith("DELETE")] == [
         "/pictures/job/0.png",
         "/pictures/job/1.png",
     ]
@@ -160,3 +180,13 @@ def test_a_bucket_that_has_gone_is_not_waited_for_again_and_again(proxy: FaultyP
 
     assert time.monotonic() - started < 9 * READ_TIMEOUT_S
     assert sum(line.startswith("DELETE") for line in proxy.seen) == bucket.TRIES == 3
+
+
+def test_all_tries_have_one_deadline(proxy: FaultyProxy, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket, "UPLOAD_TIMEOUT_S", 1.6 * READ_TIMEOUT_S)
+    proxy.faults.append(Fault("PUT", delay_s=FOREVER_S))
+
+    with pytest.raises(DeliveryError, match="in time"):
+        _deliver(proxy, server, "s3")
+
+    assert _puts(proxy) == 2

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -35,10 +36,12 @@ class Host:
 
     Attributes:
         asked: the first lines of all requests, in order.
+        headers: the other lines of the last one, in small letters.
     """
 
     def __init__(self, answer: Answer) -> None:
         self.asked: list[str] = []
+        self.headers: list[str] = []
         self._answer = answer
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -52,11 +55,9 @@ class Host:
     def _serve(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError), client.makefile("rb") as stream:
             self.asked.append(stream.readline().decode())
-            length = 0
-            while (line := stream.readline()).strip():
-                if line.lower().startswith(b"content-length:"):
-                    length = int(line.partition(b":")[2])
-            stream.read(length)
+            self.headers = [line.decode().strip().lower() for line in iter(stream.readline, b"\r\n")]
+            (length,) = [line.partition(": ")[2] for line in self.headers if line.startswith("content-length")] or [0]
+            stream.read(int(length))
             self._answer(client)
 
     def close(self) -> None:
@@ -101,18 +102,22 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket, "REQUEST_TIMEOUT_S", 0.5)
     monkeypatch.setattr(bucket, "UPLOAD_TIMEOUT_S", 1.2)
     monkeypatch.setattr(bucket, "REMOVAL_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0.0)
+    monkeypatch.setattr(bucket, "MAX_PAUSE_S", 0)
 
 
 @pytest.fixture
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses that a connection is attempted to; none is made."""
+    """The addresses that a connection is attempted to, by the worker or by boto3; none is made."""
     addresses: list[str] = []
 
-    async def dial(loop: asyncio.SelectorEventLoop, sock: socket.socket, address: Any) -> None:
+    def connect(sock: socket.socket, address: Any) -> None:
         addresses.append(address[0])
         raise ConnectionRefusedError
 
+    async def dial(loop: asyncio.SelectorEventLoop, sock: socket.socket, address: Any) -> None:
+        connect(sock, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", dial)
     return addresses
 
@@ -155,7 +160,8 @@ def test_a_name_that_chooses_the_host_reaches_none(
 ) -> None:
     """Such names are refused in requests; this is the second lock."""
     _resolving(monkeypatch, "8.8.8.8")
-    _failure(replace(_jobs_bucket(80, "bucket.example", name), anywhere=anywhere))
+    told = _failure(replace(_jobs_bucket(80, "bucket.example", name), anywhere=anywhere))
+    assert told.endswith("is not at the host of s3Config.endpointUrl")
     assert dialled == []
 
 
@@ -266,14 +272,54 @@ def test_a_host_that_speaks_something_else(said: bytes) -> None:
         assert "pictures" in _failure(_jobs_bucket(host.port))
 
 
+def _region(url: str) -> str:
+    """That a URL is signed for."""
+    (credential,) = parse_qs(urlsplit(url).query)["X-Amz-Credential"]
+    return credential.split("/")[2]
+
+
 @pytest.mark.usefixtures("public")
-def test_a_request_is_signed_again_for_the_region_that_the_server_names() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _saying(
+            "400 Bad Request", b"<Error><Code>AuthorizationQueryParametersError</Code><Region>x-1</Region></Error>"
+        ),
+        _saying("400 Bad Request", b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>x-1</Region></Error>"),
+        _saying("301 Moved", b"<Error><Code>PermanentRedirect</Code></Error>", "x-amz-bucket-region: x-1"),
+    ],
+    ids=["query", "header", "redirect"],
+)
+def test_a_request_is_signed_again_for_the_region_that_the_server_names(answer: Answer) -> None:
     """As Amazon's servers do, whose regions an endpoint's URL does not always tell."""
-    wrong = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-north-1</Region></Error>"
-    answers = iter([_saying("400 Bad Request", wrong)])
+    answers = iter([answer])
     with _hosting(lambda client: next(answers, _saying("200 OK", b""))(client)) as host:
+        urls = upload(FILES, _jobs_bucket(host.port), "job")
+        asked = [line.split()[1] for line in host.asked]
+    assert [urlsplit(one).path.rpartition("/")[2] for one in asked] == ["0.png", "0.png", "1.png"]
+    assert [_region(one) for one in asked] == ["auto", "x-1", "x-1"]
+    assert {_region(url) for url in urls} == {"x-1"}
+
+
+@pytest.mark.usefixtures("public")
+def test_a_server_that_names_one_region_after_the_other_is_left() -> None:
+    names = count()
+
+    def lead(client: socket.socket) -> None:
+        _saying("400 Bad Request", b"<Error><Region>x-%d</Region></Error>" % next(names))(client)
+
+    with _hosting(lead) as host:
+        assert _failure(_jobs_bucket(host.port)).endswith(": 400")
+        assert len(host.asked) == 4  # one for the picture and one to remove it, each signed twice
+
+
+@pytest.mark.usefixtures("public")
+def test_the_type_of_a_picture_is_sent_and_signed() -> None:
+    with _hosting(_saying("200 OK", b"")) as host:
         upload(FILES, _jobs_bucket(host.port), "job")
-        assert [line.split()[1].rpartition("/")[2] for line in host.asked] == ["0.png", "0.png", "1.png"]
+    assert "content-type: image/png" in host.headers and "content-length: 100000" in host.headers
+    assert "&X-Amz-SignedHeaders=content-type%3Bhost&" in host.asked[0]
+    assert not [line for line in host.headers if line.startswith(("expect:", "cookie:", "transfer-encoding:"))]
 
 
 @pytest.mark.usefixtures("public")

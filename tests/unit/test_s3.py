@@ -19,6 +19,7 @@ from urllib3 import HTTPResponse
 from tests.helpers.asking import ask_output
 from tests.helpers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
 from worker.errors import DeliveryError, ResultTooLargeError
+from worker.http import Response
 from worker.output.bucket import upload
 from worker.output.delivery import Delivery, deliver
 from worker.output.encode import File
@@ -203,13 +204,16 @@ def test_a_bucket_in_a_folder_of_the_test_can_be_looked_into(tmp_path: Path) -> 
         ("s3.eu-west-1.amazonaws.com.example.com", "auto"),
     ],
 )
+@pytest.mark.parametrize("from_job", [False, True])
 def test_urls_are_signed_for_the_region_of_amazons_server(
-    host: str, region: str, monkeypatch: pytest.MonkeyPatch
+    host: str, region: str, from_job: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = AWSResponse("", 200, {}, HTTPResponse(BytesIO(b""), preload_content=False))
-    monkeypatch.setattr("worker.output.bucket._send", lambda *_: taken)
+    monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", lambda *_: taken)
+    monkeypatch.setattr("worker.http.request", lambda *_, **__: Response(200, {}, b"", True))
 
-    (url,) = upload(FILES[:1], Bucket(f"https://{host}", "pictures", SecretStr("id"), SecretStr("key")), "job-1")
+    bucket = Bucket(f"https://{host}", "pictures", SecretStr("id"), SecretStr("key"), from_job=from_job)
+    (url,) = upload(FILES[:1], bucket, "job-1")
 
     (credential,) = parse_qs(urlsplit(url).query)["X-Amz-Credential"]
     assert credential.split("/")[2:] == [region, "s3", "aws4_request"]

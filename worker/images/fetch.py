@@ -1,33 +1,24 @@
-"""A URL from a job -> the bytes behind it, from public addresses only. Knows HTTP; not what the bytes are.
+"""A URL from a job -> the bytes behind it. Knows which URLs a job may name; not sockets, and not what the bytes are."""
 
-A job's URL may try to make the worker read what only the worker can reach. Therefore the address is judged at the one
-place where a socket is made for it: whatever spelled, resolved or redirected to it, only a public one is dialled.
-Proxies from the environment are not used, because through one it is not this process that chooses the address.
-"""
-
-import asyncio
 import logging
 import re
+import ssl
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
+from worker import http
 from worker.errors import UnusablePictureError
-from worker.http import HOST_NAME, MAX_URL_LENGTH, host_of, is_listed, open_session
+from worker.http import HOST_NAME, MAX_URL_LENGTH, host_of, is_listed
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
     from yarl import URL
 
 log = logging.getLogger("worker")
 
 MAX_REDIRECTS = 3
-_HEADERS = {
-    "User-Agent": "image-worker",
-    "Accept": "image/png, image/jpeg, image/webp",
-    "Accept-Encoding": "identity",  # what comes is counted as it comes; nothing unfolds
-}
+_ACCEPT = {"Accept": "image/png, image/jpeg, image/webp"}
 _NEVER_IN_URLS = re.compile(r"[\x00-\x20\x7f\\]")
 
 
@@ -42,46 +33,51 @@ def fetch(url: str, hosts: Sequence[str], max_bytes: int, timeout_s: float) -> b
     Raises:
         UnusablePictureError: it may not or cannot be fetched, or is larger than `max_bytes`.
     """
-    # The SDK calls the handler inside its event loop, where no second loop can run: hence the thread.
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, _fetch(url, hosts, max_bytes, timeout_s)).result()
-
-
-async def _fetch(url: str, hosts: Sequence[str], max_bytes: int, timeout_s: float) -> bytes:
-    import aiohttp
-
     try:
-        async with asyncio.timeout(timeout_s), open_session(headers=_HEADERS) as session:
-            return await _follow(session, url, hosts, max_bytes)
+        response = _follow(url, hosts, max_bytes, time.monotonic() + timeout_s)
     except TimeoutError:
         raise UnusablePictureError(f"fetching it took longer than {timeout_s:g} s") from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: what a redirect names is no URL
-        log.warning("fetching a picture from %s failed: %s", host_of(url), type(error).__name__)
-        if isinstance(error, aiohttp.ClientSSLError):
-            raise UnusablePictureError("no secure connection could be made; is the host's certificate valid?") from None
-        if isinstance(error, aiohttp.ClientConnectorError):
-            raise UnusablePictureError("no public address of that host could be reached directly") from None
-        raise UnusablePictureError("the transfer failed; the host may be asked again") from None
+    except OSError as error:
+        log.warning("fetching a picture from %s failed: %s", host_of(url), error)
+        raise UnusablePictureError(_explain(error)) from None
+    if response.status != 200:
+        raise UnusablePictureError(f"the host answered with status {response.status}")
+    if not response.complete:
+        raise UnusablePictureError(f"a picture may have at most {max_bytes} bytes, this one has more")
+    return response.body
 
 
-async def _follow(session: "ClientSession", url: str, hosts: Sequence[str], max_bytes: int) -> bytes:
+def _follow(url: str, hosts: Sequence[str], max_bytes: int, deadline: float) -> http.Response:
+    """The first answer that is no redirect."""
     for _ in range(1 + MAX_REDIRECTS):
-        async with session.get(_check_url(url, hosts), allow_redirects=False) as response:
-            if response.status not in (301, 302, 303, 307, 308):
-                return await _body(response, max_bytes)
-            url = urljoin(url, response.headers.get("Location", ""))
+        response = http.request(
+            "GET",
+            _check_url(url, hosts),
+            headers=_ACCEPT,
+            max_bytes=max_bytes,
+            timeout_s=deadline - time.monotonic(),
+            body_of=(200,),
+        )
+        if response.status not in (301, 302, 303, 307, 308):
+            return response
+        url = _join(url, response.headers.get("Location", ""))
     raise UnusablePictureError(f"it was redirected more than {MAX_REDIRECTS} times")
 
 
-async def _body(response: "ClientResponse", max_bytes: int) -> bytes:
-    if response.status != 200:
-        raise UnusablePictureError(f"the host answered with status {response.status}")
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(65_536):
-        body += chunk
-        if len(body) > max_bytes:
-            raise UnusablePictureError(f"a picture may have at most {max_bytes} bytes, this one has more")
-    return bytes(body)
+def _join(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise ConnectionError("the redirect names no URL") from None
+
+
+def _explain(error: OSError) -> str:
+    """What the caller can do about it; where an address or a port is at fault is not told."""
+    if isinstance(error, ssl.SSLError):
+        return "no secure connection could be made; is the host's certificate valid?"
+    if isinstance(error, ConnectionRefusedError):
+        return "no public address of that host could be reached directly"
+    return "the transfer failed; the host may be asked again"
 
 
 def _check_url(text: str, hosts: Sequence[str]) -> "URL":

@@ -1,28 +1,38 @@
-"""Pictures -> objects in an S3-compatible bucket, as presigned URLs.
+"""Pictures -> objects in an S3-compatible bucket, as presigned URLs. All are stored, or none.
 
-A bucket that a job names is trusted as little as any host that a job names: botocore signs its requests, but they are
-sent from here, where the address is judged when it is dialled, and time and the size of an answer are bounded.
+The owner's bucket is asked by boto3. A bucket that a job names is trusted as little as any host that a job names: boto3
+only signs, and what it has signed is sent by `worker.http`, where the address is judged when it is dialled, redirects
+are not followed, and time and the size of an answer are bounded.
 """
 
-import asyncio
+import random
 import re
+import ssl
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from worker import http
 from worker.errors import DeliveryError
-from worker.http import open_session
 from worker.output.encode import File
 from worker.output.options import Bucket
 
+if TYPE_CHECKING:
+    from yarl import URL
+
 URL_LIFETIME_S = 7 * 24 * 3600  # the longest that S3's signatures allow
+REQUEST_LIFETIME_S = 900  # of a signed request; as far as clocks may be apart for S3
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, TRIES = 5, 30, 3  # of each request
 REQUEST_TIMEOUT_S = 60  # for all of one request to a job's bucket
 UPLOAD_TIMEOUT_S, REMOVAL_TIMEOUT_S = 180, 30  # for all files together
+MAX_PAUSE_S = 1.0  # before the second try; doubled before each further one
 MAX_ANSWER_BYTES = 65_536  # from a job's bucket
+
+_METHODS = {"put_object": "PUT", "delete_object": "DELETE"}
+_CODE = re.compile(rb"<Code>([^<]+)</Code>")
+_REGION = re.compile(rb"<Region>([^<]+)</Region>")
+_REGION_NAME = re.compile(r"[a-z][a-z0-9-]{0,60}[a-z0-9]")
 
 
 def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
@@ -34,20 +44,15 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
     Raises:
         DeliveryError: one could not be stored; those that were are removed again.
     """
-    client = _client(bucket, UPLOAD_TIMEOUT_S)
+    client = _connect(bucket, UPLOAD_TIMEOUT_S)
     folder = re.sub(r"[^A-Za-z0-9_-]", "_", job_id)[:128]
     keys = [f"{folder}/{index}.{file.extension}" for index, file in enumerate(files)]
     stored: list[str] = []
     try:
         for key, file in zip(keys, files, strict=True):
             stored.append(key)
-            client.put_object(Bucket=bucket.name, Key=key, Body=file.data, ContentType=file.mime_type)
-        return [
-            client.generate_presigned_url(
-                "get_object", Params={"Bucket": bucket.name, "Key": key}, ExpiresIn=URL_LIFETIME_S
-            )
-            for key in keys
-        ]
+            client.put(key, file)
+        return [client.presign("get_object", URL_LIFETIME_S, Key=key) for key in keys]
     except DeliveryError:
         _remove(bucket, stored)
         raise
@@ -56,126 +61,186 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
         raise DeliveryError(f"the bucket {bucket.name} did not take the pictures: {_reason(error)}") from None
 
 
-def _client(bucket: Bucket, timeout_s: float) -> Any:
-    """An S3 client whose requests together take about this long at most."""
-    # Imported here because most workers never need it, and it would add to every start.
-    import boto3
-    from botocore.config import Config
-
-    config = Config(
-        signature_version="s3v4",
-        retries={"mode": "standard", "total_max_attempts": TRIES},
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
-        # Newer boto3 sends checksums by default, which R2 and Google Cloud Storage refuse.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    try:
-        client = boto3.client(
-            "s3",
-            endpoint_url=bucket.endpoint_url,
-            aws_access_key_id=bucket.access_key_id.get_secret_value(),
-            aws_secret_access_key=bucket.secret_access_key.get_secret_value(),
-            region_name=_region(bucket.endpoint_url),
-            config=config,
-        )
-    except ValueError as error:
-        raise DeliveryError(f"the bucket {bucket.name} has an endpoint URL that cannot be used") from error
-    deadline = time.monotonic() + timeout_s
-    # What a handler of this event returns is taken for the answer; after None botocore sends the request itself.
-    client.meta.events.register("before-send.s3", lambda request, **_: _send(request, bucket, deadline))
-    return client
-
-
-def _region(endpoint_url: str) -> str:
-    """Amazon's own servers take signatures for their region only; others do not ask."""
-    host = urlsplit(endpoint_url).hostname or ""
-    amazon = re.search(r"(?:^|\.)s3(?:[.-](?:dualstack\.)?([a-z]+-[a-z-]+-\d))?\.amazonaws\.com(?:\.cn)?$", host)
-    return amazon[1] or "us-east-1" if amazon else "auto"
-
-
-def _send(request: Any, bucket: Bucket, deadline: float) -> Any:
-    """The answer to a request to a job's bucket; None for the owner's.
-
-    Raises:
-        BotoCoreError: as botocore's own sending would; it tries again.
-        DeliveryError: the time for all requests is over, or this one would go to another host.
-    """
-    import aiohttp
-    from botocore.awsrequest import AWSResponse
-    from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
-    from urllib3 import HTTPResponse
-
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise DeliveryError(f"the bucket {bucket.name} did not take the pictures in time")
-    if bucket.anywhere and not bucket.from_job:
-        return None
-    if _origin(request.url) != _origin(bucket.endpoint_url):
-        raise DeliveryError(f"the bucket {bucket.name} is not at the host of s3Config.endpointUrl")
-    try:
-        # The SDK calls the handler inside its event loop, where no second loop can run: hence the thread.
-        with ThreadPoolExecutor(1) as thread:
-            exchange = _exchange(request, bucket.anywhere, min(left, REQUEST_TIMEOUT_S))
-            status, headers, body = thread.submit(asyncio.run, exchange).result()
-    except TimeoutError:
-        raise ReadTimeoutError(endpoint_url=bucket.endpoint_url) from None
-    except aiohttp.ClientConnectorError:
-        raise EndpointConnectionError(endpoint_url=bucket.endpoint_url) from None
-    except (aiohttp.ClientError, OSError, ValueError):
-        raise ConnectionClosedError(endpoint_url=bucket.endpoint_url) from None
-    return AWSResponse(request.url, status, headers, HTTPResponse(BytesIO(body), preload_content=False))
-
-
-async def _exchange(request: Any, anywhere: bool, timeout_s: float) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of the answer to this one request, without following redirects."""
-    from yarl import URL
-
-    # Without Expect, or else the request would wait for a server's leave, which not every server gives.
-    headers = {name: _text(value) for name, value in request.headers.items() if name.lower() != "expect"}
-    url = URL(request.url, encoded=True)  # as it was signed
-    async with (
-        asyncio.timeout(timeout_s),
-        open_session(anywhere) as session,
-        session.request(request.method, url, headers=headers, data=request.body, allow_redirects=False) as response,
-    ):
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(MAX_ANSWER_BYTES):
-            body += chunk
-            if len(body) > MAX_ANSWER_BYTES:
-                raise ValueError("the answer is too long")
-        return response.status, dict(response.headers), bytes(body)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _origin(url: str) -> tuple[str, str, int | None]:
-    from yarl import URL
-
-    read = URL(url, encoded=True)
-    return read.scheme, (read.raw_host or "").lower(), read.port
-
-
 def _remove(bucket: Bucket, keys: Sequence[str]) -> None:
     """Best effort: the failure that led here may stop this too."""
     from botocore.exceptions import BotoCoreError
 
-    client = _client(bucket, REMOVAL_TIMEOUT_S)
+    client = _connect(bucket, REMOVAL_TIMEOUT_S)
     for key in keys:
         try:
-            client.delete_object(Bucket=bucket.name, Key=key)
+            client.delete(key)
         except (BotoCoreError, DeliveryError):
             return  # the bucket is out of reach, and each further key would wait for it as long
         except Exception:
             continue  # not this one
 
 
-def _reason(error: Exception) -> str:
-    """The kind of failure, in a word; the full text can hold URLs and keys, and a code whatever the server likes."""
+def _connect(bucket: Bucket, timeout_s: float) -> "_Client":
+    trusted = bucket.anywhere and not bucket.from_job
+    return (_Client if trusted else _GuardedClient)(bucket, timeout_s)
+
+
+class _Client:
+    """Requests to the owner's bucket, none of which begins after a deadline."""
+
+    def __init__(self, bucket: Bucket, timeout_s: float) -> None:
+        self._bucket = bucket
+        try:
+            self._region = _guess_region(bucket.endpoint_url)
+            self._s3 = _open_s3(bucket, self._region)
+        except ValueError:
+            raise DeliveryError(f"the bucket {bucket.name} has an endpoint URL that cannot be used") from None
+        self._deadline = time.monotonic() + timeout_s
+
+    def put(self, key: str, file: File) -> None:
+        """Store the file."""
+        self._request("put_object", Key=key, Body=file.data, ContentType=file.mime_type)
+
+    def delete(self, key: str) -> None:
+        """Remove the file, if it was stored."""
+        self._request("delete_object", Key=key)
+
+    def presign(self, operation: str, lifetime_s: int, **parameters: Any) -> str:
+        """A URL that does this for whoever has it."""
+        named = {"Bucket": self._bucket.name, **parameters}
+        return str(self._s3.generate_presigned_url(operation, Params=named, ExpiresIn=lifetime_s))
+
+    def _request(self, operation: str, **parameters: Any) -> None:
+        """Send a request until it succeeds, cannot succeed, or has been tried often enough."""
+        for number in range(1, TRIES + 1):
+            try:
+                return self._send(operation, **parameters)
+            except Exception as error:
+                if number == TRIES or not _may_pass(error):
+                    raise
+            time.sleep(random.uniform(0, MAX_PAUSE_S * 2 ** (number - 1)))
+
+    def _send(self, operation: str, **parameters: Any) -> None:
+        self._seconds_left()
+        getattr(self._s3, operation)(Bucket=self._bucket.name, **parameters)
+
+    def _seconds_left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise DeliveryError(f"the bucket {self._bucket.name} did not take the pictures in time")
+        return left
+
+
+class _GuardedClient(_Client):
+    """Requests to a job's bucket, which are sent from here and fail as boto3's own do."""
+
+    def _send(self, operation: str, **parameters: Any) -> None:
+        response = self._exchange(operation, **parameters)
+        if (region := _named_region(response)) not in (None, self._region):
+            self._region, self._s3 = region, _open_s3(self._bucket, region)
+            response = self._exchange(operation, **parameters)
+        _check_status(response, operation)
+
+    def _exchange(self, operation: str, *, Body: bytes | None = None, **parameters: Any) -> http.Response:
+        """The answer to one request, whatever it says."""
+        from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
+
+        try:
+            response = http.request(
+                _METHODS[operation],
+                self._check_url(self.presign(operation, REQUEST_LIFETIME_S, **parameters)),
+                headers={"Content-Type": parameters["ContentType"]} if Body else {},
+                body=Body,
+                anywhere=self._bucket.anywhere,
+                max_bytes=MAX_ANSWER_BYTES,
+                timeout_s=min(self._seconds_left(), REQUEST_TIMEOUT_S),
+            )
+            if not response.complete:
+                raise ConnectionError("the answer is too long")
+            return response
+        except TimeoutError:
+            raise ReadTimeoutError(endpoint_url=self._bucket.endpoint_url) from None
+        except (ssl.SSLError, ConnectionRefusedError):
+            raise EndpointConnectionError(endpoint_url=self._bucket.endpoint_url) from None
+        except OSError:
+            raise ConnectionClosedError(endpoint_url=self._bucket.endpoint_url) from None
+
+    def _check_url(self, signed: str) -> "URL":
+        """The URL, if it is at the endpoint's own host: some names of buckets choose another."""
+        from yarl import URL
+
+        url, endpoint = URL(signed, encoded=True), URL(self._bucket.endpoint_url, encoded=True)
+        if _origin(url) != _origin(endpoint):
+            raise DeliveryError(f"the bucket {self._bucket.name} is not at the host of s3Config.endpointUrl")
+        return url
+
+
+def _origin(url: "URL") -> tuple[str, str, int | None]:
+    return url.scheme, (url.raw_host or "").lower(), url.port
+
+
+def _open_s3(bucket: Bucket, region: str) -> Any:
+    # Imported here because most workers never need it, and it would add to every start.
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        signature_version="s3v4",
+        retries={"mode": "standard", "total_max_attempts": 1},  # what may pass is tried again here
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        # Newer boto3 sends checksums by default, which R2 and Google Cloud Storage refuse.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return boto3.client(
+        "s3",
+        endpoint_url=bucket.endpoint_url,
+        aws_access_key_id=bucket.access_key_id.get_secret_value(),
+        aws_secret_access_key=bucket.secret_access_key.get_secret_value(),
+        region_name=region,
+        config=config,
+    )
+
+
+def _guess_region(endpoint_url: str) -> str:
+    """Amazon's own servers take signatures for their region only; others do not ask."""
+    host = urlsplit(endpoint_url).hostname or ""
+    amazon = re.search(r"(?:^|\.)s3(?:[.-](?:dualstack\.)?([a-z]+-[a-z-]+-\d))?\.amazonaws\.com(?:\.cn)?$", host)
+    return amazon[1] or "us-east-1" if amazon else "auto"
+
+
+def _named_region(response: http.Response) -> str | None:
+    """The region that a server wants a refused request to be signed for, as Amazon's do."""
+    if response.status not in (301, 302, 307, 400):
+        return None
+    found = _REGION.search(response.body)
+    name = response.headers.get("x-amz-bucket-region") or (found[1].decode("ascii", "ignore") if found else "")
+    return name if _REGION_NAME.fullmatch(name) else None
+
+
+def _check_status(response: http.Response, operation: str) -> None:
+    from botocore.exceptions import ClientError
+
+    if response.status >= 300:
+        found = _CODE.search(response.body)
+        code = found[1].decode("ascii", "ignore") if found else str(response.status)
+        answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": response.status}}
+        raise ClientError(answer, operation)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same request may succeed a moment later."""
+    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return status in (429, 500, 502, 503, 504) or _code(error) == "RequestTimeout"
+    return isinstance(error, (ConnectionError, HTTPClientError))
+
+
+def _code(error: Exception) -> str:
+    """What a server calls its reason, in letters and digits; empty if none has answered."""
     response = getattr(error, "response", None) or {}  # None: botocore, when the connection broke
     code = response.get("Error", {}).get("Code")
-    word = re.sub("[^A-Za-z0-9]", "", code)[:60] if isinstance(code, str) else ""
-    return word or type(error).__name__
+    return re.sub("[^A-Za-z0-9]", "", code)[:60] if isinstance(code, str) else ""
+
+
+def _reason(error: Exception) -> str:
+    """The kind of failure, in a word; the full text can hold URLs and keys, and a code whatever the server likes."""
+    return _code(error) or type(error).__name__
