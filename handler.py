@@ -6,6 +6,7 @@ the name __mp_main__ (start methods spawn and forkserver). The child must not lo
 
 if __name__ != "__mp_main__":
     import gc
+    from typing import Any
 
     gc.disable()  # until all is imported, which leaves no garbage: looking for it took a fifth of their time
 
@@ -23,7 +24,7 @@ if __name__ != "__mp_main__":
 
     WORKER = Worker()
 
-    def handler(job: dict) -> dict:
+    def handler(job: dict[str, Any]) -> dict[str, Any]:
         """Answer one job: {"id": ..., "input": {...}} -> pictures, or {"error": ..., "code": ...}."""
         return WORKER.run(job)
 
