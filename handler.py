@@ -17,6 +17,7 @@ if __name__ != "__mp_main__":
     import runpod
 
     from worker.runtime.gate import report_load_failure
+    from worker.runtime.local_test import check_local_job
     from worker.runtime.worker import Worker
 
     gc.freeze()
@@ -32,6 +33,7 @@ if __name__ != "__mp_main__":
 def main() -> None:
     """Serve jobs until the platform stops this worker, or run test_input.json once where there is no platform."""
     report_load_failure(WORKER.failure, WORKER.on_platform)
+    check_local_job(WORKER.on_platform)
     runpod.serverless.start({"handler": handler, "concurrency_modifier": WORKER.gate.concurrency_modifier})
 
 
