@@ -19,6 +19,7 @@ ARG PYTHON=python3
 ARG REQUIREMENTS=requirements.lock
 RUN --mount=type=bind,source=requirements.lock,target=/build/requirements.lock \
     --mount=type=bind,source=requirements.txt,target=/build/requirements.txt \
+    --mount=type=bind,source=requirements-gpu.txt,target=/build/requirements-gpu.txt \
     ${PYTHON} -m venv /opt/venv \
  && /opt/venv/bin/python -m pip install --quiet --no-cache-dir --no-compile --only-binary :all: \
     -r "/build/${REQUIREMENTS}" \

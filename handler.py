@@ -6,6 +6,7 @@ the name __mp_main__ (start methods spawn and forkserver). The child must not lo
 
 if __name__ != "__mp_main__":
     import gc
+    from typing import Any
 
     gc.disable()  # until all is imported, which leaves no garbage: looking for it took a fifth of their time
 
@@ -16,6 +17,7 @@ if __name__ != "__mp_main__":
     import runpod
 
     from worker.runtime.gate import report_load_failure
+    from worker.runtime.local_test import check_local_job
     from worker.runtime.worker import Worker
 
     gc.freeze()
@@ -23,7 +25,7 @@ if __name__ != "__mp_main__":
 
     WORKER = Worker()
 
-    def handler(job: dict) -> dict:
+    def handler(job: dict[str, Any]) -> dict[str, Any]:
         """Answer one job: {"id": ..., "input": {...}} -> pictures, or {"error": ..., "code": ...}."""
         return WORKER.run(job)
 
@@ -31,6 +33,7 @@ if __name__ != "__mp_main__":
 def main() -> None:
     """Serve jobs until the platform stops this worker, or run test_input.json once where there is no platform."""
     report_load_failure(WORKER.failure, WORKER.on_platform)
+    check_local_job(WORKER.on_platform)
     runpod.serverless.start({"handler": handler, "concurrency_modifier": WORKER.gate.concurrency_modifier})
 
 

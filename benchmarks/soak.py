@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ def _bomb() -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-BOMB = _bomb()
+BOMB: str = _bomb()
 
 
 def soak(count: int, env: dict[str, str], seed: int = 0) -> Report:
@@ -177,7 +177,7 @@ def soak(count: int, env: dict[str, str], seed: int = 0) -> Report:
     return report
 
 
-def _problems(kind: str, answer: dict[str, Any], story: list[str]) -> Iterator[str]:
+def _problems(kind: str, answer: dict[str, Any], story: Sequence[str]) -> Iterator[str]:
     wanted = "COMPLETED" if kind in GOOD else "FAILED"
     if answer["status"] != wanted:
         yield f"{answer['status']} {str(answer.get('error'))[:200]}"

@@ -134,14 +134,20 @@ TABLES = {
 }
 
 
+def insert(readme: str, name: str, text: str) -> str:
+    """The README with this text between the two marks of this name."""
+    block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    readme, found = block.subn(lambda match: f"{match[1]}{text}\n{match[2]}", readme)
+    if not found:
+        raise SystemExit(f"README.md has no place for the table of {name}")
+    return readme
+
+
 def documents() -> dict[Path, str]:
     """Every generated file -> what it should hold."""
     readme = README.read_text()
     for name, rows in TABLES.items():
-        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        readme, found = block.subn(lambda match, rows=rows: match[1] + table(*rows()) + "\n" + match[2], readme)
-        if not found:
-            raise SystemExit(f"README.md has no place for the table of {name}")
+        readme = insert(readme, name, table(*rows()))
     return {README: readme, SCHEMA: json.dumps(Fields.model_json_schema(by_alias=False), indent=2) + "\n"}
 
 

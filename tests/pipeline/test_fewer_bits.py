@@ -6,6 +6,7 @@ are the real kernels, with the worker's real loading around them; tests/gpu has 
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,6 +159,18 @@ def refusal(source: ModelSource, device: str, **settings: Any) -> str:
 def test_without_a_gpu_it_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(SettingsError, match="QUANTIZE: 4bit needs a CUDA device, and none was found"):
         load_engine(MODEL_NAME=str(folders["sd1"]), QUANTIZE="4bit")
+
+
+def test_without_bitsandbytes_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
+    line = refusal(FOLDER, "cuda", quantize="8bit")
+    assert line == (
+        "QUANTIZE: 8bit needs bitsandbytes, which is not installed; `pip install -r requirements-gpu.txt` installs it"
+    )
+
+
+def test_bitsandbytes_does_not_warn_of_kernels_for_cpus() -> None:
+    assert not logging.getLogger("bitsandbytes.backends.cpu.ops").isEnabledFor(logging.WARNING)
 
 
 @pytest.mark.parametrize("kind", ["file", "hub file"])

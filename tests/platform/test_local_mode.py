@@ -33,12 +33,25 @@ def test_test_input_json_becomes_a_file_named_in_a_few_lines(tmp_path: Path, env
     (path,) = (tmp_path / "outputs").iterdir()
     printed = (finished.stdout + finished.stderr).splitlines()
     assert Image.open(path).size == (64, 64)
-    assert any(f"outputs/{path.name}" in line and "seed 11" in line for line in printed)
+    assert any("seed 11" in line for line in printed)
     assert any("generate_s" in line for line in printed)
     assert len(printed) <= 8
     assert max(map(len, printed)) < 250
     assert "torchvision" not in "".join(printed)
     assert "Warning" not in "".join(printed)
+    assert "bitsandbytes" not in "".join(printed)
+
+
+def test_the_last_lines_are_the_paths_and_nothing_else(tmp_path: Path, environment: dict[str, str]) -> None:
+    job = {"input": {"prompt": "a star", "steps": 3, "num_images": 2}}
+    command = [sys.executable, str(HANDLER), "--test_input", json.dumps(job)]
+    terminal = subprocess.run(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+    paths = sorted(f"outputs/{path.name}" for path in (tmp_path / "outputs").iterdir())
+    assert len(paths) == 2
+    assert terminal.stdout.splitlines()[-2:] == paths
 
 
 def test_test_input_on_the_command_line(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -55,6 +68,17 @@ def test_a_bad_test_input_ends_with_its_reason(tmp_path: Path, environment: dict
 
     assert finished.returncode == 1
     assert "prompt: required" in finished.stdout
+
+
+def test_a_broken_test_input_json_is_one_line(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "test_input.json").write_text('{\n  "input": {"prompt" "a star"}\n}\n')
+
+    finished = run(tmp_path, environment)
+
+    assert finished.returncode == 1
+    told = [line for line in finished.stderr.splitlines() if not line.startswith("INFO ")]
+    assert told == ["test_input.json, line 2, column 22: Expecting ':' delimiter"]
+    assert finished.stdout == ""
 
 
 def test_the_serve_api_answers_with_data_uris(tmp_path: Path, environment: dict[str, str], free_port: int) -> None:

@@ -9,6 +9,10 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 # Without torchvision transformers warns at every import of an image processor, and then does the same with Pillow.
 transformers.utils.logging.set_verbosity_error()
 
+# peft imports bitsandbytes wherever it is installed, which then warns of kernels that only CPUs would need; and with
+# 8-bit weights it tells of every single cast.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
 # Retries and progress bars are noise in a worker's log; what finally failed is said once, by the caller.
 hub_logging.set_verbosity(logging.CRITICAL)
 disable_progress_bars()

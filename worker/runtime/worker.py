@@ -112,10 +112,9 @@ class Worker:
             "warnings": [*request.warnings, *list_prompt_warnings(self._engine, request), *_notes(drawn)],
         }
         answer = deliver(files, answer, self._delivery(job, plan, output, drawn))
+        log.info("job %s: %d pictures, seed %d, %s", job.get("id"), len(drawn), answer["seed"], timings)
         if job.get("id") == LOCAL_TEST:
-            for path, seed in zip(answer["images"], answer["seeds"], strict=True):
-                log.info("%s, seed %d", path, seed)
-        log.info("job %s: %d pictures, %s", job.get("id"), len(drawn), timings)
+            print(*answer["images"], sep="\n", flush=True)
         return answer
 
     def _draw(

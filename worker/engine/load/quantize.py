@@ -4,6 +4,7 @@ bitsandbytes does it, through diffusers: LLM.int8() (arXiv:2208.07339) in 8 bits
 linear layers are quantised; each is computed in the pipeline's number format.
 """
 
+import importlib.util
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -23,12 +24,18 @@ def check_quantize(settings: Settings, source: ModelSource, device: torch.device
     """Whether what QUANTIZE asks for can be had, before anything is loaded.
 
     Raises:
-        SettingsError: there is no CUDA device, the model is a single file, or OFFLOAD cannot be combined with it.
+        SettingsError: there is no CUDA device or no bitsandbytes, the model is a single file, or OFFLOAD cannot be
+            combined with it.
     """
     if settings.quantize == "none":
         return
     if device.type != "cuda":
         raise SettingsError(f"QUANTIZE: {settings.quantize} needs a CUDA device, and none was found")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise SettingsError(
+            f"QUANTIZE: {settings.quantize} needs bitsandbytes, which is not installed; "
+            "`pip install -r requirements-gpu.txt` installs it"
+        )
     if source.kind in ("file", "hub file"):
         raise SettingsError(
             f"QUANTIZE: {source.name} is a single file; {settings.quantize} takes a model in diffusers layout only"
@@ -60,8 +67,6 @@ def quantization_options(settings: Settings, index: Mapping[str, Any], dtype: to
     if not parts:
         raise SettingsError(f"QUANTIZE: {index.get('_class_name')} has neither a UNet nor a transformer to quantise")
     log.info("%s weights for %s: QUANTIZE says so", settings.quantize, " and ".join(sorted(parts)))
-    # It tells of every single cast that 8-bit layers make.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     bits: dict[str, Any] = {"load_in_8bit": True}
     if settings.quantize == "4bit":
         bits = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}

@@ -1,0 +1,42 @@
+"""The job of the SDK's local test, read here before the SDK reads it, which leaves with a traceback if it is no job."""
+
+import json
+from pathlib import Path
+
+from runpod.serverless import parser
+
+TEST_INPUT = Path("test_input.json")
+EXAMPLE = '{"input": {"prompt": "a red circle"}}'
+
+
+def check_local_job(on_platform: bool) -> None:
+    """Check that test_input.json, or --test_input, holds a job; its fields are for the job's own answer to judge.
+
+    Raises:
+        SystemExit: it holds none, and this is a local test; one line says where and why.
+    """
+    options, _ = parser.parse_known_args()
+    if on_platform or options.rp_serve_api:
+        return
+    if options.test_input:
+        _check("--test_input", options.test_input)
+    elif TEST_INPUT.is_file():  # the SDK says so where there is none
+        _check(TEST_INPUT.name, _read(TEST_INPUT))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SystemExit(f"{path.name}: byte {error.start + 1} is not UTF-8") from None
+
+
+def _check(place: str, text: str) -> None:
+    try:
+        job = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SystemExit(f"{place}, line {error.lineno}, column {error.colno}: {error.msg}") from None
+    if not isinstance(job, dict):
+        raise SystemExit(f"{place}: got a {type(job).__name__}; a job is an object, for example {EXAMPLE}")
+    if job.get("input") is None:
+        raise SystemExit(f'{place}: "input" is missing; a job is, for example, {EXAMPLE}')
