@@ -22,7 +22,7 @@ from benchmarks import full_size
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.engine.load.loader import load
+from worker.engine.load.loader import choose_device, load
 from worker.engine.preview import Previewer
 from worker.engine.steps import MakePreview
 from worker.plan import make_plan
