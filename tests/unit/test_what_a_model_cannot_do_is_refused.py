@@ -269,7 +269,9 @@ def test_what_is_no_second_pass_is_refused(hires: object) -> None:
 
 
 def test_the_second_pass_takes_a_step_at_least() -> None:
-    assert refusal(hires={"strength": 0.1, "steps": 9}).startswith("hires.strength: got 0.1; of 9 steps that is none")
+    assert refusal(hires={"strength": 0.1, "steps": 9}).startswith(
+        "hires.strength: got 0.1; of 9 steps that rounds to 0 "
+    )
 
 
 def test_the_owners_limit_of_steps_holds_for_every_pass() -> None:

@@ -18,7 +18,7 @@ from worker.images.load import PictureRules
 from worker.output.delivery import Delivery, deliver
 from worker.output.encode import File, encode
 from worker.output.metadata import write
-from worker.output.options import Bucket, OutputOptions
+from worker.output.options import OutputOptions, OutputRules
 from worker.plan import Plan, make_plan
 from worker.request import GeneratedImage
 from worker.runtime.failures import BROKEN, classify
@@ -95,8 +95,8 @@ class Worker:
         limit = self._settings.job_timeout_s
         deadline = time.monotonic() + limit if limit else None
         self._formatter.redact_job(job)
-        bucket = Bucket.of_endpoint(self._settings)
-        request, output = parse(job, self._engine.capabilities, bucket, self._input_rules())
+        output_rules = OutputRules.of_endpoint(self._settings)
+        request, output = parse(job, self._engine.capabilities, self._picture_rules(), output_rules)
         plan = make_plan(request)
         drawn, files, timings = self._draw(plan, output, progress, deadline)
         answer: dict[str, Any] = {
@@ -138,9 +138,8 @@ class Worker:
         text = write(one.picture, plan, self._engine.capabilities)
         return encode(one.image, text, extension, quality)
 
-    def _input_rules(self) -> PictureRules:
-        settings = self._settings
-        return PictureRules(settings.image_hosts, settings.max_input_bytes, bucket_hosts=settings.bucket_hosts)
+    def _picture_rules(self) -> PictureRules:
+        return PictureRules(self._settings.image_hosts, self._settings.max_input_bytes)
 
     def _delivery(
         self, job: Mapping[str, Any], plan: Plan, output: OutputOptions, drawn: list[GeneratedImage]
