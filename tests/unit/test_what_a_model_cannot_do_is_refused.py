@@ -241,7 +241,7 @@ def test_hires_goes_with_a_prompt_alone(beside: dict[str, Any]) -> None:
 
 
 def test_hires_stays_within_the_limit() -> None:
-    assert ask(hires={}).size == (1024, 1024)
+    assert make_plan(ask(hires={})).size == (1024, 1024)
     told = refusal(hires={"scale": 2.5})
     assert told.startswith("hires: ") and str(SD1.max_pixels) in told and "1280x1280" in told
     assert "1040x1040" in refusal(width=520, height=520, hires={})
