@@ -5,14 +5,16 @@ Nothing here knows torch.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any, cast
 
 from pydantic import ValidationError
 
 from worker.api.resolve import resolve, resolve_output
 from worker.api.schema import Fields, S3Config, spellings
 from worker.api.validation_errors import Problem, describe_errors, describe_problem, locate, summarize
-from worker.api.validators import find_problems
+from worker.api.validators import RULES
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules, read_parameters
 from worker.models.capabilities import Capabilities
@@ -121,7 +123,7 @@ def _check(given: Mapping[str, Any], capabilities: Capabilities, bucket: Bucket 
         fields = Fields.model_validate(given, context=passed)
     except ValidationError as error:
         problems += describe_errors(error, given)
-    broken = find_problems(passed, capabilities)
+    broken = _apply_rules(passed, capabilities)
     if passed.get("delivery") == "s3" and bucket is None:
         nowhere = "neither the endpoint (BUCKET_*) nor the job (s3Config) names a bucket"
         broken.append(Problem("delivery", nowhere))
@@ -129,3 +131,23 @@ def _check(given: Mapping[str, Any], capabilities: Capabilities, bucket: Bucket 
     if fields is None or problems:
         raise InvalidInputError(problems)
     return fields
+
+
+class _FailedFieldError(Exception):
+    """A rule reads a field that failed."""
+
+
+class _PassedFields(SimpleNamespace):
+    def __getattr__(self, name: str) -> Any:  # called for what is not there
+        raise _FailedFieldError(name)
+
+
+def _apply_rules(passed: Mapping[str, Any], capabilities: Capabilities) -> list[Problem]:
+    """What the rules say of the fields that passed; of each field the first problem, as others may follow from it."""
+    fields = cast(Fields, _PassedFields(**passed))
+    first: dict[str, Problem] = {}
+    for rule in RULES:
+        with suppress(_FailedFieldError):
+            for problem in rule(fields, capabilities):
+                first.setdefault(problem.field, problem)
+    return list(first.values())

@@ -1,13 +1,10 @@
 """What the table of fields cannot say of one field alone: whether the loaded model can do it, and what goes with what.
 
 A rule is a function of the fields that passed the table and of what the model can do. It yields a problem for each
-field that may not stay as it is; where it reads a field that failed, it ends.
+field that may not stay as it is, and ends where it reads a field that failed. Of each field the first problem is told.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
 
 from worker.api.schema import Fields
 from worker.api.validation_errors import Problem
@@ -17,30 +14,6 @@ from worker.models.schedulers import Scheduler
 
 MAX_NAMES = 50  # in one answer; a folder of LoRAs may hold thousands
 Rule = Callable[[Fields, Capabilities], Iterator[Problem]]
-
-
-def find_problems(passed: Mapping[str, Any], capabilities: Capabilities) -> list[Problem]:
-    """What the rules say; of each field the first problem only, as others may follow from it.
-
-    Args:
-        passed: field -> value or default, without the fields that failed.
-    """
-    fields = cast(Fields, _PassedFields(**passed))
-    first: dict[str, Problem] = {}
-    for rule in RULES:
-        with suppress(_FailedFieldError):
-            for problem in rule(fields, capabilities):
-                first.setdefault(problem.field, problem)
-    return list(first.values())
-
-
-class _FailedFieldError(Exception):
-    """A rule reads a field that failed."""
-
-
-class _PassedFields(SimpleNamespace):
-    def __getattr__(self, name: str) -> Any:  # called for what is not there
-        raise _FailedFieldError(name)
 
 
 def choose_scheduler(name: str | None, capabilities: Capabilities) -> Scheduler:
