@@ -19,7 +19,7 @@ sentence or more for people: what came, and what is allowed. Nothing here knows 
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 
 class WorkerError(Exception):
@@ -34,13 +34,6 @@ class WorkerError(Exception):
     code: ClassVar[str] = "INTERNAL_ERROR"
     refresh_worker: ClassVar[bool] = False
     suspicious: ClassVar[bool] = False
-
-    def answer(self) -> dict[str, Any]:
-        """The handler's return value for this failure, in the keys that the RunPod SDK understands."""
-        answer: dict[str, Any] = {"error": f"{self.code}: {self}", "code": self.code}
-        if self.refresh_worker:
-            answer["refresh_worker"] = True
-        return answer
 
 
 class SettingsError(WorkerError):

@@ -13,7 +13,7 @@ from worker.images.load import PictureRules
 from worker.models import schedulers
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities
 from worker.models.families import FAMILIES
-from worker.output.options import Bucket, OutputOptions
+from worker.output.options import Bucket, OutputOptions, OutputRules
 from worker.request import Request
 
 # family -> native size in pixels, the scheduler in the published model_index.json
@@ -125,8 +125,8 @@ def ask_all(
 ) -> tuple[Request, OutputOptions]:
     """Both."""
     job = {"id": "test", "input": {"prompt": "a red square", **fields}}
-    rules = rules or PictureRules(bucket_hosts=("127.0.0.1", "*.example.com"))
-    return parse(job if s3 is None else {**job, "s3Config": s3}, model, bucket, rules)
+    output_rules = OutputRules(bucket, bucket_hosts=("127.0.0.1", "*.example.com"))
+    return parse(job if s3 is None else {**job, "s3Config": s3}, model, rules, output_rules)
 
 
 def refusal(model: Capabilities = SD1, rules: PictureRules | None = None, **fields: Any) -> str:

@@ -9,6 +9,7 @@ from tests.helpers.drawing import SMALL, draw, picture
 from tests.helpers.faults import a_worker, run
 from tests.helpers.tiny_addons import Kits
 from worker.api.parse import parse
+from worker.api.response import write_failure
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
 from worker.errors import JobTimeoutError
@@ -42,7 +43,7 @@ def test_a_stopped_job_is_a_plain_error_and_the_worker_goes_on(sd1: Engine) -> N
     before = picture(sd1)
     with pytest.raises(JobTimeoutError) as stopped:
         draw(sd1, deadline=time.monotonic() - 1)
-    answer = stopped.value.answer()
+    answer = write_failure(stopped.value)
     assert answer["code"] == "JOB_TIMEOUT"
     assert "refresh_worker" not in answer
     assert picture(sd1) == before

@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.helpers.delivering import deliver_files
 from tests.helpers.faulty_proxy import Fault, FaultyProxy, in_front_of
 from tests.helpers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
+from worker.api.response import write_failure
 from worker.errors import DeliveryError, ResultTooLargeError
 from worker.output import bucket
-from worker.output.delivery import Delivery, deliver
+from worker.output.delivery import Delivery
 from worker.output.encode import File
 from worker.output.options import Bucket, OutputOptions
 
@@ -67,7 +69,7 @@ def proxy(server: S3Server) -> Iterator[FaultyProxy]:
 
 def _deliver(proxy: FaultyProxy, server: S3Server, delivery: str, limit: int = 10_000_000) -> dict[str, Any]:
     output: Any = OutputOptions(bucket=replace(server.bucket(), endpoint_url=proxy.url), delivery=delivery)
-    return deliver(FILES, {"seed": 1, "warnings": []}, Delivery("job", False, output, limit, None))
+    return deliver_files(FILES, Delivery("job", False, output, limit, None))
 
 
 def _stays_inline(answer: dict[str, Any]) -> str:
@@ -133,7 +135,7 @@ def test_what_lasts_costs_no_picture_and_leaves_nothing_behind(
             _deliver(proxy, server, "s3")
 
     assert "pictures" in warning and "in the answer instead" in warning
-    answer = caught.value.answer()
+    answer = write_failure(caught.value)
     assert answer["code"] == "DELIVERY_FAILED" and "refresh_worker" not in answer
     _tells_nothing(f"{warning} {answer} {caplog.text}", proxy)
     assert server.objects() == {}

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.delivering import deliver_files
 from worker.errors import DeliveryError
 from worker.output import delivery
-from worker.output.delivery import Delivery, deliver
+from worker.output.delivery import Delivery
 from worker.output.encode import File
 from worker.output.options import OutputOptions
 
@@ -19,7 +20,7 @@ SMALL, LARGE = File(b"small", "png"), File(b"large" * 100_000, "png")
 
 
 def _deliver(*files: File) -> dict[str, Any]:
-    return deliver(files, {"warnings": []}, Delivery("job", True, OutputOptions(), 10_000_000, None))
+    return deliver_files(files, Delivery("job", True, OutputOptions(), 10_000_000, None))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from PIL import Image
 from tests.helpers.asking import SD1, ask, model_of, picture, sent
 from tests.helpers.fuzzing import examples
 from worker.api.parse import parse
+from worker.api.response import write_failure
 from worker.api.schema import spellings
 from worker.errors import InvalidInputError
 from worker.models.capabilities import Capabilities
@@ -108,7 +109,7 @@ def _request(given_input: object, model: Capabilities, s3: object = None) -> Req
     try:
         request, output = parse({"id": "x", "input": given_input, "s3Config": s3}, model)
     except InvalidInputError as error:
-        answer = error.answer()
+        answer = write_failure(error)
         assert answer["code"] == "INVALID_INPUT" and answer["error"]
         json.dumps(answer, ensure_ascii=False).encode()
         return None

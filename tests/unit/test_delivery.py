@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.delivering import MODEL, deliver_files
+from worker.api.response import write_failure
 from worker.errors import DeliveryError, ResultTooLargeError
-from worker.output.delivery import Delivery, deliver
+from worker.output.delivery import Delivery
 from worker.output.encode import File
 from worker.output.options import OutputOptions
 
 PNGS = [File(bytes(range(256)) * 12, "png"), File(b"second" * 100, "png")]
-ANSWER: dict[str, Any] = {"seed": 1, "seeds": [1, 2], "model": "模型 é", "warnings": ["a warning — before"]}
+ANSWER: dict[str, Any] = {"seed": 1, "seeds": [1, 2], "model": MODEL, "warnings": ["a warning — before"]}
 
 
 def _deliver(
@@ -27,7 +29,7 @@ def _deliver(
     job_id: str = "job-1",
 ) -> dict[str, Any]:
     reencode = None if smaller is None else lambda: smaller
-    return deliver(files, ANSWER, Delivery(job_id, local, OutputOptions(), limit, reencode))
+    return deliver_files(files, Delivery(job_id, local, OutputOptions(), limit, reencode), *ANSWER["warnings"])
 
 
 def _size(answer: dict[str, Any]) -> int:
@@ -87,15 +89,16 @@ def test_a_format_that_does_not_help_ends_in_the_same_error() -> None:
 def test_the_error_names_the_limit_and_the_remedies() -> None:
     with pytest.raises(ResultTooLargeError) as caught:
         _deliver(limit=1_000)
-    answer = caught.value.answer()
+    answer = write_failure(caught.value)
     assert answer["code"] == "RESULT_TOO_LARGE" and "refresh_worker" not in answer
     for part in ("1000", "jpeg", "BUCKET_", "s3Config"):
         assert part in answer["error"]
 
 
-def test_what_goes_in_is_not_changed() -> None:
-    _deliver(limit=_size(_deliver()) - 1)
-    assert ANSWER["warnings"] == ["a warning — before"] and "images" not in ANSWER
+def test_one_delivery_leaves_nothing_for_the_next() -> None:
+    before = _deliver()
+    _deliver(limit=_size(before) - 1)
+    assert _deliver() == before and ANSWER["warnings"] == ["a warning — before"]
 
 
 @pytest.fixture

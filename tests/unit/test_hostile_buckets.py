@@ -19,11 +19,12 @@ from pydantic import SecretStr
 from runpod.serverless.utils import rp_ssrf  # noqa: F401  imported here, before any deadline runs
 
 import worker.http
+from tests.helpers.delivering import deliver_files
 from tests.helpers.s3_server import serve
 from worker.errors import DeliveryError
 from worker.output import bucket
 from worker.output.bucket import upload
-from worker.output.delivery import Delivery, deliver
+from worker.output.delivery import Delivery
 from worker.output.encode import File
 from worker.output.options import Bucket, OutputOptions
 
@@ -230,7 +231,7 @@ def test_a_code_is_short_and_one_word(caplog: pytest.LogCaptureFixture) -> None:
     with _hosting(_saying("403 Forbidden", b"<Error><Code>" + code + b"</Code></Error>")) as host:
         output = OutputOptions(bucket=_jobs_bucket(host.port))
         with caplog.at_level(logging.DEBUG, "worker"):
-            answer = deliver(FILES, {"warnings": []}, Delivery("job", False, output, 10_000_000, None))
+            answer = deliver_files(FILES, Delivery("job", False, output, 10_000_000, None))
     (warning,) = answer["warnings"]
     assert len(warning) < 200 and "ForgedERRORforged" in warning and "\n" not in warning
     assert len(caplog.messages[0]) < 200 and "\n" not in caplog.messages[0]

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
 from tests.helpers.fuzzing import examples
 from worker.api.parse import parse
+from worker.api.response import write_failure
 from worker.errors import InvalidInputError
 from worker.models import schedulers
 from worker.models.capabilities import Capabilities
@@ -407,7 +408,7 @@ def test_any_recipe_is_a_request_or_a_refusal(recipe: object) -> None:
     try:
         json.dumps(_again(_forged(recipe), GIFTED).warnings, ensure_ascii=False).encode()
     except InvalidInputError as error:
-        json.dumps(error.answer(), ensure_ascii=False).encode()
+        json.dumps(write_failure(error), ensure_ascii=False).encode()
 
 
 @examples(200)

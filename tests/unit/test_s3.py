@@ -17,16 +17,17 @@ from pydantic import SecretStr
 from urllib3 import HTTPResponse
 
 from tests.helpers.asking import ask_output
+from tests.helpers.delivering import deliver_files
 from tests.helpers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
+from worker.api.response import write_failure
 from worker.errors import DeliveryError, ResultTooLargeError
 from worker.http import Response
 from worker.output.bucket import upload
-from worker.output.delivery import Delivery, deliver
+from worker.output.delivery import Delivery
 from worker.output.encode import File
 from worker.output.options import Bucket
 
 FILES = [File(b"\x89PNG" + bytes(range(256)), "png"), File(b"jpeg" * 99, "jpeg"), File(b"webp" * 9, "webp")]
-ANSWER: dict[str, Any] = {"seed": 1, "seeds": [1, 2, 3], "warnings": []}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def refusing(free_port: int) -> Bucket:
 
 def _deliver(bucket: Bucket, delivery: str, limit: int = 10_000_000, files: Sequence[File] = FILES) -> dict[str, Any]:
     output = ask_output(bucket, delivery=delivery)
-    return deliver(files, ANSWER, Delivery("job-2", False, output, limit, None))
+    return deliver_files(files, Delivery("job-2", False, output, limit, None))
 
 
 def _get(url: str) -> httpx.Response:
@@ -94,7 +95,7 @@ def test_a_job_with_a_bucket_is_answered_with_urls(server: S3Server, delivery: s
 
 def test_the_jobs_own_bucket_is_used(server: S3Server, refusing: Bucket) -> None:
     output = ask_output(refusing, server.s3_config())
-    answer = deliver(FILES, ANSWER, Delivery("own", False, output, 10_000_000, None))
+    answer = deliver_files(FILES, Delivery("own", False, output, 10_000_000, None))
     assert _get(answer["images"][2]).content == FILES[2].data
 
 
@@ -128,7 +129,7 @@ def test_a_job_that_insists_on_s3_fails_with_a_reason(
     before = server.objects()
     with caplog.at_level(logging.DEBUG, "worker"), pytest.raises(DeliveryError) as caught:
         _deliver(broken, "s3")
-    answer = caught.value.answer()
+    answer = write_failure(caught.value)
     assert answer["code"] == "DELIVERY_FAILED" and broken.name in answer["error"]
     assert "refresh_worker" not in answer
     assert server.objects() == before

@@ -216,8 +216,8 @@ def test_every_spelling_of_strength_counts(name: str) -> None:
 @pytest.mark.parametrize("steps", [2, 3, 7, 30, 49, 50, 499, 500])
 def test_a_strength_too_small_for_one_step_is_refused_and_the_advice_is_enough(steps: int) -> None:
     told = refusal(image=picture(), strength=0.5 / steps, num_inference_steps=steps)
-    assert told.startswith(f"strength: got {0.5 / steps:g}; of {steps} steps that is none, give ")
-    advised = float(told.split()[-3])
+    assert told.startswith(f"strength: got {0.5 / steps:g}; of {steps} steps that rounds to 0 steps; use at least ")
+    advised = float(told.split()[-1])
     assert advised < 1 / steps + 0.0002
     assert _strength(SD1, strength=advised, num_inference_steps=steps) == advised
 

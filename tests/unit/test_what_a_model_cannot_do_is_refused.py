@@ -241,7 +241,7 @@ def test_hires_goes_with_a_prompt_alone(beside: dict[str, Any]) -> None:
 
 
 def test_hires_stays_within_the_limit() -> None:
-    assert ask(hires={}).size == (1024, 1024)
+    assert make_plan(ask(hires={})).size == (1024, 1024)
     told = refusal(hires={"scale": 2.5})
     assert told.startswith("hires: ") and str(SD1.max_pixels) in told and "1280x1280" in told
     assert "1040x1040" in refusal(width=520, height=520, hires={})
@@ -269,7 +269,9 @@ def test_what_is_no_second_pass_is_refused(hires: object) -> None:
 
 
 def test_the_second_pass_takes_a_step_at_least() -> None:
-    assert refusal(hires={"strength": 0.1, "steps": 9}).startswith("hires.strength: got 0.1; of 9 steps that is none")
+    assert refusal(hires={"strength": 0.1, "steps": 9}).startswith(
+        "hires.strength: got 0.1; of 9 steps that rounds to 0 "
+    )
 
 
 def test_the_owners_limit_of_steps_holds_for_every_pass() -> None:

@@ -1,23 +1,25 @@
-"""job -> Request: a replayed picture's fields laid under the job's own, the table of fields applied, all problems told.
+"""job -> Request, OutputOptions: a replayed picture's fields laid under the job's own; all checked, all problems told.
 
-The table is in `fields.py`, what its fields mean for this model in `choices.py`. Nothing here knows torch.
+What a field may hold stands in `schema.py`, what it may hold here in `validators.py`, what it means in `resolve.py`.
+Nothing here knows torch.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any, cast
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
-from worker.api.nested_fields import S3Config
-from worker.api.resolve import Resolver, resolve_output
-from worker.api.schema import Fields, spellings
-from worker.api.validation_errors import describe_problems, location, summarize
+from worker.api.resolve import resolve, resolve_output
+from worker.api.schema import Fields, S3Config, spellings
+from worker.api.validation_errors import Problem, describe_errors, describe_problem, locate, summarize
+from worker.api.validators import RULES
 from worker.errors import InvalidInputError
-from worker.http import host_of, is_listed
 from worker.images.load import PictureRules, read_parameters
 from worker.models.capabilities import Capabilities
-from worker.output import metadata as recipe
-from worker.output.options import Bucket, OutputOptions
+from worker.output import metadata
+from worker.output.options import Bucket, OutputOptions, OutputRules
 from worker.request import Request
 
 MAX_VALUES = 10_000  # fields, and what stands in them; each takes time to check, and to tell what is wrong with it
@@ -26,46 +28,42 @@ _SHORT = {"high_noise_frac": "high_noise_frac", "refiner_inference_steps": "step
 
 
 def parse(
-    job: Mapping[str, Any], model: Capabilities, bucket: Bucket | None = None, rules: PictureRules | None = None
+    job: Mapping[str, Any],
+    capabilities: Capabilities,
+    picture_rules: PictureRules | None = None,
+    output_rules: OutputRules | None = None,
 ) -> tuple[Request, OutputOptions]:
     """What this job asks of this model, with the pictures that it brings, and how it wants the result.
 
     Args:
-        bucket: the endpoint's own, for jobs that bring none.
-        rules: which pictures a job may bring.
+        picture_rules: which pictures a job may bring.
+        output_rules: where its pictures may go.
 
     Raises:
         InvalidInputError: lists every bad field with what came and what is allowed.
     """
+    picture_rules, output_rules = picture_rules or PictureRules(), output_rules or OutputRules()
+    given, warnings = _read_input(job, capabilities, picture_rules)
+    bucket, problems = _read_bucket(job.get("s3Config"), output_rules)
+    fields = _check(given, capabilities, bucket, problems)
+    return resolve(fields, capabilities, picture_rules, warnings), resolve_output(fields, bucket)
+
+
+def _read_input(
+    job: Mapping[str, Any], capabilities: Capabilities, rules: PictureRules
+) -> tuple[dict[str, Any], list[str]]:
+    """The fields that are given, a replayed picture's among them, and what to warn of."""
     given = job.get("input")
     if not isinstance(given, dict):
         raise InvalidInputError([f"input: got {summarize(given)}; should be an object of fields"])
     _check_value_count(given, job.get("s3Config"))
-    rules = rules or PictureRules()
     warnings: list[str] = []
     if isinstance(given.get("replay"), str):
-        given = _apply_replay(given, model, rules, warnings)
+        given = _apply_replay(given, capabilities, rules, warnings)
         _check_value_count(given)
     nulls = [name for name, value in given.items() if value is None and name in _CANONICAL]
     warnings += [f"{name}: null was read as left out" for name in nulls if name != "seed"]
-    present = {name: value for name, value in given.items() if name not in nulls}
-    problems: list[str] = []
-    fields = None
-    try:
-        fields = Fields.model_validate(present, context=model)
-    except ValidationError as error:
-        problems += describe_problems(error, present)
-    try:
-        bucket = _bucket(job.get("s3Config"), rules) or bucket
-    except ValidationError as error:
-        problems += [f"s3Config.{location(detail)}: {detail['msg']}" for detail in error.errors()]
-    except InvalidInputError as error:
-        problems.append(str(error))
-    if fields is not None and fields.delivery == "s3" and bucket is None:
-        problems.append("delivery: got 's3', but neither the endpoint (BUCKET_*) nor the job (s3Config) names a bucket")
-    if fields is None or problems:
-        raise InvalidInputError(problems)
-    return Resolver(fields, model, rules, warnings).request(), resolve_output(fields, bucket)
+    return {name: value for name, value in given.items() if name not in nulls}, warnings
 
 
 def _check_value_count(*given: object) -> None:
@@ -81,17 +79,17 @@ def _check_value_count(*given: object) -> None:
 
 
 def _apply_replay(
-    given: Mapping[str, Any], model: Capabilities, rules: PictureRules, warnings: list[str]
+    given: Mapping[str, Any], capabilities: Capabilities, rules: PictureRules, warnings: list[str]
 ) -> dict[str, Any]:
     """The fields of the picture that `replay` names, with what the job gives beside it on top."""
-    again = recipe.read(read_parameters("replay", given["replay"], rules).get("parameters", ""))
-    if again.model != model.name:
-        warnings.append(f"replay: the picture was made by {summarize(again.model)}, this is {model.name}")
+    made = metadata.read(read_parameters("replay", given["replay"], rules).get("parameters", ""))
+    if made.model != capabilities.name:
+        warnings.append(f"replay: the picture was made by {summarize(made.model)}, this is {capabilities.name}")
     own = {_CANONICAL.get(name, name) for name in given}
-    missing = [name for name in again.needs if name not in own]
+    missing = [name for name in made.needs if name not in own]
     if missing:
         raise InvalidInputError([f"replay: the picture was made from others; give {', '.join(missing)} beside it"])
-    kept = {name: value for name, value in again.fields.items() if name not in own}
+    kept = {name: value for name, value in made.fields.items() if name not in own}
     beside = {name: value for name, value in given.items() if name != "replay"}
     if isinstance(kept.get("refiner"), dict):  # whose short forms cannot stand beside it
         short = {part: beside.pop(name) for name, part in _SHORT.items() if beside.get(name) is not None}
@@ -99,15 +97,57 @@ def _apply_replay(
     return {**kept, **beside}
 
 
-def _bucket(s3_config: object, rules: PictureRules) -> Bucket | None:
+def _read_bucket(s3_config: object, rules: OutputRules) -> tuple[Bucket | None, list[str]]:
+    """The job's own bucket or else the endpoint's, and what is wrong with the job's."""
     if s3_config is None:
-        return None
-    given = S3Config.model_validate(s3_config)
-    host = host_of(given.endpointUrl)
-    listed = any(is_listed(host or "", one) for one in rules.bucket_hosts)
-    if rules.bucket_hosts and not listed:
-        raise InvalidInputError(
-            [f"s3Config.endpointUrl: this endpoint sends pictures to {', '.join(rules.bucket_hosts)} only"]
-        )
-    keys = SecretStr(given.accessId), SecretStr(given.accessSecret)
-    return Bucket(given.endpointUrl, given.bucketName, *keys, anywhere=listed, from_job=True)
+        return rules.bucket, []
+    try:
+        config = S3Config.model_validate(s3_config)
+        bucket = rules.admit_bucket(config.endpointUrl, config.bucketName, config.accessId, config.accessSecret)
+    except ValidationError as error:
+        return rules.bucket, [f"s3Config.{locate(detail)}: {detail['msg']}" for detail in error.errors()]
+    except InvalidInputError as error:
+        return rules.bucket, [str(error)]
+    return bucket, []
+
+
+def _check(given: Mapping[str, Any], capabilities: Capabilities, bucket: Bucket | None, found: list[str]) -> Fields:
+    """The fields by their own names, if nothing is wrong with any of them.
+
+    Args:
+        found: problems that are known already.
+    """
+    passed: dict[str, Any] = {}
+    fields, problems = None, []
+    try:
+        fields = Fields.model_validate(given, context=passed)
+    except ValidationError as error:
+        problems += describe_errors(error, given)
+    broken = _apply_rules(passed, capabilities)
+    if passed.get("delivery") == "s3" and bucket is None:
+        nowhere = "neither the endpoint (BUCKET_*) nor the job (s3Config) names a bucket"
+        broken.append(Problem("delivery", nowhere))
+    problems += [describe_problem(one, given) for one in broken] + found
+    if fields is None or problems:
+        raise InvalidInputError(problems)
+    return fields
+
+
+class _FailedFieldError(Exception):
+    """A rule reads a field that failed."""
+
+
+class _PassedFields(SimpleNamespace):
+    def __getattr__(self, name: str) -> Any:  # called for what is not there
+        raise _FailedFieldError(name)
+
+
+def _apply_rules(passed: Mapping[str, Any], capabilities: Capabilities) -> list[Problem]:
+    """What the rules say of the fields that passed; of each field the first problem, as others may follow from it."""
+    fields = cast(Fields, _PassedFields(**passed))
+    first: dict[str, Problem] = {}
+    for rule in RULES:
+        with suppress(_FailedFieldError):
+            for problem in rule(fields, capabilities):
+                first.setdefault(problem.field, problem)
+    return list(first.values())

@@ -2,12 +2,11 @@
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from PIL.Image import Image
 
-from worker.api.nested_fields import RefinerField
-from worker.api.schema import Fields
+from worker.api.schema import Fields, RefinerField
 from worker.api.validators import choose_scheduler
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules, read_picture
@@ -18,187 +17,213 @@ from worker.request import Control, Hires, ImagePrompt, InitImage, Lora, Picture
 
 SEEDS = 2**32
 # The image encoder's processor scales the shorter side to 224 pixels before it cuts the middle out.
-_MAX_ASPECT = 16
+MAX_ASPECT = 16
+
+Size = tuple[int, int]  # width and height in pixels
 
 
-class Resolver:
-    """What fields that passed every rule mean for this model: every default filled in, every choice made."""
+def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, warnings: list[str]) -> Request:
+    """What is to be drawn; fetches the pictures that the fields name.
 
-    def __init__(self, fields: Fields, model: Capabilities, rules: PictureRules, warnings: list[str]) -> None:
-        """Nothing is chosen yet.
+    Args:
+        rules: which pictures a job may bring.
+        warnings: what has been said so far; what is changed here is added.
 
-        Args:
-            warnings: what has been said so far; more is added.
-        """
-        self._fields = fields
-        self._model = model
-        self._rules = rules
-        self._warnings = warnings
+    Raises:
+        InvalidInputError: a picture cannot be had, or what is asked for is nothing.
+    """
+    family = capabilities.family
+    image = read_picture("image", fields.image, rules) if fields.image is not None else None
+    followed = [
+        read_picture(f"controlnet.{i}.image", one.image, rules) for i, one in enumerate(fields.controlnet or [])
+    ]
+    limits = SizeLimits(capabilities.width, capabilities.height, capabilities.max_pixels, family.size_step)
+    size = choose_size(fields.width, fields.height, image or next(iter(followed), None), limits, warnings)
+    scheduler = choose_scheduler(fields.scheduler, capabilities)
+    steps = fields.num_inference_steps or max(scheduler.min_steps, min(family.steps, capabilities.max_steps))
+    mask = _read_mask(fields, image, capabilities, rules, warnings)
+    task = task_name(image is not None, mask is not None, bool(followed))
+    init_image = None
+    if image is not None:
+        strength = _resolve_strength(fields.strength, capabilities.tasks[task], steps)
+        init_image = _make_init_image(fields, image, mask, strength, size, warnings)
+    return Request(
+        pictures=_list_pictures(fields),
+        negative_prompt=fields.negative_prompt,
+        width=size[0],
+        height=size[1],
+        num_inference_steps=steps,
+        guidance_scale=family.guidance_scale if fields.guidance_scale is None else fields.guidance_scale,
+        scheduler=scheduler,
+        init_image=init_image,
+        controls=_make_controls(fields, followed, size, capabilities, warnings),
+        image_prompt=_read_image_prompt(fields, rules, warnings),
+        loras=_list_loras(fields),
+        clip_skip=fields.clip_skip,
+        guidance_rescale=fields.guidance_rescale,
+        hires=_resolve_hires(fields, size, steps, family.size_step, warnings),
+        refinement=_resolve_refinement(fields, task, steps, capabilities, warnings),
+        preview=fields.preview,
+        warnings=(*warnings, *_list_ignored(fields, capabilities), *filter(None, [scheduler.caveat])),
+    )
 
-    def request(self) -> Request:
-        """The request; fetches the pictures that the fields name.
 
-        Raises:
-            InvalidInputError: a picture cannot be had, or what it asks for is nothing.
-        """
-        fields, model = self._fields, self._model
-        image = self._read("image", fields.image)
-        followed = [self._read(f"controlnet.{i}.image", one.image) for i, one in enumerate(fields.controlnet or [])]
-        limits = SizeLimits(model.width, model.height, model.max_pixels, model.family.size_step)
-        start = image or next(iter(followed), None)
-        self._size = choose_size(fields.width, fields.height, start, limits, self._warnings)
-        self._scheduler = choose_scheduler(fields.scheduler, model)
-        self._steps = fields.num_inference_steps or max(
-            self._scheduler.min_steps, min(model.family.steps, model.max_steps)
-        )
-        mask = self._mask(image)
-        self._task = task_name(image is not None, mask is not None, bool(followed))
-        return Request(
-            pictures=self._pictures(),
-            negative_prompt=fields.negative_prompt,
-            width=self._size[0],
-            height=self._size[1],
-            num_inference_steps=self._steps,
-            guidance_scale=_either(fields.guidance_scale, model.family.guidance_scale),
-            scheduler=self._scheduler,
-            init_image=self._init_image(image, mask),
-            controls=self._controls(followed),
-            image_prompt=self._image_prompt(),
-            loras=self._loras(),
-            clip_skip=fields.clip_skip,
-            guidance_rescale=fields.guidance_rescale,
-            hires=self._hires(),
-            refinement=self._refinement(),
-            preview=fields.preview,
-            warnings=(*self._warnings, *_list_ignored(fields, model), *filter(None, [self._scheduler.caveat])),
-        )
+def _read_mask(
+    fields: Fields, image: Image | None, capabilities: Capabilities, rules: PictureRules, warnings: list[str]
+) -> Image | None:
+    """The mask in the image's own size; without one, what is transparent in the image is drawn anew."""
+    if image is None:
+        return None
+    if fields.mask is None:
+        return _make_transparency_mask(fields, image, capabilities, warnings)
+    mask = to_mask(read_picture("mask", fields.mask, rules))
+    if not has_white(mask):
+        raise InvalidInputError(["mask: it is black; white is what is drawn anew"])
+    if mask.size != image.size:
+        warnings.append(f"mask: {_format(mask.size)} was stretched to the image's {_format(image.size)}")
+        mask = mask.resize(image.size)
+    return mask
 
-    def _read(self, name: str, reference: str | None) -> Image | None:
-        return read_picture(name, reference, self._rules) if reference is not None else None
 
-    def _pictures(self) -> tuple[Picture, ...]:
-        fields = self._fields
-        prompts = [prompt for prompt in fields.prompt for _ in range(fields.num_images)]
-        if isinstance(fields.seed, list):
-            seeds = [_seed(seed) for seed in fields.seed]
-        else:
-            first = _seed(fields.seed)
-            seeds = [(first + i) % SEEDS for i in range(len(prompts))]
-        return tuple(Picture(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True))
+def _make_transparency_mask(
+    fields: Fields, image: Image, capabilities: Capabilities, warnings: list[str]
+) -> Image | None:
+    mask = transparency_mask(image)
+    if mask is None or task_name(True, True, fields.controlnet is not None) not in capabilities.tasks:
+        return None
+    warnings.append("image: only its transparent parts are drawn anew; without them, all of it is")
+    return mask
 
-    def _mask(self, image: Image | None) -> Image | None:
-        """The mask in the image's own size; without one, what is transparent in the image is drawn anew."""
-        sent = self._read("mask", self._fields.mask)
-        if image is None:
-            return None
-        if sent is None:
-            return self._transparent(image)
-        mask = to_mask(sent)
+
+def _resolve_strength(given: float | None, arguments: Mapping[str, object], steps: int) -> float:
+    """The job's, or else the pipeline's default, but for one step at least."""
+    default = arguments.get("strength")
+    least = _find_least_strength(steps)
+    strength = max(default if isinstance(default, float) else 1.0, least) if given is None else given
+    _check_strength("strength", strength, steps)
+    return strength
+
+
+def _make_init_image(
+    fields: Fields, image: Image, mask: Image | None, strength: float, size: Size, warnings: list[str]
+) -> InitImage:
+    transparency_is_mask = mask is not None and fields.mask is None
+    opaque = flatten(image) if transparency_is_mask else _fill_transparency("image", image, warnings)
+    fitted = fit_image("image", opaque, size, warnings)
+    if mask is not None:
+        mask = fit_image("mask", mask, size, [])
         if not has_white(mask):
-            raise InvalidInputError(["mask: it is black; white is what is drawn anew"])
-        if mask.size != image.size:
-            self._warnings.append(f"mask: {_by(mask.size)} was stretched to the image's {_by(image.size)}")
-            mask = mask.resize(image.size)
-        return mask
+            name = "image" if fields.mask is None else "mask"
+            raise InvalidInputError([f"{name}: nothing of what is to be drawn anew is left at {_format(size)}"])
+    return InitImage(fitted, strength, mask)
 
-    def _transparent(self, image: Image) -> Image | None:
-        mask = transparency_mask(image)
-        if mask is None:
-            return None
-        if task_name(True, True, self._fields.controlnet is not None) not in self._model.tasks:
-            return None
-        self._warnings.append("image: only its transparent parts are drawn anew; without them, all of it is")
-        return mask
 
-    def _init_image(self, image: Image | None, mask: Image | None) -> InitImage | None:
-        if image is None:
-            return None
-        own = self._model.tasks[self._task].get("strength")
-        default = max(own if isinstance(own, float) else 1.0, _least_strength(self._steps))
-        strength = _either(self._fields.strength, default)
-        _check_at_least_one_step("strength", strength, self._steps)
-        transparency_is_mask = mask is not None and self._fields.mask is None
-        opaque = flatten(image) if transparency_is_mask else self._filled("image", image)
-        framed = fit_image("image", opaque, self._size, self._warnings)
-        return InitImage(framed, strength, self._fitted_mask(mask) if mask is not None else None)
+def _make_controls(
+    fields: Fields, images: Sequence[Image], size: Size, capabilities: Capabilities, warnings: list[str]
+) -> tuple[Control, ...]:
+    controls = []
+    for i, (given, image) in enumerate(zip(fields.controlnet or [], images, strict=True)):
+        name = f"controlnet.{i}.image"
+        fitted = fit_image(name, _fill_transparency(name, image, warnings), size, warnings)
+        controls.append(Control(given.name or capabilities.controlnets[0], fitted, given.scale, given.start, given.end))
+    return tuple(controls)
 
-    def _filled(self, name: str, image: Image) -> Image:
-        if transparency_mask(image):
-            self._warnings.append(f"{name}: its transparent parts were filled with white")
-        return flatten(image)
 
-    def _fitted_mask(self, mask: Image) -> Image:
-        framed = fit_image("mask", mask, self._size, [])
-        if not has_white(framed):
-            name = "mask" if self._fields.mask is not None else "image"
-            raise InvalidInputError([f"{name}: nothing of what is to be drawn anew is left at {_by(self._size)}"])
-        return framed
+def _read_image_prompt(fields: Fields, rules: PictureRules, warnings: list[str]) -> ImagePrompt | None:
+    given, name = fields.ip_adapter, "ip_adapter.image"
+    if given is None:
+        return None
+    image = read_picture(name, given.image, rules)
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        limit = f"one side may be at most {MAX_ASPECT} times the other"
+        raise InvalidInputError([f"{name}: got {_format(image.size)}; {limit}"])
+    return ImagePrompt(_fill_transparency(name, image, warnings), given.scale)
 
-    def _controls(self, images: Sequence[Image | None]) -> tuple[Control, ...]:
-        return tuple(
-            Control(
-                name=control.name or self._model.controlnets[0],
-                image=self._followed(f"controlnet.{i}.image", image),
-                scale=control.scale,
-                start=control.start,
-                end=control.end,
-            )
-            for i, (control, image) in enumerate(zip(self._fields.controlnet or [], images, strict=True))
-            if image is not None
-        )
 
-    def _followed(self, name: str, image: Image) -> Image:
-        return fit_image(name, self._filled(name, image), self._size, self._warnings)
+def _fill_transparency(name: str, image: Image, warnings: list[str]) -> Image:
+    if transparency_mask(image):
+        warnings.append(f"{name}: its transparent parts were filled with white")
+    return flatten(image)
 
-    def _image_prompt(self) -> ImagePrompt | None:
-        given = self._fields.ip_adapter
-        if given is None:
-            return None
-        image = read_picture("ip_adapter.image", given.image, self._rules)
-        if max(image.size) > _MAX_ASPECT * min(image.size):
-            told = f"one side may be at most {_MAX_ASPECT} times the other"
-            raise InvalidInputError([f"ip_adapter.image: got {_by(image.size)}; {told}"])
-        return ImagePrompt(self._filled("ip_adapter.image", image), given.scale)
 
-    def _loras(self) -> tuple[Lora, ...]:
-        default = _either(self._fields.lora_scale, 1.0)
-        given = self._fields.loras or []
-        return tuple(Lora(one.name.removesuffix(".safetensors"), _either(one.scale, default)) for one in given)
+def _list_pictures(fields: Fields) -> tuple[Picture, ...]:
+    prompts = [prompt for prompt in fields.prompt for _ in range(fields.num_images)]
+    if isinstance(fields.seed, list):
+        seeds = [_choose_seed(seed) for seed in fields.seed]
+    else:
+        first = _choose_seed(fields.seed)
+        seeds = [(first + i) % SEEDS for i in range(len(prompts))]
+    return tuple(Picture(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True))
 
-    def _hires(self) -> Hires | None:
-        given = self._fields.hires
-        if given is None:
-            return None
-        step = self._model.family.size_step
-        exact = [round(side * given.scale, 6) for side in self._size]
-        width, height = (math.floor(side / step) * step for side in exact)
-        if [width, height] != exact:
-            self._warnings.append(f"hires: the second pass is {_by((width, height))}, in multiples of {step}")
-        steps = given.steps or self._steps
-        _check_at_least_one_step("hires.strength", given.strength, steps)
-        return Hires(given.scale, width, height, given.strength, steps, latent=given.upscaler == "latent")
 
-    def _refinement(self) -> Refinement | None:
-        """The refiner's part; with a refiner loaded, jobs that do not mention it use it as well."""
-        fields, given = self._fields, self._fields.refiner or RefinerField()
-        if not self._model.refiner:
-            return None
-        steps = given.steps or fields.refiner_inference_steps or self._steps
-        if given.strength is not None:
-            _check_at_least_one_step("refiner.strength", given.strength, steps)
-            return Refinement(None, given.strength, steps)
-        asked = given.high_noise_frac or fields.high_noise_frac
-        if asked == 1:
-            return None
-        if self._task not in (TEXT, TEXT + CONTROLLED) or not self._model.accepts(self._task, "denoising_end"):
-            if asked is not None or steps != self._steps:
-                self._warnings.append("refiner: has no effect here; refiner.strength refines any picture")
-            return None
-        return Refinement(asked or 0.8, 1.0, steps)
+def _choose_seed(seed: int | None) -> int:
+    return secrets.randbelow(SEEDS) if seed is None or seed == -1 else seed % SEEDS
+
+
+def _list_loras(fields: Fields) -> tuple[Lora, ...]:
+    default = 1.0 if fields.lora_scale is None else fields.lora_scale
+    return tuple(
+        Lora(given.name.removesuffix(".safetensors"), default if given.scale is None else given.scale)
+        for given in fields.loras or []
+    )
+
+
+def _resolve_hires(fields: Fields, size: Size, steps: int, size_step: int, warnings: list[str]) -> Hires | None:
+    given = fields.hires
+    if given is None:
+        return None
+    exact = [round(side * given.scale, 6) for side in size]
+    width, height = (math.floor(side / size_step) * size_step for side in exact)
+    if [width, height] != exact:
+        warnings.append(f"hires: the second pass is {_format((width, height))}, in multiples of {size_step}")
+    steps = given.steps or steps
+    _check_strength("hires.strength", given.strength, steps)
+    return Hires(given.scale, width, height, given.strength, steps, latent=given.upscaler == "latent")
+
+
+def _resolve_refinement(
+    fields: Fields, task: str, first_steps: int, capabilities: Capabilities, warnings: list[str]
+) -> Refinement | None:
+    """The refiner's part; with a refiner loaded, jobs that do not mention it use it as well."""
+    if not capabilities.refiner:
+        return None
+    given = fields.refiner or RefinerField()
+    steps = given.steps or fields.refiner_inference_steps or first_steps
+    if given.strength is not None:
+        _check_strength("refiner.strength", given.strength, steps)
+        return Refinement(None, given.strength, steps)
+    high_noise_frac = given.high_noise_frac or fields.high_noise_frac
+    if high_noise_frac == 1:
+        return None
+    if task not in (TEXT, TEXT + CONTROLLED) or not capabilities.accepts(task, "denoising_end"):
+        if high_noise_frac is not None or steps != first_steps:
+            warnings.append("refiner: has no effect here; refiner.strength refines any picture")
+        return None
+    return Refinement(high_noise_frac or 0.8, 1.0, steps)
+
+
+def _list_ignored(fields: Fields, capabilities: Capabilities) -> list[str]:
+    """What the job gives and nothing takes."""
+    without_effect: dict[str, str] = {}
+    if not capabilities.refiner:
+        names = "refiner", "high_noise_frac", "refiner_inference_steps"
+        without_effect |= dict.fromkeys(names, "has no effect; this endpoint has no refiner")
+    if fields.image is None:
+        without_effect["strength"] = "has no effect without an image"
+    if all(lora.scale is not None for lora in fields.loras or []):
+        without_effect["lora_scale"] = "has no effect without a LoRA that brings no scale"
+    notes = [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
+    if fields.guidance_scale is not None and capabilities.family.guidance is None:
+        notes.append(f"guidance_scale: has no effect; {capabilities.family.title} has its guidance built in")
+    if fields.hires and fields.guidance_rescale and not capabilities.accepts(IMAGE, "guidance_rescale"):
+        notes.append("guidance_rescale: has no effect on the second pass")
+    if fields.nsfw:
+        notes.append("nsfw: has no effect; the endpoint's owner decides about the safety checker")
+    return notes
 
 
 def resolve_output(fields: Fields, bucket: Bucket | None) -> OutputOptions:
-    """How these fields want the pictures handed over."""
+    """How the pictures are handed over."""
     return OutputOptions(
         format=fields.output_format,
         format_fixed="output_format" in fields.model_fields_set,
@@ -208,45 +233,18 @@ def resolve_output(fields: Fields, bucket: Bucket | None) -> OutputOptions:
     )
 
 
-def _either(value: float | None, default: float) -> float:
-    return default if value is None else value
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _check_at_least_one_step(name: str, strength: float, steps: int) -> None:
+def _check_strength(name: str, strength: float, steps: int) -> None:
     if int(strength * steps) < 1:
-        least = _least_strength(steps)
-        raise InvalidInputError([f"{name}: got {strength:g}; of {steps} steps that is none, give {least:g} or more"])
+        least = _find_least_strength(steps)
+        raise InvalidInputError(
+            [f"{name}: got {strength:g}; of {steps} steps that rounds to 0 steps; use at least {least:g}"]
+        )
 
 
-def _least_strength(steps: int) -> float:
+def _find_least_strength(steps: int) -> float:
     """The share of the steps that is one, rounded up, so that it is."""
     return math.ceil(10_000 / steps) / 10_000
 
 
-def _seed(seed: int | None) -> int:
-    return secrets.randbelow(SEEDS) if seed is None or seed == -1 else seed % SEEDS
-
-
-_REFINER = dict.fromkeys(
-    ("refiner", "high_noise_frac", "refiner_inference_steps"), "has no effect; this endpoint has no refiner"
-)
-
-
-def _list_ignored(fields: Fields, model: Capabilities) -> list[str]:
-    without_effect = {} if model.refiner else dict(_REFINER)
-    if fields.image is None:
-        without_effect["strength"] = "has no effect without an image"
-    if all(one.scale is not None for one in fields.loras or []):
-        without_effect["lora_scale"] = "has no effect without a LoRA that brings no scale"
-    notes = [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
-    if fields.guidance_scale is not None and model.family.guidance is None:
-        notes.append(f"guidance_scale: has no effect; {model.family.title} has its guidance built in")
-    if fields.hires and fields.guidance_rescale and not model.accepts(IMAGE, "guidance_rescale"):
-        notes.append("guidance_rescale: has no effect on the second pass")
-    if fields.nsfw:
-        notes.append("nsfw: has no effect; the endpoint's owner decides about the safety checker")
-    return notes
+def _format(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,44 +1,133 @@
-"""The table of request fields: names, aliases, bounds and what each is for.
+"""The table of request fields, and the objects that some of them hold: names, aliases, bounds, what each is for.
 
-Validation, error texts, the README's table and the JSON schema all come from this one declaration. What depends on
-the loaded model stands in `validators.py`. Nothing here knows what is done with a field afterwards.
+Validation, error texts, the README's table and the JSON schema all come from this one declaration. What fields mean
+for one another and for the loaded model stands in `validators.py`. The order of the fields means nothing.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from worker.api.nested_fields import Controls, HiresField, ImagePromptField, Loras, Reference, RefinerField
-from worker.api.validators import Rules
+Text = Annotated[str, Field(max_length=5_000)]
+Reference = Annotated[str, Field(min_length=1)]  # of a picture; its length is bounded where it is read
 
 
-def _prompts(value: object) -> object:
+class StrictObject(BaseModel):
+    """An object that callers write; unknown fields and values of another type are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class LoraField(StrictObject):
+    """A LoRA by name."""
+
+    name: str = Field(min_length=1, max_length=300)
+    scale: float | None = Field(None, ge=-10, le=10, allow_inf_nan=False)
+
+
+class ControlField(StrictObject):
+    """A ControlNet by name, and the picture it follows, as that ControlNet wants it: edges, depth, a pose."""
+
+    name: str | None = Field(None, min_length=1, max_length=300)
+    image: Reference
+    scale: float = Field(1.0, ge=0, le=10, allow_inf_nan=False)
+    start: float = Field(0.0, ge=0, lt=1, allow_inf_nan=False)
+    end: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
+
+
+class ImagePromptField(StrictObject):
+    """A picture that speaks beside the prompt."""
+
+    image: Reference
+    scale: float = Field(1.0, ge=0, le=10, allow_inf_nan=False)
+
+
+class HiresField(StrictObject):
+    """A second pass over the picture, enlarged."""
+
+    scale: float = Field(2.0, gt=1, le=4, allow_inf_nan=False)
+    strength: float = Field(0.5, gt=0, le=1, allow_inf_nan=False)
+    steps: int | None = Field(None, ge=1, le=500)
+    upscaler: Literal["lanczos", "latent"] = "lanczos"
+
+
+class RefinerField(StrictObject):
+    """How an SDXL refiner finishes the picture: from where on in the schedule, or as a second pass of some strength."""
+
+    high_noise_frac: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
+    strength: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
+    steps: int | None = Field(None, ge=1, le=500)
+
+
+def _check_plain_bucket(name: str) -> str:
+    if name.endswith(("--x-s3", "--ol-s3", "-s3alias")):
+        raise PydanticCustomError("bucket", "should be the name of a plain bucket, not of another kind or an alias")
+    return name
+
+
+_Key = Annotated[str, Field(max_length=1_000, pattern="^[ -~]+$")]  # printable ASCII
+
+
+class S3Config(BaseModel):
+    """The caller's own bucket, in RunPod's shape, given beside `input`."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+    accessId: _Key
+    accessSecret: _Key
+    bucketName: Annotated[
+        # Other kinds of names, ARNs among them, would have another host dialled than the endpoint's.
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,62}$"), AfterValidator(_check_plain_bucket)
+    ]
+    endpointUrl: str = Field(max_length=1_000, pattern="^https?://[!-~]+$")
+
+
+def _wrap_text(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Text = Annotated[str, Field(max_length=5_000)]
+def _wrap(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _wrap_names(value: object) -> object:
+    return [{"name": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
+
+
 Prompts = Annotated[
     list[Text],
     Field(min_length=1),
-    BeforeValidator(_prompts),
+    BeforeValidator(_wrap_text),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
 ]
+# One may stand alone; a LoRA may be a plain name. Of such validators the last runs first.
+Loras = Annotated[
+    list[LoraField], Field(min_length=1, max_length=8), BeforeValidator(_wrap_names), BeforeValidator(_wrap)
+]
+Controls = Annotated[list[ControlField], Field(min_length=1, max_length=4), BeforeValidator(_wrap)]
 
 
-def _also(*names: str) -> AliasChoices:
-    return AliasChoices(*names)
-
-
-class Fields(Rules):
+class Fields(StrictObject):
     """The fields of `job["input"]`, as callers write them."""
+
+    model_config = ConfigDict(validate_default=True)
 
     prompt: Prompts = Field(description="what to draw; a list draws several prompts in one job")
     negative_prompt: Text | None = Field(None, description="what not to draw")
     num_images: int = Field(
         1,
         ge=1,
-        validate_default=True,
-        validation_alias=_also("num_images", "num_images_per_prompt", "num_outputs", "batch_size"),
+        validation_alias=AliasChoices("num_images", "num_images_per_prompt", "num_outputs", "batch_size"),
         description="pictures for each prompt",
     )
     width: int | None = Field(
@@ -48,18 +137,17 @@ class Fields(Rules):
         None,
         ge=64,
         le=8192,
-        validate_default=True,
         description="in pixels; the image's own or the model's native size if left out",
     )
     scheduler: Text | None = Field(
         None,
-        validation_alias=_also("scheduler", "sampler_name"),
+        validation_alias=AliasChoices("scheduler", "sampler_name"),
         description="by name or diffusers class name; the model's default if left out",
     )
     num_inference_steps: int | None = Field(
         None,
         ge=1,
-        validation_alias=_also("num_inference_steps", "steps"),
+        validation_alias=AliasChoices("num_inference_steps", "steps"),
         description="denoising steps; the family's default if left out",
     )
     guidance_scale: float | None = Field(
@@ -67,7 +155,7 @@ class Fields(Rules):
         ge=0,
         le=50,
         allow_inf_nan=False,
-        validation_alias=_also("guidance_scale", "cfg_scale"),
+        validation_alias=AliasChoices("guidance_scale", "cfg_scale"),
         description="how strongly to follow the prompt; the family's default if left out",
     )
     seed: int | list[int | None] | None = Field(
@@ -75,12 +163,12 @@ class Fields(Rules):
     )
     image: Reference | None = Field(
         None,
-        validation_alias=_also("image", "image_url", "init_image"),
+        validation_alias=AliasChoices("image", "image_url", "init_image"),
         description="a picture to start from: URL, data URI, base64 or a path on the network volume",
     )
     mask: Reference | None = Field(
         None,
-        validation_alias=_also("mask", "mask_url", "mask_image"),
+        validation_alias=AliasChoices("mask", "mask_url", "mask_image"),
         description="white is drawn anew, black stays as it is; instead of it, parts of `image` may be transparent",
     )
     strength: float | None = Field(
@@ -88,7 +176,7 @@ class Fields(Rules):
         ge=0,
         le=1,
         allow_inf_nan=False,
-        validation_alias=_also("strength", "prompt_strength", "denoising_strength"),
+        validation_alias=AliasChoices("strength", "prompt_strength", "denoising_strength"),
         description="how far to move from the image; the pipeline's default if left out",
     )
     controlnet: Controls | None = Field(
@@ -98,7 +186,9 @@ class Fields(Rules):
         None, description="a picture that speaks beside the prompt: image, scale"
     )
     loras: Loras | None = Field(
-        None, validation_alias=_also("loras", "lora"), description="LoRAs for this job: names, or name and scale each"
+        None,
+        validation_alias=AliasChoices("loras", "lora"),
+        description="LoRAs for this job: names, or name and scale each",
     )
     lora_scale: float | None = Field(
         None, ge=-10, le=10, allow_inf_nan=False, description="scale of the LoRAs that bring none"
@@ -132,6 +222,13 @@ class Fields(Rules):
     )
     safety_checker: bool | None = Field(None, description="true: insist on the safety checker")
     nsfw: bool = Field(False, description="accepted for other workers' clients; has no effect")
+
+    @field_validator("*")
+    @classmethod
+    def _keep(cls, value: object, info: ValidationInfo[dict[str, Any]]) -> object:
+        """Keep a value that passed, or a default, in the context; of fields of which one failed there is no model."""
+        info.context[str(info.field_name)] = value
+        return value
 
 
 def spellings() -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""Validation errors -> one sentence for each bad field: what came, and what is allowed."""
+"""What is wrong with a request -> one sentence for each bad field: what came, and what is allowed."""
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,41 +14,66 @@ MAX_PROBLEMS = 100  # in one answer; a request has fewer fields than that
 _CANONICAL = spellings()
 
 
-def describe_problems(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
-    """One sentence for each bad field; the variants that pydantic tries for one value become one sentence."""
+@dataclass(frozen=True)
+class Problem:
+    """A field that may not stay as it is.
+
+    Attributes:
+        field: its own name, whichever spelling the job uses.
+        allowed: what may stand there instead.
+    """
+
+    field: str
+    allowed: str
+
+
+def describe_problem(problem: Problem, given: Mapping[str, Any]) -> str:
+    """The sentence for what a rule says, under the name that the caller wrote."""
+    written = [name for name, field in _CANONICAL.items() if field == problem.field and name in given]
+    name = written[0] if written else problem.field
+    return f"{name}: got {summarize(given.get(name))}; {problem.allowed}"
+
+
+def describe_errors(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
+    """One sentence for each field that is not as the table says, in the caller's order, unknown ones last.
+
+    The variants that pydantic tries for one value become one sentence.
+    """
+    places = {name: place for place, name in enumerate(given)}
+    details = sorted(error.errors(), key=lambda one: (_is_unknown(one), places.get(_find_name(one), -1)))
     sentences: dict[str, list[str]] = {}
-    for detail in error.errors()[:MAX_PROBLEMS]:
-        sentences.setdefault(_sentence_start(detail, given), []).append(_allowed(detail, given))
+    for detail in details[:MAX_PROBLEMS]:
+        sentences.setdefault(_start_sentence(detail, given), []).append(_say_allowed(detail, given))
     listed = [f"{start}{' or '.join(dict.fromkeys(rest))}" for start, rest in sentences.items()]
-    more = error.error_count() - MAX_PROBLEMS
+    more = len(details) - MAX_PROBLEMS
     return [*listed, f"and {more} more problems"] if more > 0 else listed
 
 
-# A default that does not fit is told under the field that made it so.
-_MADE_BY = {"height": "width", "num_images": "prompt"}
+def _find_name(detail: ErrorDetails) -> str:
+    return str(detail["loc"][0]) if detail["loc"] else "input"  # a name that is no Unicode has no place of its own
 
 
-def _sentence_start(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
-    name = str((*detail["loc"], "input")[0])[:80]  # a name that is no Unicode has no place of its own
+def _is_unknown(detail: ErrorDetails) -> bool:
+    return detail["type"] == "extra_forbidden" and len(detail["loc"]) == 1
+
+
+def _start_sentence(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
+    name = _find_name(detail)[:80]
     if detail["type"] == "missing":
         return f"{name}: "
-    if name in _MADE_BY and name not in given:
-        name = _MADE_BY[name]
-        return f"{name}: got {summarize(given.get(name))}; "
     value = given.get(name, detail["input"])
-    return f"{location(detail)[:80] if isinstance(value, dict) else name}: got {summarize(detail['input'])}; "
+    return f"{locate(detail)[:80] if isinstance(value, dict) else name}: got {summarize(detail['input'])}; "
 
 
-def _allowed(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
+def _say_allowed(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
     if detail["type"] == "missing":
         return "required, but missing"
-    if detail["type"] == "extra_forbidden" and len(detail["loc"]) == 1:
-        return _unknown(str(detail["loc"][0]), given)
-    message = detail["msg"]
-    return message if detail["type"] == "not_allowed" else message[0].lower() + message[1:]
+    if _is_unknown(detail):
+        return _say_unknown(_find_name(detail), given)
+    return detail["msg"][0].lower() + detail["msg"][1:]
 
 
-def _unknown(name: str, given: Mapping[str, Any]) -> str:
+def _say_unknown(name: str, given: Mapping[str, Any]) -> str:
     if name in _CANONICAL:  # a second spelling of a field that is given already
         twin = next(other for other in given if other != name and _CANONICAL.get(other) == _CANONICAL[name])
         return f"means the same as {twin}; give one of them"
@@ -55,7 +81,8 @@ def _unknown(name: str, given: Mapping[str, Any]) -> str:
     return f"unknown field; the nearest is {close[0]}"
 
 
-def location(detail: ErrorDetails) -> str:
+def locate(detail: ErrorDetails) -> str:
+    """Where in what came it is, with dots between."""
     return ".".join(str(part) for part in detail["loc"]) or "input"
 
 

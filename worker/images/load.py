@@ -45,7 +45,6 @@ class PictureRules:
         max_pixels: of the picture as sent, before it is scaled.
         volume: the folder below which files may be named.
         timeout_s: for fetching a URL.
-        bucket_hosts: where a job's own bucket may be; empty for any public host.
     """
 
     hosts: tuple[str, ...] = ()
@@ -53,7 +52,6 @@ class PictureRules:
     max_pixels: int = 50_000_000
     volume: Path = VOLUME
     timeout_s: float = 20.0
-    bucket_hosts: tuple[str, ...] = ()
 
 
 def read_picture(name: str, reference: str, rules: PictureRules) -> Image.Image:

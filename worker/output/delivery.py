@@ -5,13 +5,11 @@ All pictures are delivered, or none: what was stored before a failure is removed
 
 import base64
 import contextlib
-import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from worker.errors import DeliveryError, ResultTooLargeError
 from worker.output.bucket import upload
@@ -31,7 +29,7 @@ class Delivery:
         job_id: names files and objects.
         local: True for the local test, which writes files and answers with their paths.
         max_result_bytes: of the answer as JSON.
-        recode: makes the pictures again in a smaller format; None when the caller has chosen one.
+        reencode: makes the pictures again in a smaller format; None when the caller has chosen one.
     """
 
     job_id: str
@@ -41,40 +39,55 @@ class Delivery:
     reencode: Callable[[], Sequence[File]] | None
 
 
-def deliver(files: Sequence[File], answer: Mapping[str, Any], to: Delivery) -> dict[str, Any]:
-    """The answer, with "images" (and "image_url", the first) saying where the pictures are.
+@dataclass(frozen=True)
+class DeliveredPictures:
+    """Where a job's pictures are.
+
+    Attributes:
+        images: data URIs, URLs or paths, one for each picture, in order.
+        with_image_url: False where the answer has no room to say once more where the first picture is.
+        warnings: what the caller may not have expected.
+    """
+
+    images: tuple[str, ...]
+    with_image_url: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+def deliver(files: Sequence[File], to: Delivery, count_bytes: Callable[[DeliveredPictures], int]) -> DeliveredPictures:
+    """Bring the pictures to where the caller finds them.
 
     Args:
         files: one for each picture, in order.
-        answer: the rest of the answer; its "warnings" are added to.
+        count_bytes: the size of the answer, as JSON, that says where they are.
 
     Raises:
         ResultTooLargeError: the pictures do not fit into the answer and may not go elsewhere.
         DeliveryError: the bucket or the folder did not take them.
     """
     if to.local:
-        return _with_images(answer, _write(files))
+        return DeliveredPictures(_write(files))
     bucket, wanted = to.output.bucket, to.output.delivery
+    warnings: tuple[str, ...] = ()
     if bucket is not None and wanted != "base64":
         try:
-            return _with_images(answer, upload(files, bucket, to.job_id))
+            return DeliveredPictures(tuple(upload(files, bucket, to.job_id)))
         except DeliveryError as error:
             if wanted == "s3":
                 raise
             log.warning("%s; answering with base64 instead", error)
-            answer = _add_warning(answer, f"{error}; the pictures are in the answer instead")
-    if result := _inline(files, answer, to.max_result_bytes):
-        return result
+            warnings = (f"{error}; the pictures are in the answer instead",)
+    if inline := _inline(files, warnings, to.max_result_bytes, count_bytes):
+        return inline
     if bucket is not None and wanted == "base64":
-        answer = _add_warning(
-            answer, "delivery: base64 would pass the answer's size limit; the pictures are in the bucket"
-        )
-        return _with_images(answer, upload(files, bucket, to.job_id))
+        urls = tuple(upload(files, bucket, to.job_id))
+        moved = "delivery: base64 would pass the answer's size limit; the pictures are in the bucket"
+        return DeliveredPictures(urls, warnings=(moved,))
     if to.reencode is not None:
         smaller = to.reencode()
-        answer = _add_warning(answer, f"sent as {smaller[0].extension}: {files[0].extension} would pass the size limit")
-        if result := _inline(smaller, answer, to.max_result_bytes):
-            return result
+        warnings += (f"sent as {smaller[0].extension}: {files[0].extension} would pass the size limit",)
+        if inline := _inline(smaller, warnings, to.max_result_bytes, count_bytes):
+            return inline
     raise ResultTooLargeError(
         f"the pictures are {sum(len(file.data) for file in files)} bytes as {files[0].extension}; the answer may be "
         f"{to.max_result_bytes} bytes of JSON; ask for fewer or smaller pictures, for output_format jpeg or webp, or "
@@ -82,34 +95,21 @@ def deliver(files: Sequence[File], answer: Mapping[str, Any], to: Delivery) -> d
     )
 
 
-def _inline(files: Sequence[File], answer: Mapping[str, Any], limit: int) -> dict[str, Any] | None:
+def _inline(
+    files: Sequence[File], warnings: tuple[str, ...], limit: int, count_bytes: Callable[[DeliveredPictures], int]
+) -> DeliveredPictures | None:
     """The pictures as data URIs, at need without the repeated first one; None when they do not fit."""
-    result = _with_images(answer, [_data_uri(file) for file in files])
-    if _json_bytes(result) <= limit:
-        return result
-    result = _add_warning(result, "image_url is left out: with it the answer would pass its size limit")
-    del result["image_url"]
-    return result if _json_bytes(result) <= limit else None
+    whole = DeliveredPictures(tuple(_make_data_uri(file) for file in files), warnings=warnings)
+    left_out = "image_url is left out: with it the answer would pass its size limit"
+    shorter = replace(whole, with_image_url=False, warnings=(*warnings, left_out))
+    return next((one for one in (whole, shorter) if count_bytes(one) <= limit), None)
 
 
-def _with_images(answer: Mapping[str, Any], images: Sequence[str]) -> dict[str, Any]:
-    return {"images": list(images), "image_url": images[0], **answer}
-
-
-def _add_warning(answer: Mapping[str, Any], warning: str) -> dict[str, Any]:
-    return {**answer, "warnings": [*answer["warnings"], warning]}
-
-
-def _data_uri(file: File) -> str:
+def _make_data_uri(file: File) -> str:
     return f"data:{file.mime_type};base64,{base64.b64encode(file.data).decode()}"
 
 
-def _json_bytes(answer: Mapping[str, Any]) -> int:
-    """Size of the body that the SDK posts, which is UTF-8 and not escaped to ASCII."""
-    return len(json.dumps({"output": answer}, ensure_ascii=False).encode())
-
-
-def _write(files: Sequence[File]) -> list[str]:
+def _write(files: Sequence[File]) -> tuple[str, ...]:
     stem = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     paths = [OUTPUTS / f"{stem}-{index}.{file.extension}" for index, file in enumerate(files)]
     try:
@@ -121,4 +121,4 @@ def _write(files: Sequence[File]) -> list[str]:
             with contextlib.suppress(OSError):
                 path.unlink()
         raise DeliveryError(f"the folder {OUTPUTS} cannot be written: {error.strerror}") from error
-    return [str(path) for path in paths]
+    return tuple(str(path) for path in paths)

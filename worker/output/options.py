@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import SecretStr
 
+from worker.errors import InvalidInputError
+from worker.http import host_of, is_listed
 from worker.settings import Settings
 
 
@@ -30,6 +32,38 @@ class Bucket:
         url, name = settings.bucket_endpoint_url, settings.bucket_name
         key_id, secret = settings.bucket_access_key_id, settings.bucket_secret_access_key
         return cls(url, name, key_id, secret) if url and name and key_id and secret else None
+
+
+@dataclass(frozen=True)
+class OutputRules:
+    """Where the endpoint's owner lets pictures go.
+
+    Attributes:
+        bucket: the endpoint's own, for jobs that bring none.
+        bucket_hosts: where a job's own bucket may be; empty for any public host.
+    """
+
+    bucket: Bucket | None = None
+    bucket_hosts: tuple[str, ...] = ()
+
+    @classmethod
+    def of_endpoint(cls, settings: Settings) -> "OutputRules":
+        """The owner's."""
+        return cls(Bucket.of_endpoint(settings), settings.bucket_hosts)
+
+    def admit_bucket(self, endpoint_url: str, name: str, access_key_id: str, secret_access_key: str) -> Bucket:
+        """The bucket that a job names.
+
+        Raises:
+            InvalidInputError: the owner has listed hosts, and its host is none of them.
+        """
+        host = host_of(endpoint_url) or ""
+        listed = any(is_listed(host, one) for one in self.bucket_hosts)
+        if self.bucket_hosts and not listed:
+            hosts = ", ".join(self.bucket_hosts)
+            raise InvalidInputError([f"s3Config.endpointUrl: this endpoint sends pictures to {hosts} only"])
+        keys = SecretStr(access_key_id), SecretStr(secret_access_key)
+        return Bucket(endpoint_url, name, *keys, anywhere=listed, from_job=True)
 
 
 @dataclass(frozen=True)

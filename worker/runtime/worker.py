@@ -2,12 +2,15 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from worker.api.parse import parse
+from worker.api.response import Timings, count_bytes, make_answer, write_answer, write_failure
 from worker.engine.generate import generate
 from worker.engine.load.loader import choose_device, load
 from worker.engine.prompts.warnings import list_prompt_warnings
@@ -18,7 +21,7 @@ from worker.images.load import PictureRules
 from worker.output.delivery import Delivery, deliver
 from worker.output.encode import File, encode
 from worker.output.metadata import write
-from worker.output.options import Bucket, OutputOptions
+from worker.output.options import OutputOptions, OutputRules
 from worker.plan import Plan, make_plan
 from worker.request import GeneratedImage
 from worker.runtime.failures import BROKEN, classify
@@ -67,7 +70,7 @@ class Worker:
             if failure.refresh_worker:
                 self.gate.mark_broken()
             log.warning("job %s failed: %s", job.get("id"), failure.code)
-            return failure.answer()
+            return write_failure(failure)
         finally:
             progress.finish()
 
@@ -95,31 +98,23 @@ class Worker:
         limit = self._settings.job_timeout_s
         deadline = time.monotonic() + limit if limit else None
         self._formatter.redact_job(job)
-        bucket = Bucket.of_endpoint(self._settings)
-        request, output = parse(job, self._engine.capabilities, bucket, self._input_rules())
+        output_rules = OutputRules.of_endpoint(self._settings)
+        request, output = parse(job, self._engine.capabilities, self._picture_rules(), output_rules)
         plan = make_plan(request)
         drawn, files, timings = self._draw(plan, output, progress, deadline)
-        answer: dict[str, Any] = {
-            "seed": request.pictures[0].seed,
-            "seeds": [picture.seed for picture in request.pictures],
-            "width": plan.size[0],
-            "height": plan.size[1],
-            "model": self._engine.capabilities.name,
-            "scheduler": request.scheduler.class_name,
-            "steps": request.num_inference_steps,
-            "nsfw": [one.nsfw for one in drawn],
-            "timings": timings,
-            "warnings": [*request.warnings, *list_prompt_warnings(self._engine, request), *_notes(drawn)],
-        }
-        answer = deliver(files, answer, self._delivery(job, plan, output, drawn))
-        log.info("job %s: %d pictures, seed %d, %s", job.get("id"), len(drawn), answer["seed"], timings)
-        if job.get("id") == LOCAL_TEST:
-            print(*answer["images"], sep="\n", flush=True)
-        return answer
+        prompt_warnings = list_prompt_warnings(self._engine, request)
+        complete = partial(make_answer, self._engine.capabilities.name, plan, drawn, prompt_warnings, timings)
+        delivery = self._delivery(job, plan, output, drawn)
+        answer = complete(deliver(files, delivery, lambda pictures: count_bytes(complete(pictures))))
+        log.info("job %s: %d pictures, seed %d, %s", job.get("id"), len(drawn), answer.seed, asdict(timings))
+        if delivery.local:
+            print(*answer.images, sep="
+", flush=True)
+        return write_answer(answer)
 
     def _draw(
         self, plan: Plan, output: OutputOptions, progress: Progress, deadline: float | None
-    ) -> tuple[list[GeneratedImage], list[File], dict[str, float]]:
+    ) -> tuple[list[GeneratedImage], list[File], Timings]:
         """The pictures and their files; each is encoded while the next is drawn."""
         started = time.perf_counter()
         drawn, encodings = [], []
@@ -130,16 +125,15 @@ class Worker:
         generated = time.perf_counter()
         files = [encoding.result() for encoding in encodings]
         encoded = time.perf_counter()
-        timings = {"generate_s": round(generated - started, 3), "encode_s": round(encoded - generated, 3)}
+        timings = Timings(round(generated - started, 3), round(encoded - generated, 3))
         return drawn, files, timings
 
     def _encode(self, one: GeneratedImage, plan: Plan, extension: str, quality: int) -> File:
         text = write(one.picture, plan, self._engine.capabilities)
         return encode(one.image, text, extension, quality)
 
-    def _input_rules(self) -> PictureRules:
-        settings = self._settings
-        return PictureRules(settings.image_hosts, settings.max_input_bytes, bucket_hosts=settings.bucket_hosts)
+    def _picture_rules(self) -> PictureRules:
+        return PictureRules(self._settings.image_hosts, self._settings.max_input_bytes)
 
     def _delivery(
         self, job: Mapping[str, Any], plan: Plan, output: OutputOptions, drawn: list[GeneratedImage]
@@ -153,14 +147,3 @@ class Worker:
             if output.format_fixed
             else lambda: [self._encode(one, plan, "webp", output.quality) for one in drawn],
         )
-
-
-def _notes(drawn: Sequence[GeneratedImage]) -> list[str]:
-    low_memory = sum(one.low_memory for one in drawn)
-    notes = (
-        [f"memory ran out; {low_memory} of the pictures were drawn a second time, in a leaner way"]
-        if low_memory
-        else []
-    )
-    sizes = dict.fromkeys(one.resized_from for one in drawn if one.resized_from)
-    return notes + [f"this model drew {width}x{height}, which was resized" for width, height in sizes]

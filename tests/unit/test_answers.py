@@ -1,0 +1,90 @@
+"""The answer to a job: its keys, in their order, and what it says of pictures and of failures."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from tests.helpers.asking import ask
+from worker.api.response import Timings, count_bytes, make_answer, write_answer, write_failure
+from worker.errors import InvalidInputError, OutOfMemoryError, WorkerBrokenError, WorkerError
+from worker.output.delivery import DeliveredPictures
+from worker.plan import make_plan
+from worker.request import GeneratedImage
+
+KEYS = ["images", "image_url", "seed", "seeds", "width", "height", "model", "scheduler", "steps", "nsfw", "timings"]
+REQUEST = replace(
+    ask(num_images=3, seed=7, width=128, height=64, steps=9, scheduler="Euler", hires={"scale": 1.5}),
+    warnings=("from the request",),
+)
+DRAWN = [GeneratedImage(picture, Image.new("RGB", (8, 8)), nsfw=False) for picture in REQUEST.pictures]
+DELIVERED = DeliveredPictures(("first", "second", "third"), warnings=("from the delivery",))
+
+
+def _answer(drawn: list[GeneratedImage] = DRAWN, delivered: DeliveredPictures = DELIVERED) -> dict[str, object]:
+    notes = ["from the prompt"]
+    return write_answer(make_answer("a model", make_plan(REQUEST), drawn, notes, Timings(1.4, 0.01), delivered))
+
+
+def test_an_answer_tells_what_was_made_and_how() -> None:
+    assert list(_answer()) == [*KEYS, "warnings"]
+    assert _answer() == {
+        "images": ["first", "second", "third"],
+        "image_url": "first",
+        "seed": 7,
+        "seeds": [7, 8, 9],
+        "width": 192,
+        "height": 96,
+        "model": "a model",
+        "scheduler": "EulerDiscreteScheduler",
+        "steps": 9,
+        "nsfw": [False, False, False],
+        "timings": {"generate_s": 1.4, "encode_s": 0.01},
+        "warnings": ["from the request", "from the prompt", "from the delivery"],
+    }
+
+
+def test_a_picture_that_is_not_told_twice_is_the_only_difference() -> None:
+    whole, shorter = _answer(), _answer(delivered=replace(DELIVERED, with_image_url=False))
+    assert whole.pop("image_url") == "first"
+    assert shorter == whole
+
+
+def test_what_happened_while_drawing_is_told_between_the_other_warnings() -> None:
+    drawn = [
+        replace(DRAWN[0], low_memory=True, nsfw=True),
+        replace(DRAWN[1], low_memory=True, resized_from=(32, 32)),
+        replace(DRAWN[2], resized_from=(32, 32)),
+    ]
+    answer = _answer(drawn)
+    assert answer["nsfw"] == [True, False, False]
+    assert answer["warnings"] == [
+        "from the request",
+        "from the prompt",
+        "memory ran out; 2 of the pictures were drawn a second time, in a leaner way",
+        "this model drew 32x32, which was resized",
+        "from the delivery",
+    ]
+
+
+def test_its_size_is_that_of_what_the_sdk_posts() -> None:
+    answer = make_answer("模型 é", make_plan(REQUEST), DRAWN, [], Timings(1.4, 0.01), DELIVERED)
+    posted = json.dumps({"output": write_answer(answer)}, ensure_ascii=False).encode()
+    assert count_bytes(answer) == len(posted)
+
+
+@pytest.mark.parametrize(
+    ("failure", "written"),
+    [
+        (InvalidInputError(["a: no", "b: no"]), {"error": "INVALID_INPUT: a: no; b: no", "code": "INVALID_INPUT"}),
+        (OutOfMemoryError("too large"), {"error": "OUT_OF_MEMORY: too large", "code": "OUT_OF_MEMORY"}),
+        (
+            WorkerBrokenError("it is over"),
+            {"error": "WORKER_BROKEN: it is over", "code": "WORKER_BROKEN", "refresh_worker": True},
+        ),
+    ],
+)
+def test_a_failure_is_told_with_its_code(failure: WorkerError, written: dict[str, object]) -> None:
+    assert write_failure(failure) == written
+    assert list(write_failure(failure)) == list(written)

@@ -1,0 +1,98 @@
+"""What a job is answered, written in one place: its pictures and what belongs to them, or why there are none."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from worker.errors import WorkerError
+from worker.output.delivery import DeliveredPictures
+from worker.plan import Plan
+from worker.request import GeneratedImage
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds that parts of a job took."""
+
+    generate_s: float
+    encode_s: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a job whose pictures were made; the attributes are its keys, in this order.
+
+    Attributes:
+        images: data URIs, URLs or, in the local test, paths; prompt by prompt.
+        image_url: the first of them once more; None leaves the key out.
+        seed: of the first picture.
+        seeds, nsfw: one for each picture.
+        width, height: of each picture, in pixels.
+        scheduler: its class in diffusers.
+        steps: of the first pass, as asked for.
+        warnings: what was changed or ignored.
+    """
+
+    images: list[str]
+    image_url: str | None
+    seed: int
+    seeds: list[int]
+    width: int
+    height: int
+    model: str
+    scheduler: str
+    steps: int
+    nsfw: list[bool]
+    timings: Timings
+    warnings: list[str]
+
+
+def make_answer(
+    model: str,
+    plan: Plan,
+    generated: Sequence[GeneratedImage],
+    prompt_warnings: Sequence[str],
+    timings: Timings,
+    delivered: DeliveredPictures,
+) -> Answer:
+    """The answer to a job that was drawn by this plan."""
+    request = plan.request
+    seeds = [picture.seed for picture in request.pictures]
+    return Answer(
+        images=list(delivered.images),
+        image_url=delivered.images[0] if delivered.with_image_url else None,
+        seed=seeds[0],
+        seeds=seeds,
+        width=plan.size[0],
+        height=plan.size[1],
+        model=model,
+        scheduler=request.scheduler.class_name,
+        steps=request.num_inference_steps,
+        nsfw=[one.nsfw for one in generated],
+        timings=timings,
+        warnings=[*request.warnings, *prompt_warnings, *_list_drawing_warnings(generated), *delivered.warnings],
+    )
+
+
+def _list_drawing_warnings(generated: Sequence[GeneratedImage]) -> list[str]:
+    again = sum(one.low_memory for one in generated)
+    memory = [f"memory ran out; {again} of the pictures were drawn a second time, in a leaner way"] if again else []
+    sizes = dict.fromkeys(one.resized_from for one in generated if one.resized_from)
+    return memory + [f"this model drew {width}x{height}, which was resized" for width, height in sizes]
+
+
+def write_answer(answer: Answer) -> dict[str, Any]:
+    """The handler's return value for these pictures."""
+    return {key: value for key, value in asdict(answer).items() if value is not None}
+
+
+def write_failure(failure: WorkerError) -> dict[str, Any]:
+    """The handler's return value for this failure, in the keys that the RunPod SDK understands."""
+    written: dict[str, Any] = {"error": f"{failure.code}: {failure}", "code": failure.code}
+    return {**written, "refresh_worker": True} if failure.refresh_worker else written
+
+
+def count_bytes(answer: Answer) -> int:
+    """Size of the body that the SDK posts, which is UTF-8 and not escaped to ASCII."""
+    return len(json.dumps({"output": write_answer(answer)}, ensure_ascii=False).encode())
