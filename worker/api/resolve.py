@@ -3,6 +3,7 @@
 import math
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from PIL.Image import Image
 
@@ -11,8 +12,9 @@ from worker.api.validators import choose_scheduler
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules, read_picture
 from worker.images.resize import SizeLimits, choose_size, fit_image, flatten, has_white, to_mask, transparency_mask
-from worker.models.capabilities import CONTROLLED, IMAGE, TEXT, Capabilities, task_name
+from worker.models.capabilities import CONTROLLED, TEXT, Capabilities, task_name
 from worker.output.options import Bucket, OutputOptions
+from worker.plan import Plan, make_plan
 from worker.request import Control, Hires, ImagePrompt, InitImage, Lora, Picture, Refinement, Request
 
 SEEDS = 2**32
@@ -47,7 +49,7 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
     if image is not None:
         strength = _resolve_strength(fields.strength, capabilities.tasks[task], steps)
         init_image = _make_init_image(fields, image, mask, strength, size, warnings)
-    return Request(
+    request = Request(
         pictures=_list_pictures(fields),
         negative_prompt=fields.negative_prompt,
         width=size[0],
@@ -64,8 +66,9 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         hires=_resolve_hires(fields, size, steps, family.size_step, warnings),
         refinement=_resolve_refinement(fields, task, steps, capabilities, warnings),
         preview=fields.preview,
-        warnings=(*warnings, *_list_ignored(fields, capabilities), *filter(None, [scheduler.caveat])),
     )
+    ignored = _list_ignored(fields, make_plan(request), capabilities)
+    return replace(request, warnings=(*warnings, *ignored, *filter(None, [scheduler.caveat])))
 
 
 def _read_mask(
@@ -202,20 +205,21 @@ def _resolve_refinement(
     return Refinement(high_noise_frac or 0.8, 1.0, steps)
 
 
-def _list_ignored(fields: Fields, capabilities: Capabilities) -> list[str]:
-    """What the job gives and nothing takes."""
+def _list_ignored(fields: Fields, plan: Plan, capabilities: Capabilities) -> list[str]:
+    """What the job gives and none of its passes takes."""
     without_effect: dict[str, str] = {}
     if not capabilities.refiner:
         names = "refiner", "high_noise_frac", "refiner_inference_steps"
         without_effect |= dict.fromkeys(names, "has no effect; this endpoint has no refiner")
-    if fields.image is None:
+    if plan.passes[0].strength is None:
         without_effect["strength"] = "has no effect without an image"
     if all(lora.scale is not None for lora in fields.loras or []):
         without_effect["lora_scale"] = "has no effect without a LoRA that brings no scale"
     notes = [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
     if fields.guidance_scale is not None and capabilities.family.guidance is None:
         notes.append(f"guidance_scale: has no effect; {capabilities.family.title} has its guidance built in")
-    if fields.hires and fields.guidance_rescale and not capabilities.accepts(IMAGE, "guidance_rescale"):
+    enlarging = [one.task for one in plan.passes if one.kind == "enlarge"]
+    if fields.guidance_rescale and not all(capabilities.accepts(task, "guidance_rescale") for task in enlarging):
         notes.append("guidance_rescale: has no effect on the second pass")
     if fields.nsfw:
         notes.append("nsfw: has no effect; the endpoint's owner decides about the safety checker")

@@ -108,8 +108,7 @@ class Worker:
         answer = complete(deliver(files, delivery, lambda pictures: count_bytes(complete(pictures))))
         log.info("job %s: %d pictures, seed %d, %s", job.get("id"), len(drawn), answer.seed, asdict(timings))
         if delivery.local:
-            print(*answer.images, sep="
-", flush=True)
+            print(*answer.images, sep="\n", flush=True)
         return write_answer(answer)
 
     def _draw(
