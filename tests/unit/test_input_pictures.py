@@ -16,7 +16,7 @@ import worker.http
 from tests.helpers.asking import SDXL, ask
 from tests.helpers.picture_sources import answer, chunk, corners, file_of, hosting, png
 from worker.images.load import PictureRules, read_parameters, read_picture
-from worker.output import encode
+from worker.output.encode import encode
 from worker.output.metadata import write
 
 RULES = PictureRules()
