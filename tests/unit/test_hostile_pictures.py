@@ -1,5 +1,6 @@
 """A picture that would harm, hang or fill the worker, or is none, is refused in one clear sentence."""
 
+import io
 import os
 import socket
 import struct
@@ -7,9 +8,11 @@ import subprocess
 import sys
 import time
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable
 from pathlib import Path
 
+import PIL
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +22,8 @@ from runpod.serverless.utils import rp_ssrf  # noqa: F401  imported here, before
 from tests.helpers.asking import ask, model_of, picture, refusal
 from tests.helpers.fuzzing import examples
 from tests.helpers.picture_sources import base64_of, chunk, corners, file_of, png, refused
-from worker.errors import InvalidInputError
+from worker.errors import InvalidInputError, UnusablePictureError
+from worker.images.guard import MEASURED_WITH, count_scans
 from worker.images.load import PictureRules, read_parameters, read_picture
 
 ROOT = Path(__file__).parents[2]
@@ -281,39 +285,90 @@ def _frame(components: int) -> bytes:
     return _segment(0xC0, struct.pack(">BHHB", 8, 9, 9, 3) + bytes(3 * components))
 
 
+RESOURCES = b"Photoshop 3.0\0" + (b"8BIM\4\4" + bytes(6)) * 5_000
 INFLATED = zlib.compress(bytes(1_000_000), 9)
 PROGRESSIVE = file_of(corners(), "JPEG", progressive=True)
-MANY_PARTS = {
-    "png chunks": _png_of(chunk(b"aaAa", b"") * 60_000),
-    "png chunks behind the pixels": _before_the_end(_png_of(b""), 12, chunk(b"aaAa", b"") * 60_000),
-    "png texts": _png_of(chunk(b"tEXt", b"a\0") * 60_000),
-    "png pixel chunks": _before_the_end(_png_of(b""), 12, chunk(b"IDAT", b"") * 60_000),
-    "png colour profiles": _png_of(chunk(b"iCCP", b"x\0\0" + INFLATED) * 60),
-    "png texts with a wrong end": _png_of(chunk(b"zTXt", b"x\0\0" + INFLATED[:-4] + b"xxxx") * 60),
-    "jpeg comments": _jpeg_of(_segment(0xFE, b"") * 2_000),
-    "jpeg segments of applications": _jpeg_of(_segment(0xE3, b"") * 2_000),
-    "jpeg segments of a length below two": _jpeg_of(b"\xff\xe3\0\0" * 2_000),
-    "jpeg exif": _jpeg_of(_segment(0xE1, b"Exif\0\0" + bytes(90)) * 100),
-    "jpeg tables": _jpeg_of(_segment(0xDB, b"") * 2_000),
-    "jpeg tables in few segments": _jpeg_of(_segment(0xDB, bytes(65 * 1_000)) * 4),
-    "jpeg frames": _jpeg_of(_frame(20_000) * 4),
-    "jpeg resources": _jpeg_of(_segment(0xED, b"Photoshop 3.0\0" + (b"8BIM\4\4" + bytes(6)) * 5_000) * 12),
-    "jpeg restarts": _jpeg_of(b"\xff\xd0" * 2_000),
-    "jpeg fill bytes": _jpeg_of(b"\xff" * 60_000),
-    "jpeg fill bytes in pieces": _jpeg_of((b"\xff" * 4_000 + _segment(0xFE, b"")) * 20),
-    "jpeg bytes between segments": _jpeg_of(b"\xff\xf0" + bytes(60_000)),
-    "jpeg of nothing else": b"\xff\xd8" + b"\xff" * 60_000,
-    "jpeg segments behind a scan": _before_the_end(PROGRESSIVE, 2, _segment(0xFE, b"") * 2_000),
-    "webp chunks": _webp_of(b"abcd" + bytes(4) + (b"abcd\1\0\0\0x\0") * 60_000),
+# How a file of so many parts is made, and a number of them that is too many.
+MANY_PARTS: dict[str, tuple[Callable[[int], bytes], int]] = {
+    "png chunks": (lambda n: _png_of(chunk(b"aaAa", b"") * n), 60_000),
+    "png chunks behind the pixels": (lambda n: _before_the_end(_png_of(b""), 12, chunk(b"aaAa", b"") * n), 60_000),
+    "png texts": (lambda n: _png_of(chunk(b"tEXt", b"a\0") * n), 60_000),
+    "png pixel chunks": (lambda n: _before_the_end(_png_of(b""), 12, chunk(b"IDAT", b"") * n), 60_000),
+    "png colour profiles": (lambda n: _png_of(chunk(b"iCCP", b"x\0\0" + INFLATED) * n), 60),
+    "png texts with a wrong end": (lambda n: _png_of(chunk(b"zTXt", b"x\0\0" + INFLATED[:-4] + b"xxxx") * n), 60),
+    "jpeg comments": (lambda n: _jpeg_of(_segment(0xFE, b"") * n), 2_000),
+    "jpeg segments of applications": (lambda n: _jpeg_of(_segment(0xE3, b"") * n), 2_000),
+    "jpeg segments of a length below two": (lambda n: _jpeg_of(b"\xff\xe3\0\0" * n), 2_000),
+    "jpeg exif": (lambda n: _jpeg_of(_segment(0xE1, b"Exif\0\0" + bytes(90)) * n), 100),
+    "jpeg tables": (lambda n: _jpeg_of(_segment(0xDB, b"") * n), 2_000),
+    "jpeg tables in few segments": (lambda n: _jpeg_of(_segment(0xDB, bytes(65 * 1_000)) * n), 4),
+    "jpeg frames": (lambda n: _jpeg_of(_frame(20_000) * n), 4),
+    "jpeg resources": (lambda n: _jpeg_of(_segment(0xED, RESOURCES) * n), 12),
+    "jpeg restarts": (lambda n: _jpeg_of(b"\xff\xd0" * n), 2_000),
+    "jpeg fill bytes": (lambda n: _jpeg_of(b"\xff" * n), 60_000),
+    "jpeg fill bytes in pieces": (lambda n: _jpeg_of((b"\xff" * 4_000 + _segment(0xFE, b"")) * n), 20),
+    "jpeg bytes between segments": (lambda n: _jpeg_of(b"\xff\xf0" + bytes(n)), 60_000),
+    "jpeg of nothing else": (lambda n: b"\xff\xd8" + b"\xff" * n, 60_000),
+    "jpeg segments behind a scan": (lambda n: _before_the_end(PROGRESSIVE, 2, _segment(0xFE, b"") * n), 2_000),
+    "webp chunks": (lambda n: _webp_of(b"abcd" + bytes(4) + (b"abcd\1\0\0\0x\0") * n), 60_000),
 }
+MANY = pytest.mark.parametrize(("make", "too_many"), MANY_PARTS.values(), ids=list(MANY_PARTS))
 
 
-@pytest.mark.parametrize("data", MANY_PARTS.values(), ids=list(MANY_PARTS))
-def test_a_file_of_nothing_but_parts_is_not_opened(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+@MANY
+def test_a_file_of_nothing_but_parts_is_not_opened(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[int], bytes], too_many: int
+) -> None:
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
-    assert refused(base64_of(data)).endswith("the file is made of too many parts")
+    text = base64_of(make(too_many))
+    assert refused(text).endswith("the file is made of too many parts")
     with pytest.raises(InvalidInputError, match="too many parts"):
-        read_parameters("replay", base64_of(data), RULES)
+        read_parameters("replay", text, RULES)
+
+
+def _has_too_many_parts(data: bytes) -> bool:
+    try:
+        count_scans(data)
+    except UnusablePictureError:
+        return True
+    return False
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Of this thread's own work, so that nobody else's counts."""
+    times = []
+    for _ in range(3):
+        start = time.thread_time()
+        work()
+        times.append(time.thread_time() - start)
+    return min(times)
+
+
+def _walk(data: bytes) -> None:
+    """Read a PNG's chunks as plainly as Python can."""
+    stream = io.BytesIO(data[8:])
+    while head := stream.read(8):
+        zlib.crc32(stream.read(int.from_bytes(head[:4])))
+        stream.read(4)
+
+
+@MANY
+def test_a_file_of_just_not_too_many_parts_opens_soon(make: Callable[[int], bytes], too_many: int) -> None:
+    """Soon is measured by what plain Python needs for as many chunks, on the same machine in the same moment."""
+    count = bisect_left(range(too_many + 1), True, key=lambda n: _has_too_many_parts(make(n))) - 1
+    text = base64_of(make(count))
+    usual = _seconds(lambda: _walk(_png_of(chunk(b"aaAa", b"") * 50_000)))
+    times = _seconds(lambda: _refused_or_read(text, RULES)) / usual
+    print(f"{count} parts: {times:.1f}")
+    assert times < 80, f"Pillow {PIL.__version__} takes longer for such parts than worker/images/guard.py counts"
+
+
+def test_parts_weigh_what_they_cost_the_installed_pillow() -> None:
+    assert PIL.__version__ == MEASURED_WITH, (
+        f"worker/images/guard.py weighs the parts of a file by what Pillow {MEASURED_WITH} does with them. Read what "
+        f"is new in {PIL.__version__}, run `pytest -sk just_not_too_many tests/unit/test_hostile_pictures.py` with "
+        "both, give a part that has become dearer a higher cost there, and then set MEASURED_WITH"
+    )
 
 
 def test_scans_between_other_segments_are_counted() -> None:

@@ -236,6 +236,13 @@ class TestHosts:
         body = b"" if status in (204, 304) else GOOD["PNG"]
         assert self.refused(answer(body, status)).endswith(f"the host answered with status {status}")
 
+    @pytest.mark.parametrize(("status", "told"), [(404, "status 404"), (302, "more than 3 times")])
+    def test_what_comes_with_an_error_or_a_redirect_is_not_waited_for(self, status: int, told: str) -> None:
+        head = f"HTTP/1.1 {status} X\r\nLocation: /canary\r\nContent-Length: 9999\r\n\r\n".encode()
+        start = time.monotonic()
+        assert told in self.refused(_drip(head, b"x"))
+        assert time.monotonic() - start < 5
+
     def test_a_body_without_end(self) -> None:
         def flood(request: BaseHTTPRequestHandler) -> None:
             request.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")

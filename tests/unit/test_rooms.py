@@ -139,8 +139,15 @@ def test_only_the_runtime_knows_the_sdk_and_http_asks_it_about_addresses(module:
     assert "runpod" not in _packages(module)
 
 
-def test_http_knows_no_pictures() -> None:
-    assert "PIL" not in _packages("worker.http")
+def test_http_knows_nothing_of_ours_and_no_pictures() -> None:
+    assert _own("worker.http") == set() and "PIL" not in _packages("worker.http")
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_only_http_makes_sockets(module: str) -> None:
+    clients = {"socket", "aiohttp", "requests", "httpx", "urllib3", "urllib.request", "http.client"}
+    found = (_packages(module) | set(_imports(module))) & clients
+    assert found <= ({"socket", "aiohttp"} if module == "worker.http" else set())
 
 
 @pytest.mark.parametrize("room", ["api.parse", "images.load", "models.locate", "models.hub", "output.delivery", "plan"])

@@ -10,6 +10,8 @@ from collections.abc import Generator, Iterator
 
 from worker.errors import UnusablePictureError
 
+# The Pillow whose work for each part the costs below bound, in steps as long as the one for an empty PNG chunk.
+MEASURED_WITH = "13.0.0"
 # Steps that Pillow takes in a fraction of a second. A PNG of 20 MB has 2,500 chunks of pixels, a JPEG 320 segments.
 _MAX_WORK = 50_000
 _SEGMENT = 50  # what one segment of a JPEG costs
