@@ -11,6 +11,7 @@ import pytest
 
 from local_endpoint import EndpointConfig, LocalEndpoint, LocalWorker
 from local_endpoint.events import FINAL_KINDS
+from tests.helpers.python_path import python_path
 
 ROOT = Path(__file__).parents[2]
 START_METHODS = ROOT / "tests" / "platform"  # its sitecustomize.py chooses one
@@ -29,7 +30,7 @@ def start_worker(platform: LocalEndpoint, tmp_path: Path) -> Iterator[StartWorke
     with ExitStack() as stack:
 
         def started(script: Path = ROOT / "handler.py", **env: str) -> LocalWorker:
-            env = {"PYTHONPATH": str(ROOT), **env}  # for scripts that import handler.py
+            env = {"PYTHONPATH": python_path(ROOT), **env}  # for scripts that import handler.py
             log = tmp_path / "worker.log"
             worker = LocalWorker(platform, script, env=env, cwd=ROOT, log_path=log, ping_interval_ms=1000)
             return stack.enter_context(worker).wait_ready()
@@ -51,7 +52,7 @@ def how_it_ended(platform: LocalEndpoint, job_id: str) -> str:
 def test_one_load_one_context_and_a_live_heartbeat(
     start_method: str, platform: LocalEndpoint, start_worker: StartWorker
 ) -> None:
-    worker = start_worker(TEST_START_METHOD=start_method, PYTHONPATH=str(START_METHODS))
+    worker = start_worker(TEST_START_METHOD=start_method, PYTHONPATH=python_path(START_METHODS))
 
     ended = how_it_ended(platform, submit(platform, prompt="a red heart", steps=100))
     platform.events.wait("ping", worker_id=worker.id, count=3)

@@ -15,6 +15,7 @@ import pytest
 
 from local_endpoint import EndpointConfig, LocalEndpoint, LocalWorker
 from local_endpoint.events import FINAL_KINDS
+from tests.helpers.python_path import python_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,7 +77,10 @@ def open_worker(tmp_path_factory: pytest.TempPathFactory) -> OpenWorker:
     def opened(platform: LocalEndpoint, script: str | Path = "handler.py", ready: bool = True, **options: Any) -> Any:
         log_path = tmp_path_factory.getbasetemp() / f"worker-{next(numbers)}.log"
         options = {"cwd": ROOT, "log_path": log_path, "ping_interval_ms": 1000, **options}
-        options["env"] = {"PYTHONPATH": str(ROOT), **options.get("env", {})}  # for scripts that import handler.py
+        options["env"] = {
+            "PYTHONPATH": python_path(ROOT),
+            **options.get("env", {}),
+        }  # for scripts that import handler.py
         worker = LocalWorker(platform, ROOT / script, **options)
         try:
             return worker.wait_ready() if ready else worker

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.python_path import python_path
+
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
 def test_one_load_and_a_live_heartbeat(start_method: str, platform: Any, start_worker: Any, tiny_sd1: str) -> None:
-    hooks = str(Path(__file__).parent)  # holds sitecustomize.py
+    hooks = python_path(Path(__file__).parent)  # which holds sitecustomize.py
     worker = start_worker(env={"MODEL_NAME": tiny_sd1, "TEST_START_METHOD": start_method, "PYTHONPATH": hooks})
     loaded_before_first_poll = worker.log().count("INFO   | loaded ")
 
