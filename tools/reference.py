@@ -14,6 +14,7 @@ from typing import Any
 import diffusers
 from pydantic import AliasChoices
 
+from tools.house import map_rows
 from worker.api.schema import Fields
 from worker.engine.pipelines import call_arguments, reads_clip, task_classes
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
@@ -131,6 +132,7 @@ TABLES = {
     "settings": setting_rows,
     "schedulers": scheduler_rows,
     "families": family_rows,
+    "map": lambda: map_rows(ROOT),
 }
 
 

@@ -77,10 +77,8 @@ def open_worker(tmp_path_factory: pytest.TempPathFactory) -> OpenWorker:
     def opened(platform: LocalEndpoint, script: str | Path = "handler.py", ready: bool = True, **options: Any) -> Any:
         log_path = tmp_path_factory.getbasetemp() / f"worker-{next(numbers)}.log"
         options = {"cwd": ROOT, "log_path": log_path, "ping_interval_ms": 1000, **options}
-        options["env"] = {
-            "PYTHONPATH": python_path(ROOT),
-            **options.get("env", {}),
-        }  # for scripts that import handler.py
+        # PYTHONPATH: for scripts that import handler.py.
+        options["env"] = {"PYTHONPATH": python_path(ROOT), **options.get("env", {})}
         worker = LocalWorker(platform, ROOT / script, **options)
         try:
             return worker.wait_ready() if ready else worker

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tools.house import list_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,8 +47,9 @@ def check(reference: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
 def copy(tmp_path: Path) -> Path:
     """A copy of what the documentation is made from and of what it is made into."""
     for name in ("worker", "docs", "tools"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "images"))
-    shutil.copy(ROOT / "README.md", tmp_path)
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
+    for name in ("README.md", "handler.py"):
+        shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
 
@@ -53,7 +57,7 @@ def test_the_documentation_is_current(check: Callable[[Path], object]) -> None:
     assert check(ROOT) == 0
 
 
-@pytest.mark.parametrize("name", ["fields", "tasks", "settings", "schedulers", "families"])
+@pytest.mark.parametrize("name", ["fields", "tasks", "settings", "schedulers", "families", "map"])
 def test_a_readme_with_a_table_that_has_drifted_is_refused(
     copy: Path, name: str, check: Callable[[Path], object]
 ) -> None:
@@ -81,6 +85,23 @@ def test_a_bound_changed_in_the_code_changes_the_documentation(copy: Path, check
     assert "64 to 4096" in (copy / "README.md").read_text()
     told = str(check(copy))  # by the code as it is
     assert "README.md" in told and "request.schema.json" in told
+
+
+def test_the_map_shows_every_file_of_the_worker_once() -> None:
+    files = {path for path in (ROOT / "worker").rglob("*.py") if path.name != "__init__.py"}
+    expected = sorted(str(path.relative_to(ROOT)) for path in {*files, ROOT / "handler.py"})
+    assert sorted(list_files()) == expected
+
+
+def test_the_readme_leads_to_every_folder_and_every_link_leads_somewhere() -> None:
+    text = (ROOT / "README.md").read_text()
+    links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link}
+    assert [link for link in links if link and not (ROOT / link).exists()] == []
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    folders = {line.partition("/")[0] for line in tracked.splitlines() if "/" in line}
+    assert {one for one in folders if not one.startswith(".")} - {"worker"} <= {
+        link.partition("/")[0] for link in links
+    }
 
 
 def test_the_schema_describes_requests_of_this_worker() -> None:

@@ -1,4 +1,4 @@
-"""What went wrong on the device."""
+"""What an exception says of the device: out of memory, or broken."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A loaded model."""
+"""A loaded model on its device, with everything that jobs may use beside it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

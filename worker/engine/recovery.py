@@ -1,7 +1,6 @@
-"""What an exception in mid-drawing leaves behind, put back as it was after loading; and memory held back at need.
+"""What an exception in mid-drawing leaves behind, put back as it was after loading.
 
 diffusers changes number formats in place (Stable Diffusion XL's VAE decodes in float32) and an exception keeps them so.
-Health is proved by doing: after a repair the engine draws a picture, which nobody sees.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""Whose fault was it, can this process still compute, and the gate through which a broken one leaves.
+"""The gate: may this process take another job, and how does a broken one leave.
 
 The request's fault never restarts the worker; the worker's fault ends the process, after the result has left.
 """

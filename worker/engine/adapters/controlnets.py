@@ -1,6 +1,6 @@
-"""What the settings offer beside the model -> loaded and fitted to it: ControlNets, an IP-Adapter, words, LoRA files.
+"""CONTROLNETS -> the ControlNets by name, in the model's number format.
 
-Everything is read from safetensors only, and checked to fit the model before the first job comes.
+They are read from safetensors only, and checked to fit the model before the first job comes.
 """
 
 import inspect

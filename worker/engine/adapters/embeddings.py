@@ -1,4 +1,4 @@
-"""Words of textual inversion."""
+"""Words of textual inversion: taught to the text encoders at start, put into prompts as the tokenizers know them."""
 
 import logging
 import re

@@ -1,0 +1,93 @@
+"""The map of the house: every file of the worker in the order in which a job meets it, and what it does.
+
+Only the order is written here. What a file does is the first sentence of its own docstring, so the map stays true.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+# Room -> its files, in the order in which a job, or before it the start, meets them.
+ORDER = {
+    "": ["handler.py"],
+    "worker": ["errors.py", "settings.py", "http.py"],
+    "worker/runtime": [
+        "worker.py",
+        "logs.py",
+        "local_test.py",
+        "gate.py",
+        "failures.py",
+        "progress.py",
+    ],
+    "worker/models": [
+        "locate.py",
+        "checks.py",
+        "hub.py",
+        "adapters.py",
+        "families.py",
+        "schedulers.py",
+        "capabilities.py",
+    ],
+    "worker/api": ["parse.py", "schema.py", "validators.py", "validation_errors.py", "resolve.py", "response.py"],
+    "worker/images": ["load.py", "fetch.py", "guard.py", "resize.py"],
+    "worker/": ["request.py", "plan.py"],
+    "worker/engine/load": ["loader.py", "single_file.py", "vae.py", "quantize.py", "completeness.py", "describe.py"],
+    "worker/engine": [
+        "engine.py",
+        "memory.py",
+        "generate.py",
+        "batch.py",
+        "steps.py",
+        "pipelines.py",
+        "scheduling.py",
+        "preview.py",
+        "decoder.py",
+        "device_errors.py",
+        "recovery.py",
+        "self_test.py",
+    ],
+    "worker/engine/adapters": ["loras.py", "controlnets.py", "ip_adapter.py", "embeddings.py"],
+    "worker/engine/prompts": ["encode.py", "clip.py", "weighting.py", "warnings.py"],
+    "worker/engine/passes": ["draw.py", "prepare.py", "run.py"],
+    "worker/engine/denoiser": ["runner.py"],
+    "worker/output": ["options.py", "metadata.py", "encode.py", "delivery.py", "bucket.py"],
+}
+TITLES = {
+    "": "entry",
+    "worker": "ground floor: what everybody may know",
+    "worker/runtime": "runtime: feeds the engine and keeps the process honest",
+    "worker/models": "models: what there is, and what it can do",
+    "worker/api": "api: the contract with callers, both ways",
+    "worker/images": "images: the pictures that a job brings",
+    "worker/": "what is to be drawn",
+    "worker/engine/load": "engine, the only code that knows torch and diffusers: loading",
+    "worker/engine": "engine: drawing",
+    "worker/engine/adapters": "engine: what is attached to a model",
+    "worker/engine/prompts": "engine: prompts",
+    "worker/engine/passes": "engine: one pass after the other",
+    "worker/engine/denoiser": "engine: the denoiser",
+    "worker/output": "output: pictures out",
+}
+
+
+def list_files() -> list[str]:
+    """Every file on the map, by its path in the repository."""
+    return [str(Path(room) / name) for room, names in ORDER.items() for name in names]
+
+
+def map_rows(root: Path) -> Iterator[tuple[str, ...]]:
+    """The map as the rows of a table, rooms as rows of their own."""
+    yield "file", "what it does"
+    for room, names in ORDER.items():
+        yield f"**{TITLES[room]}**", ""
+        for name in names:
+            path = Path(room) / name
+            yield f"[{path}]({path})", read_purpose(root / path)
+
+
+def read_purpose(path: Path) -> str:
+    """The first sentence of a file's docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return re.split(r"(?<=[.;])\s+(?=[A-Z])", paragraph)[0].rstrip(".;")
