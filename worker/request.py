@@ -157,4 +157,5 @@ def self_test_request(model: Capabilities) -> Request:
         num_inference_steps=model.scheduler.min_steps,
         guidance_scale=model.family.guidance_scale,
         scheduler=model.scheduler,
+        refinement=Refinement(None, 1.0, model.scheduler.min_steps) if model.refiner else None,
     )

@@ -186,3 +186,10 @@ def test_more_than_takes_any_time_to_read_is_refused(
 
 def test_weights_do_not_count_as_text(engines: dict[str, Engine]) -> None:
     assert picture(engines["sd1"], prompt="(ab:1.2)" * 600).getbbox() is not None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_guidance_a_negative_prompt_has_no_effect_however_long(family: str, engines: dict[str, Engine]) -> None:
+    without = picture(engines[family], guidance_scale=1.0)
+    for negative in ("a star", LONG, "a (star:1.3)"):
+        assert_same(picture(engines[family], guidance_scale=1.0, negative_prompt=negative), without)

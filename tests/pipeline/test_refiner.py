@@ -17,6 +17,7 @@ from tests.helpers.plain_diffusers import around, load_plain
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
+from worker.engine.self_test import self_test
 from worker.errors import SettingsError
 from worker.plan import make_plan
 
@@ -179,3 +180,18 @@ def test_the_two_share_their_modules(engine: Engine) -> None:
 def test_a_refiner_for_another_family_is_refused(folders: dict[str, Path], refiner: Path) -> None:
     with pytest.raises(SettingsError, match="REFINER_NAME"):
         load_engine(MODEL_NAME=str(folders["sd1"]), REFINER_NAME=str(refiner))
+
+
+def test_the_self_test_draws_with_both(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+    for number, runner in enumerate(engine.runners):
+
+        def note(*inputs: Any, run: Any = runner.run, number: int = number, **named: Any) -> Any:
+            ran.append(number)
+            return run(*inputs, **named)
+
+        monkeypatch.setattr(runner, "run", note)
+
+    self_test(engine)
+
+    assert set(ran) == {0, 1}

@@ -55,7 +55,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that a test can wait for, and no pauses between tries."""
     monkeypatch.setattr(bucket, "READ_TIMEOUT_S", READ_TIMEOUT_S)
     monkeypatch.setattr(bucket, "REQUEST_TIMEOUT_S", READ_TIMEOUT_S)
-    monkeypatch.setattr(bucket, "MAX_PAUSE_S", 0)
+    monkeypatch.setattr(bucket, "MAX_RETRY_PAUSE_S", 0)
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket, "REQUEST_TIMEOUT_S", 0.5)
     monkeypatch.setattr(bucket, "UPLOAD_TIMEOUT_S", 1.2)
     monkeypatch.setattr(bucket, "REMOVAL_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(bucket, "MAX_PAUSE_S", 0)
+    monkeypatch.setattr(bucket, "MAX_RETRY_PAUSE_S", 0)
 
 
 @pytest.fixture

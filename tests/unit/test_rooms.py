@@ -107,12 +107,36 @@ def test_inside_the_engine_too(module: str) -> None:
             assert other_floor <= floor and (room, other) not in APART, f"{module} imports {name}"
 
 
+@pytest.mark.parametrize("module", sorted(module for module in MODULES if module.startswith(E)))
+def test_the_engine_sees_no_bucket_no_output_format_and_no_source_of_a_picture(module: str) -> None:
+    outside = {name for name in _own(module) if name.startswith(("worker.output", "worker.images", "worker.http"))}
+    assert outside <= {"worker.images.resize"}, f"{module} imports {outside}"
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"worker"}))
+def test_nothing_is_imported_behind_the_walls(module: str) -> None:
+    text = MODULES[module].read_text()
+    assert "import_module" not in text and "__import__" not in text
+
+
+def test_no_two_public_classes_or_functions_of_the_worker_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for module, file in MODULES.items():
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"worker"}))
 def test_no_room_takes_another_rooms_private_names(module: str) -> None:
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("worker"):
             private = [alias.name for alias in node.names if alias.name.startswith("_")]
             assert not private, f"{module} takes {private} from {node.module}"
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and isinstance(node.value, ast.Name):
+            modules = {name.rpartition(".")[2] for name in _own(module) if name in MODULES}
+            assert node.value.id not in modules - {"self"}, f"{module} takes {node.value.id}.{node.attr}"
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"worker.settings"}))

@@ -133,7 +133,7 @@ def _check(given: Mapping[str, Any], capabilities: Capabilities, bucket: Bucket 
     return fields
 
 
-class _FailedFieldError(Exception):
+class _FailedFieldError(AttributeError):
     """A rule reads a field that failed."""
 
 

@@ -70,6 +70,8 @@ def _say_allowed(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
         return "required, but missing"
     if _is_unknown(detail):
         return _say_unknown(_find_name(detail), given)
+    if detail["type"] == "model_type":  # which names the class
+        return "should be an object"
     return detail["msg"][0].lower() + detail["msg"][1:]
 
 

@@ -1,7 +1,8 @@
 """What the table of fields cannot say of one field alone: whether the loaded model can do it, and what goes with what.
 
 A rule is a function of the fields that passed the table and of what the model can do. It yields a problem for each
-field that may not stay as it is, and ends where it reads a field that failed. Of each field the first problem is told.
+field that may not stay as it is, and ends where it reads a field that failed; `getattr` with a default takes such a
+field as left out. Of each field the first problem is told.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,14 +29,15 @@ def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterat
 
 
 def _check_num_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    prompts, limit = len(fields.prompt), capabilities.max_images
+    prompts, limit = len(getattr(fields, "prompt", [""])), capabilities.max_images
     if prompts * fields.num_images > limit:
         field = "num_images" if fields.num_images > 1 else "prompt"
         yield Problem(field, f"a job may ask for {limit} pictures at most, here for {prompts} prompts")
 
 
 def _check_size(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    width, height = fields.width or capabilities.width, fields.height or capabilities.height
+    width = getattr(fields, "width", None) or capabilities.width
+    height = fields.height or capabilities.height
     if width * height > capabilities.max_pixels:
         field = "width" if fields.height is None else "height"
         limit = f"width times height may be at most {capabilities.max_pixels} pixels"
@@ -52,7 +54,7 @@ def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Pro
 
 
 def _check_num_inference_steps(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    yield from _check_steps("num_inference_steps", fields.num_inference_steps, fields.scheduler, capabilities)
+    yield from _check_steps("num_inference_steps", fields.num_inference_steps, _get_scheduler(fields), capabilities)
 
 
 def _check_seed(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -156,7 +158,7 @@ def _check_hires_size(fields: Fields, capabilities: Capabilities) -> Iterator[Pr
 
 def _check_hires_steps(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     if fields.hires is not None:
-        yield from _check_steps("hires", fields.hires.steps, fields.scheduler, capabilities)
+        yield from _check_steps("hires", fields.hires.steps, _get_scheduler(fields), capabilities)
 
 
 def _check_refiner(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -222,16 +224,21 @@ def _refuse(field: str, capabilities: Capabilities, lack: str) -> Problem:
 
 def _choose_uncontrolled_task(fields: Fields, capabilities: Capabilities) -> str:
     """What the job asks for, but for ControlNets; what the model cannot do at all is refused by rules of its own."""
-    image = fields.image is not None and IMAGE in capabilities.tasks
-    mask = image and fields.mask is not None and MASK in capabilities.tasks
+    image = getattr(fields, "image", None) is not None and IMAGE in capabilities.tasks
+    mask = image and getattr(fields, "mask", None) is not None and MASK in capabilities.tasks
     return task_name(image, mask, False)
 
 
 def _choose_task(fields: Fields, capabilities: Capabilities) -> str:
     """What the job asks for, as far as the model can do it."""
     task = _choose_uncontrolled_task(fields, capabilities)
-    follows = fields.controlnet is not None and bool(capabilities.controlnets)
+    follows = getattr(fields, "controlnet", None) is not None and bool(capabilities.controlnets)
     return task + CONTROLLED if follows and task + CONTROLLED in capabilities.tasks else task
+
+
+def _get_scheduler(fields: Fields) -> str | None:
+    name: str | None = getattr(fields, "scheduler", None)
+    return name
 
 
 def _check_steps(field: str, steps: int | None, scheduler: str | None, capabilities: Capabilities) -> Iterator[Problem]:

@@ -10,11 +10,10 @@ from typing import Literal
 
 from worker.errors import ModelError
 from worker.models.checks import check_component, check_file, check_model, check_vae
-from worker.settings import EMBEDDED_MODEL
+from worker.settings import EMBEDDED_MODEL, VOLUME
 
 log = logging.getLogger("worker")
 
-VOLUME = Path("/runpod-volume")
 _HUB = "https://huggingface.co/"
 Check = Callable[[Path], Path]  # a folder -> the folder in it that is wanted, whole; raises ModelError
 

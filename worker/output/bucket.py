@@ -26,10 +26,11 @@ REQUEST_LIFETIME_S = 900  # of a signed request; as far as clocks may be apart f
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, TRIES = 5, 30, 3  # of each request
 REQUEST_TIMEOUT_S = 60  # for all of one request to a job's bucket
 UPLOAD_TIMEOUT_S, REMOVAL_TIMEOUT_S = 180, 30  # for all files together
-MAX_PAUSE_S = 1.0  # before the second try; doubled before each further one
+MAX_RETRY_PAUSE_S = 1.0  # before the second try; doubled before each further one
 MAX_ANSWER_BYTES = 65_536  # from a job's bucket
 
 _METHODS = {"put_object": "PUT", "delete_object": "DELETE"}
+_PASSING = ("RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded", "RequestThrottled")
 _CODE = re.compile(rb"<Code>([^<]+)</Code>")
 _REGION = re.compile(rb"<Region>([^<]+)</Region>")
 _REGION_NAME = re.compile(r"[a-z][a-z0-9-]{0,60}[a-z0-9]")
@@ -113,7 +114,7 @@ class _Client:
             except Exception as error:
                 if number == TRIES or not _may_pass(error):
                     raise
-            time.sleep(random.uniform(0, MAX_PAUSE_S * 2 ** (number - 1)))
+            time.sleep(random.uniform(0, MAX_RETRY_PAUSE_S * 2 ** (number - 1)))
 
     def _send(self, operation: str, **parameters: Any) -> None:
         self._seconds_left()
@@ -230,7 +231,7 @@ def _may_pass(error: Exception) -> bool:
 
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        return status in (429, 500, 502, 503, 504) or _code(error) == "RequestTimeout"
+        return status in (429, 500, 502, 503, 504) or _code(error) in _PASSING
     return isinstance(error, (ConnectionError, HTTPClientError))
 
 

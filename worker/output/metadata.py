@@ -85,13 +85,13 @@ def _fields(plan: Plan, model: Capabilities) -> dict[str, Any]:
         "width": first.width,
         "height": first.height,
         "num_inference_steps": first.num_inference_steps,
-        "strength": first.strength,
         "scheduler": _scheduler(request, model),
         "clip_skip": request.clip_skip,
         "guidance_rescale": request.guidance_rescale,
     }
     if model.family.guidance:
         fields["guidance_scale"] = request.guidance_scale
+    fields["strength"] = first.strength
     if request.loras:
         fields["loras"] = [{"name": lora.name, "scale": lora.scale} for lora in request.loras]
     if hires := request.hires:

@@ -36,6 +36,8 @@ def _check(place: str, text: str) -> None:
         job = json.loads(text)
     except json.JSONDecodeError as error:
         raise SystemExit(f"{place}, line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a number or a nesting that Python does not read
+        raise SystemExit(f"{place}: {error}") from None
     if not isinstance(job, dict):
         raise SystemExit(f"{place}: got a {type(job).__name__}; a job is an object, for example {EXAMPLE}")
     if job.get("input") is None:

@@ -5,6 +5,8 @@ guidance; the timestep; embeddings; the residuals of ControlNets) and the predic
 scheduler's step, combining the two halves of guidance, ControlNets, text encoders and the VAE. What runs inside may
 be anything that computes the same function of the same inputs; it runs eagerly, as diffusers wrote it.
 
+A copy of the module would still run this one's weights: each engine builds its own.
+
 Whatever changes that function from outside says so: weights that are moved or cast, adapters that are attached or
 taken off.
 """

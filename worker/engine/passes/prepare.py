@@ -13,17 +13,17 @@ from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
 from worker.plan import Pass
 from worker.request import InitImage, Request
 
-Arguments = dict[str, Any]
+CallArguments = dict[str, Any]
 
 
-def prepare(one: Pass, request: Request, before: PassResult | None, pipeline: Any) -> Arguments:
+def prepare(one: Pass, request: Request, before: PassResult | None, pipeline: Any) -> CallArguments:
     """The arguments of this pass.
 
     Args:
         before: of the pass before this one; None for the first.
         pipeline: that runs it.
     """
-    arguments: Arguments = {"num_inference_steps": one.num_inference_steps, "strength": one.strength}
+    arguments: CallArguments = {"num_inference_steps": one.num_inference_steps, "strength": one.strength}
     if one.returns_latents:
         arguments["output_type"] = "latent"
     if before is not None:
@@ -36,28 +36,28 @@ def prepare(one: Pass, request: Request, before: PassResult | None, pipeline: An
     return arguments | (_prepare_control(request, pipeline) if request.controls else {})
 
 
-def _prepare_text(_: InitImage | None) -> Arguments:
+def _prepare_text(_: InitImage | None) -> CallArguments:
     return {}
 
 
-def _prepare_image(init_image: InitImage | None) -> Arguments:
+def _prepare_image(init_image: InitImage | None) -> CallArguments:
     assert init_image is not None
     return {"image": init_image.image}
 
 
-def _prepare_mask(init_image: InitImage | None) -> Arguments:
+def _prepare_mask(init_image: InitImage | None) -> CallArguments:
     assert init_image is not None
     return {"image": init_image.image, "mask_image": init_image.mask}
 
 
-PREPARE: Mapping[str, Callable[[InitImage | None], Arguments]] = {
+PREPARE: Mapping[str, Callable[[InitImage | None], CallArguments]] = {
     TEXT: _prepare_text,
     IMAGE: _prepare_image,
     MASK: _prepare_mask,
 }
 
 
-def _prepare_control(request: Request, pipeline: Any) -> Arguments:
+def _prepare_control(request: Request, pipeline: Any) -> CallArguments:
     several = len(request.controls) > 1
     columns = zip(*((one.image, one.scale, one.start, one.end) for one in request.controls), strict=True)
     images, scales, starts, ends = (list(column) if several else column[0] for column in columns)
@@ -71,7 +71,7 @@ def _prepare_control(request: Request, pipeline: Any) -> Arguments:
     }
 
 
-def _prepare_enlarge(one: Pass, before: PassResult, pipeline: Any) -> Arguments:
+def _prepare_enlarge(one: Pass, before: PassResult, pipeline: Any) -> CallArguments:
     """Hires' second pass, over the first one's pictures or latents made larger."""
     size = {"width": one.width, "height": one.height}
     if before.latents is None:
@@ -86,6 +86,6 @@ def _enlarge_latents(latents: Tensor, rows: int, columns: int) -> Tensor:
     return larger.to(latents.dtype)
 
 
-def _prepare_refine(one: Pass, before: PassResult) -> Arguments:
+def _prepare_refine(one: Pass, before: PassResult) -> CallArguments:
     """SDXL's refiner: over finished pictures, or over the latents at the share of the schedule where it takes over."""
     return {"image": before.images if before.latents is None else before.latents, "denoising_start": one.start}

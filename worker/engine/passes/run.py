@@ -50,7 +50,7 @@ def run_pass(
     arguments = arguments | {"generator": list(generators), "guidance_rescale": request.guidance_rescale}
     if guidance:
         arguments[guidance] = request.guidance_scale
-    if request.image_prompt is not None:
+    if request.image_prompt is not None and one.kind != "refine":  # the refiner has no IP-Adapter
         arguments["ip_adapter_image"] = request.image_prompt.image
     make_preview = _preview_maker(engine, pipeline, one) if request.preview else None
     arguments |= steps.callbacks(number, len(generators), pipeline, make_preview)

@@ -33,7 +33,7 @@ _RETURNS = {
 
 
 class PromptEncoder:
-    """The prompts of one job, each encoded when it is first asked for, and then kept for the job."""
+    """The prompts of one job, each encoded when its first picture asks for it, and kept for its other pictures."""
 
     def __init__(self, engine: Engine, request: Request) -> None:
         """Nothing is encoded yet. What the request attaches to the text encoders must be there when it is."""
@@ -41,7 +41,7 @@ class PromptEncoder:
         self._request = request
         self._by_clip = engine.capabilities.weighted_prompts
         self._encoders: dict[int, ClipEncoder] = {}  # by the module's id
-        self._known: dict[tuple[bool, str], Embeddings] = {}  # whether for the refiner, prompt
+        self._latest: dict[bool, tuple[str, Embeddings]] = {}  # whether for the refiner -> prompt and its embeddings
 
     def arguments(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Any]:
         """The arguments that tell a pipeline what to draw and what not.
@@ -75,17 +75,16 @@ class PromptEncoder:
 
     def _encode(self, pipeline: Any, prompt: str) -> Embeddings:
         refines = pipeline is self._engine.refiner  # which lacks one of the text encoders
-        key = refines, prompt
-        if key not in self._known:
-            self._known[key] = self._embed(pipeline, self._spell(prompt))
-        return self._known[key]
+        if self._latest.get(refines, (None, {}))[0] != prompt:  # pictures come prompt by prompt
+            self._latest[refines] = prompt, self._embed(pipeline, self._spell(prompt))
+        return self._latest[refines][1]
 
     @torch.no_grad()
     def _embed(self, pipeline: Any, prompt: str) -> Embeddings:
         request, names = self._request, _RETURNS.get(type(self._engine.pipeline).__name__)
         negative = self._negative_prompt()
+        guided = request.guidance_scale > 1  # where a pipeline is not guided all the same, it ignores what it gets
         if self._by_clip:
-            guided = self._is_guided(pipeline)
             return embed_with_clip(
                 self._encoders_of(pipeline), pipeline, prompt, negative, request.clip_skip or 0, guided
             )
@@ -98,7 +97,7 @@ class PromptEncoder:
             "prompt_2": None,
             "prompt_3": None,
             "negative_prompt": negative,
-            "do_classifier_free_guidance": self._is_guided(pipeline),
+            "do_classifier_free_guidance": guided,
             "device": pipeline._execution_device,
             "clip_skip": request.clip_skip,
         }
@@ -112,11 +111,6 @@ class PromptEncoder:
             return self._spell(negative)
         # Such pipelines are guided only away from one.
         return " " if family.guidance == "true_cfg_scale" else None
-
-    def _is_guided(self, pipeline: Any) -> bool:
-        """Whether the pipeline compares with the negative prompt; as diffusers decides it."""
-        distilled = getattr(getattr(pipeline, "unet", None), "config", {}).get("time_cond_proj_dim")
-        return self._request.guidance_scale > 1 and distilled is None
 
     def _encoders_of(self, pipeline: Any) -> list[ClipEncoder]:
         """The pipeline's text encoders; those that pipelines share are one."""
