@@ -1,4 +1,4 @@
-"""A cancelled job stops at its next step, wherever it is; nothing of it is told any more, and the next job is as ever."""
+"""A cancelled job stops at its next step; nothing of it is told any more, and the next job is as ever."""
 
 import base64
 import time
