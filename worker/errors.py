@@ -54,12 +54,17 @@ class MissingFileError(ModelError):
 
 
 class InvalidInputError(WorkerError):
-    """The request is wrong; every problem is listed, each naming its field."""
+    """The request is wrong; every problem is listed, each naming its field.
+
+    Attributes:
+        problems: each as "field: what came, what is allowed".
+    """
 
     code = "INVALID_INPUT"
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
 
 
 class UnusablePictureError(WorkerError):
