@@ -6,6 +6,7 @@ the name __mp_main__ (start methods spawn and forkserver). The child must not lo
 
 if __name__ != "__mp_main__":
     import gc
+    from collections.abc import Awaitable
     from typing import Any
 
     gc.disable()  # until all is imported, which leaves no garbage: looking for it took a fifth of their time
@@ -25,9 +26,12 @@ if __name__ != "__mp_main__":
 
     WORKER = Worker()
 
-    def handler(job: dict[str, Any]) -> dict[str, Any]:
-        """Answer one job: {"id": ..., "input": {...}} -> pictures, or {"error": ..., "code": ...}."""
-        return WORKER.run(job)
+    def handler(job: dict[str, Any]) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+        """Answer one job: {"id": ..., "input": {...}} -> pictures, or {"error": ..., "code": ...}.
+
+        Where an event loop runs, as in the SDK, the answer is still to come: the loop stays free while a thread draws.
+        """
+        return WORKER.handle(job)
 
 
 def main() -> None:

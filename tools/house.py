@@ -17,8 +17,9 @@ ORDER = {
         "logs.py",
         "local_test.py",
         "gate.py",
-        "failures.py",
         "progress.py",
+        "cancellation.py",
+        "failures.py",
     ],
     "worker/models": [
         "locate.py",

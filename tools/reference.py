@@ -114,6 +114,11 @@ def family_rows() -> Iterator[tuple[str, ...]]:
         yield row.title, code(row.pipeline), str(row.steps), f"{row.guidance_scale:g}", scheduler, pixels
 
 
+def house_rows() -> Iterator[tuple[str, ...]]:
+    """The worker's files."""
+    yield from map_rows(ROOT)
+
+
 TASKS = (
     "image",
     "mask",
@@ -132,7 +137,7 @@ TABLES = {
     "settings": setting_rows,
     "schedulers": scheduler_rows,
     "families": family_rows,
-    "map": lambda: map_rows(ROOT),
+    "map": house_rows,
 }
 
 

@@ -12,6 +12,7 @@ sentence or more for people: what came, and what is allowed. Nothing here knows 
     ├── ResultTooLargeError         RESULT_TOO_LARGE
     ├── DeliveryError               DELIVERY_FAILED
     ├── JobTimeoutError             JOB_TIMEOUT
+    ├── JobCancelledError           JOB_CANCELLED       its caller; never told
     ├── OutOfMemoryError            OUT_OF_MEMORY       the process may be to blame
     ├── NonFiniteOutputError        NON_FINITE_OUTPUT
     ├── InternalError               INTERNAL_ERROR
@@ -53,12 +54,17 @@ class MissingFileError(ModelError):
 
 
 class InvalidInputError(WorkerError):
-    """The request is wrong; every problem is listed, each naming its field."""
+    """The request is wrong; every problem is listed, each naming its field.
+
+    Attributes:
+        problems: each as "field: what came, what is allowed".
+    """
 
     code = "INVALID_INPUT"
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
 
 
 class UnusablePictureError(WorkerError):
@@ -83,6 +89,12 @@ class JobTimeoutError(WorkerError):
     """The job ran longer than JOB_TIMEOUT_S."""
 
     code = "JOB_TIMEOUT"
+
+
+class JobCancelledError(WorkerError):
+    """Nobody wants the job any more: it was cancelled, or the platform's own time for it is over. Nobody is told."""
+
+    code = "JOB_CANCELLED"
 
 
 class OutOfMemoryError(WorkerError):

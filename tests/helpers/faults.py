@@ -158,7 +158,7 @@ def a_worker(**environment: str) -> Iterator[Worker]:
 
 def run(worker: Worker, **fields: Any) -> Answer:
     """The answer to a job with these fields; what is not given is small."""
-    return worker.run({"id": "test", "input": {**SMALL, **fields}})
+    return worker.handle({"id": "test", "input": {**SMALL, **fields}})
 
 
 def engine_of(worker: Worker) -> Engine:

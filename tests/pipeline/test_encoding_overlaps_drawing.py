@@ -39,7 +39,7 @@ def test_the_next_picture_is_drawn_while_one_is_encoded(
     monkeypatch.setenv("MODEL_NAME", tiny_sd1)
     job = {"id": "a-job", "input": {"prompt": "a star", "steps": 30, "num_images": 3}}
 
-    answer = worker.runtime.worker.Worker().run(job)
+    answer = worker.runtime.worker.Worker().handle(job)
 
     assert len(answer["images"]) == 3
     for encoded, next_drawn in zip(spans["encoded"], spans["drawn"][1:], strict=False):

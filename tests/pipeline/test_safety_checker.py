@@ -70,7 +70,7 @@ def test_a_model_without_one_loads_either_way(folders: dict[str, Path]) -> None:
 
 def test_flags_reach_the_answer_one_for_each_picture(worker_with_checker: worker.runtime.worker.Worker) -> None:
     job = {"id": "a-job", "input": {"prompt": "x", "num_inference_steps": 2, "num_images": 3}}
-    answer = worker_with_checker.run(job)
+    answer = worker_with_checker.handle(job)
     assert answer.get("nsfw") == [True, True, True], answer
 
 

@@ -7,13 +7,13 @@ if __name__ != "__mp_main__":
 
     run = handler.WORKER._answer
 
-    def quoting(job: Any, progress: Any) -> Any:
+    def quoting(job: Any, *rest: Any) -> Any:
         if "quote me" in str(job):
             try:
                 raise ValueError("\n".join(job["input"]["prompt"]))
             except ValueError:
                 raise KeyError(job, handler.WORKER._settings.hf_token.get_secret_value()) from None
-        return run(job, progress)
+        return run(job, *rest)
 
     handler.WORKER._answer = quoting
 

@@ -60,7 +60,9 @@ def test_bad_input_fails_the_job_and_not_the_worker(worker: Any, platform: Any) 
     assert refused["error"].startswith("INVALID_INPUT: ")
     for part in ("prompt: required", "promt: got 'a star'; unknown field; the nearest is prompt", "10000", "2 to 500"):
         assert part in refused["error"]
-    assert refused["output"] == {"code": "INVALID_INPUT"}
+    assert refused["output"]["code"] == "INVALID_INPUT"
+    assert refused["error"] == f"INVALID_INPUT: {refused['output']['message']}"
+    assert [one["field"] for one in refused["output"]["fields"]] == ["prompt", "promt", "num_inference_steps"]
     assert fine["status"] == "COMPLETED"
     assert fine["workerId"] == worker.id
 

@@ -31,3 +31,17 @@ def test_an_idle_worker_leaves_at_once_and_loses_nothing(platform: Any, start_wo
     assert platform.events.story(offered) == ["queued"]
     start_worker(env={"MODEL_NAME": tiny_sd1})
     assert [platform.wait(job)["status"] for job in (right_after, offered)] == ["COMPLETED"] * 2
+
+
+def test_a_busy_worker_does_not_wait_for_polls_that_the_platform_holds(
+    start_platform: Any, open_worker: Any, tiny_sd1: str
+) -> None:
+    platform = start_platform(hold_s=60.0)
+    with open_worker(platform, env={"MODEL_NAME": tiny_sd1, "MAX_STEPS": "5000"}) as worker:
+        running = platform.submit({"prompt": "a star", "steps": 300})
+        platform.events.wait("progress", job_id=running)
+        worker.send(signal.SIGTERM)
+
+        assert platform.wait(running)["status"] == "COMPLETED"
+        assert worker.wait(10) == 0
+        assert worker.orphans == []

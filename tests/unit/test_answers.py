@@ -77,11 +77,27 @@ def test_its_size_is_that_of_what_the_sdk_posts() -> None:
 @pytest.mark.parametrize(
     ("failure", "written"),
     [
-        (InvalidInputError(["a: no", "b: no"]), {"error": "INVALID_INPUT: a: no; b: no", "code": "INVALID_INPUT"}),
-        (OutOfMemoryError("too large"), {"error": "OUT_OF_MEMORY: too large", "code": "OUT_OF_MEMORY"}),
+        (
+            InvalidInputError(["a: no", "b.c: got 1; no"]),
+            {
+                "error": "INVALID_INPUT: a: no; b.c: got 1; no",
+                "code": "INVALID_INPUT",
+                "message": "a: no; b.c: got 1; no",
+                "fields": [{"field": "a", "problem": "no"}, {"field": "b.c", "problem": "got 1; no"}],
+            },
+        ),
+        (
+            OutOfMemoryError("too large"),
+            {"error": "OUT_OF_MEMORY: too large", "code": "OUT_OF_MEMORY", "message": "too large"},
+        ),
         (
             WorkerBrokenError("it is over"),
-            {"error": "WORKER_BROKEN: it is over", "code": "WORKER_BROKEN", "refresh_worker": True},
+            {
+                "error": "WORKER_BROKEN: it is over",
+                "code": "WORKER_BROKEN",
+                "message": "it is over",
+                "refresh_worker": True,
+            },
         ),
     ],
 )

@@ -3,7 +3,7 @@ they come back at once and empty, and at once again as soon as the platform is t
 
 import pytest
 
-from worker.runtime import gate as health
+from worker.runtime import gate as gate_module
 from worker.runtime.gate import EMPTY_TAKE_S, FREE_EMPTY_TAKES, MAX_PAUSE_S, Gate
 
 
@@ -25,8 +25,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(health, "time", clock)
-    monkeypatch.setattr(health, "_leave_at_once_when_idle", lambda: None)
+    monkeypatch.setattr(gate_module, "time", clock)
+    monkeypatch.setattr(gate_module, "_leave_as_soon_as_idle", lambda: None)
     return clock
 
 
@@ -100,7 +100,7 @@ def test_a_pause_is_not_taken_for_a_take_that_waited(gate: Gate, clock: Clock) -
 
 
 def test_a_job_in_progress_is_not_held_up(gate: Gate, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health.JobsProgress, "get_job_count", lambda self: 1)
+    monkeypatch.setattr(gate_module.JobsProgress, "get_job_count", lambda self: 1)
     gate.mark_broken()  # not even a broken process leaves before its result has
 
     assert _ask(gate, clock, FREE_EMPTY_TAKES + 10) == []

@@ -49,11 +49,11 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 
 @pytest.fixture
-def formatter(written: io.StringIO) -> RedactingFormatter:
+def formatter(written: io.StringIO) -> Iterator[RedactingFormatter]:
     """The log's formatter, which knows the job."""
     formatter = log_to_stderr()
-    formatter.redact_job(JOB)
-    return formatter
+    with formatter.redact_job(JOB):
+        yield formatter
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -117,55 +117,64 @@ def test_no_secret_of_the_owner_before_during_and_after_a_job(
         monkeypatch.setenv(name, value)
     formatter.redact_settings(read_settings())
     for job in (JOB, {"id": "next", "input": {}}):
-        formatter.redact_job(job)
-        for name, value in OWNERS.items():
-            logging.getLogger("worker").warning("%s is %s or %r in a header", name, value, value)
+        with formatter.redact_job(job):
+            for name, value in OWNERS.items():
+                logging.getLogger("worker").warning("%s is %s or %r in a header", name, value, value)
     said = written.getvalue()
     assert "ownercanary" not in said
     assert said.count("https://s3.example.com") == 4, "an address is no secret"
 
 
-def test_the_next_job_has_its_own_texts(formatter: RedactingFormatter, written: io.StringIO) -> None:
-    formatter.redact_job({"id": "next", "input": {"prompt": "nothing special"}})
-    logging.getLogger("worker").info("canarylora and nothing special")
-    assert written.getvalue() == f"INFO   | canarylora and {REDACTED}\n"
+def test_of_jobs_in_hand_at_once_each_has_its_texts_hidden_until_its_end(
+    formatter: RedactingFormatter, written: io.StringIO
+) -> None:
+    line = "canarylora and nothing special"
+    with formatter.redact_job({"id": "next", "input": {"prompt": "nothing special"}}):
+        logging.getLogger("worker").info(line)
+    logging.getLogger("worker").info(line)
+
+    both, one = written.getvalue().splitlines()
+    assert both == f"INFO   | {REDACTED} and {REDACTED}"
+    assert one == f"INFO   | {REDACTED} and nothing special"
 
 
 def test_a_text_inside_another_does_not_save_its_ends(formatter: RedactingFormatter, written: io.StringIO) -> None:
-    formatter.redact_job({"input": {"prompt": "left canary right", "negative_prompt": "canary"}})
-    logging.getLogger("worker").info("<left canary right>")
-    assert written.getvalue() == f"INFO   | <{REDACTED}>\n"
+    with formatter.redact_job({"input": {"prompt": "left canary right", "negative_prompt": "canary"}}):
+        logging.getLogger("worker").info("<left canary right>")
+        assert written.getvalue() == f"INFO   | <{REDACTED}>\n"
 
 
 def test_short_words_do_not_blot_out_the_line(formatter: RedactingFormatter, written: io.StringIO) -> None:
-    formatter.redact_job({"input": {"prompt": "a", "output_format": "png", "negative_prompt": "", "x": None, "y": 5}})
-    logging.getLogger("worker").info("a job of 5 png pictures")
-    assert written.getvalue() == "INFO   | a job of 5 png pictures\n"
+    with formatter.redact_job(
+        {"input": {"prompt": "a", "output_format": "png", "negative_prompt": "", "x": None, "y": 5}}
+    ):
+        logging.getLogger("worker").info("a job of 5 png pictures")
+        assert written.getvalue() == "INFO   | a job of 5 png pictures\n"
 
 
 def test_a_job_nested_however_deep(formatter: RedactingFormatter, written: io.StringIO) -> None:
     deep: Any = "canary at the bottom"
     for level in range(100_000):
         deep = [deep] if level % 2 else {"deeper": deep}
-    formatter.redact_job({"input": deep})
-    logging.getLogger("worker").info("canary at the bottom")
-    assert written.getvalue() == f"INFO   | {REDACTED}\n"
+    with formatter.redact_job({"input": deep}):
+        logging.getLogger("worker").info("canary at the bottom")
+        assert written.getvalue() == f"INFO   | {REDACTED}\n"
 
 
 @pytest.mark.parametrize("job", [{}, {"input": None}, {"input": 5, "s3Config": True}, {"input": "a text, no object"}])
 def test_a_job_of_any_shape(job: Any, formatter: RedactingFormatter, written: io.StringIO) -> None:
-    formatter.redact_job(job)
-    logging.getLogger("worker").info("a text, no object")
-    assert written.getvalue().startswith("INFO   | ")
+    with formatter.redact_job(job):
+        logging.getLogger("worker").info("a text, no object")
+        assert written.getvalue().startswith("INFO   | ")
 
 
 def test_large_pictures_cost_no_time(formatter: RedactingFormatter, written: io.StringIO) -> None:
     """Twenty megabytes of base64 for each line of a log would."""
     import time
 
-    formatter.redact_job({"input": {"image": "QUJD" * 5_000_000, "prompt": "a red square"}})
-    started = time.process_time()
-    for _ in range(100):
-        logging.getLogger("worker").info("a red square")
-    assert time.process_time() - started < 1
-    assert "red" not in written.getvalue()
+    with formatter.redact_job({"input": {"image": "QUJD" * 5_000_000, "prompt": "a red square"}}):
+        started = time.process_time()
+        for _ in range(100):
+            logging.getLogger("worker").info("a red square")
+        assert time.process_time() - started < 1
+        assert "red" not in written.getvalue()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from worker.errors import WorkerError
+from worker.errors import InvalidInputError, WorkerError
 from worker.output.delivery import DeliveredPictures
 from worker.plan import Plan
 from worker.request import GeneratedImage
@@ -88,8 +88,18 @@ def write_answer(answer: Answer) -> dict[str, Any]:
 
 
 def write_failure(failure: WorkerError) -> dict[str, Any]:
-    """The handler's return value for this failure, in the keys that the RunPod SDK understands."""
-    written: dict[str, Any] = {"error": f"{failure.code}: {failure}", "code": failure.code}
+    """The handler's return value for this failure.
+
+    The SDK takes `error` and `refresh_worker` out of it, and RunPod's client hands on the rest alone: so it says why, too.
+    """
+    written: dict[str, Any] = {
+        "error": f"{failure.code}: {failure}",
+        "code": failure.code,
+        "message": str(failure),
+    }
+    if isinstance(failure, InvalidInputError):
+        found = (problem.partition(": ") for problem in failure.problems)
+        written["fields"] = [{"field": field, "problem": text} for field, _, text in found]
     return {**written, "refresh_worker": True} if failure.refresh_worker else written
 
 

@@ -9,12 +9,12 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from worker import http
-from worker.errors import DeliveryError
+from worker.errors import DeliveryError, WorkerError
 from worker.output.encode import File
 from worker.output.options import Bucket
 
@@ -36,8 +36,11 @@ _REGION = re.compile(rb"<Region>([^<]+)</Region>")
 _REGION_NAME = re.compile(r"[a-z][a-z0-9-]{0,60}[a-z0-9]")
 
 
-def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
+def upload(files: Sequence[File], bucket: Bucket, job_id: str, check: Callable[[], None] = lambda: None) -> list[str]:
     """Store the files under the job's id.
+
+    Args:
+        check: called before each file; what it raises ends the upload.
 
     Returns:
         one presigned URL for each file, valid for seven days.
@@ -51,10 +54,11 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str) -> list[str]:
     stored: list[str] = []
     try:
         for key, file in zip(keys, files, strict=True):
+            check()
             stored.append(key)
             client.put(key, file)
         return [client.presign("get_object", URL_LIFETIME_S, Key=key) for key in keys]
-    except DeliveryError:
+    except WorkerError:
         _remove(bucket, stored)
         raise
     except Exception as error:  # a server's answer can make botocore fail in ways of Python's own

@@ -29,6 +29,7 @@ class Delivery:
         job_id: names files and objects.
         local: True for the local test, which writes files and answers with their paths.
         max_result_bytes: of the answer as JSON.
+        check: called between files; what it raises ends the delivery.
         reencode: makes the pictures again in a smaller format; None when the caller has chosen one.
     """
 
@@ -37,6 +38,7 @@ class Delivery:
     output: OutputOptions
     max_result_bytes: int
     reencode: Callable[[], Sequence[File]] | None
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def deliver(files: Sequence[File], to: Delivery, count_bytes: Callable[[Delivere
     warnings: tuple[str, ...] = ()
     if bucket is not None and wanted != "base64":
         try:
-            return DeliveredPictures(tuple(upload(files, bucket, to.job_id)))
+            return DeliveredPictures(tuple(upload(files, bucket, to.job_id, to.check)))
         except DeliveryError as error:
             if wanted == "s3":
                 raise
@@ -80,7 +82,7 @@ def deliver(files: Sequence[File], to: Delivery, count_bytes: Callable[[Delivere
     if inline := _inline(files, warnings, to.max_result_bytes, count_bytes):
         return inline
     if bucket is not None and wanted == "base64":
-        urls = tuple(upload(files, bucket, to.job_id))
+        urls = tuple(upload(files, bucket, to.job_id, to.check))
         moved = "delivery: base64 would pass the answer's size limit; the pictures are in the bucket"
         return DeliveredPictures(urls, warnings=(moved,))
     if to.reencode is not None:

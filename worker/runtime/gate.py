@@ -3,6 +3,7 @@
 The request's fault never restarts the worker; the worker's fault ends the process, after the result has left.
 """
 
+import asyncio
 import logging
 import signal
 import sys
@@ -21,13 +22,14 @@ MAX_FAILURES_IN_A_ROW = 2  # admissible jobs that fail; then another process sha
 EMPTY_TAKE_S = 0.05  # within which a take that was empty did not wait for a job
 FREE_EMPTY_TAKES = 3  # empty takes in a row that nothing is made of
 MAX_PAUSE_S = 2.0
+LEAVE_CHECK_S = 0.05  # between looks at whether the last result is sent
 
 
 class Gate:
     """Decides, before each job is taken, whether this process may take it.
 
-    The SDK asks its `concurrency_modifier` before every take, and not while a job is in progress: so a broken process
-    ends there, with the result delivered and no job lost.
+    The SDK asks its `concurrency_modifier` before every take: a broken process ends there, once no job is in progress,
+    with the results delivered and no job lost.
     """
 
     def __init__(self) -> None:
@@ -58,7 +60,7 @@ class Gate:
         """
         if not self._installed:
             self._installed = True
-            _leave_at_once_when_idle()
+            _leave_as_soon_as_idle()
         if JobsProgress().get_job_count() == 0:
             if self._broken:
                 log.error("leaving: this process is broken")
@@ -85,21 +87,37 @@ class Gate:
         self._asked_at = time.monotonic()
 
 
-def _leave_at_once_when_idle() -> None:
-    """End an idle worker on SIGTERM before it can take a job that it will not do.
+def _leave_as_soon_as_idle() -> None:
+    """On SIGTERM, end the worker as soon as no job is in progress.
 
-    The SDK only notes the signal and still takes one more job, which is then lost. Installed once the SDK's own
-    handler and heartbeat exist: a handler from before `start()` is inherited by the heartbeat and hangs the exit.
+    An idle worker ends before it can take a job that it will not do: the SDK only notes the signal and still takes
+    one more, which is then lost. A busy one ends when its results are sent: the SDK would wait for its open polls as
+    well, up to 90 s. Installed once the SDK's own handler and heartbeat exist: a handler from before `start()` is
+    inherited by the heartbeat and hangs the exit.
     """
     graceful = signal.getsignal(signal.SIGTERM)
+    leaving: list[asyncio.Task[None]] = []  # held, or it could be collected
 
     def handle(signum: int, frame: FrameType | None) -> None:
         if callable(graceful):
             graceful(signum, frame)
         if JobsProgress().get_job_count() == 0:
             raise SystemExit(0)
+        loop.call_soon_threadsafe(lambda: leaving.append(loop.create_task(_leave_when_idle())))
 
+    loop = asyncio.get_running_loop()
     signal.signal(signal.SIGTERM, handle)
+
+
+async def _leave_when_idle() -> None:
+    """End the process once the last result is sent.
+
+    Raises:
+        SystemExit: it is.
+    """
+    while JobsProgress().get_job_count():
+        await asyncio.sleep(LEAVE_CHECK_S)
+    raise SystemExit(0)
 
 
 def report_load_failure(failure: WorkerError | None, on_platform: bool) -> None:

@@ -8,7 +8,8 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Any
 
 from pydantic import SecretStr
@@ -30,25 +31,31 @@ class RedactingFormatter(logging.Formatter):
         """Nothing is hidden yet."""
         super().__init__("%(levelname)-7s| %(message)s")
         self._owners: tuple[str, ...] = ()
-        self._callers: tuple[str, ...] = ()
+        self._callers: list[tuple[str, ...]] = []  # of each job in hand
 
     def redact_settings(self, settings: Settings) -> None:
         """Hide the secrets among the settings, for good."""
         values = (getattr(settings, name) for name in Settings.model_fields)
         self._owners = _spellings((value.get_secret_value() for value in values if isinstance(value, SecretStr)), 1)
 
-    def redact_job(self, job: Mapping[str, Any]) -> None:
-        """Hide every text of this job's input and bucket, until the next job.
+    @contextmanager
+    def redact_job(self, job: Mapping[str, Any]) -> Iterator[None]:
+        """Hide every text of this job's input and bucket inside the `with`, whoever writes there.
 
         A job with more texts than that is refused for it, and nothing of it is ever quoted.
         """
         texts = (text for part in ("input", "s3Config") for text in _texts(job.get(part)))
-        self._callers = _spellings(islice(texts, MAX_TEXTS))
+        hidden = _spellings(islice(texts, MAX_TEXTS))
+        self._callers = [*self._callers, hidden]
+        try:
+            yield
+        finally:
+            self._callers = [one for one in self._callers if one is not hidden]
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, or the lines of a traceback."""
         line = super().format(record)
-        for secret in (*self._owners, *self._callers):
+        for secret in chain(self._owners, *self._callers):
             line = line.replace(secret, REDACTED)
         return line
 

@@ -16,6 +16,7 @@ from PIL.Image import Image
 
 INTERVAL_S = 0.5
 LAST_UPDATE_TIMEOUT_S = 10.0
+_SDK_THREAD = "_thread_target"  # what the SDK's threads run, of which Python makes part of their names
 
 
 class Progress:
@@ -28,6 +29,8 @@ class Progress:
         self._started = time.monotonic()
         self._sent = float("-inf")
         self._sending: list[threading.Thread] = []
+        self._closed = False
+        self._lock = threading.Lock()  # between the thread that draws and whoever closes
 
     def step(self, done: int, total: int, make_preview: Callable[[], Image | None] | None = None) -> None:
         """Tell how many of how many steps are done, unless the last word is too recent or still on its way.
@@ -36,6 +39,18 @@ class Progress:
             look: makes a small picture of what there is so far, if the job wants to see it.
         """
         now = time.monotonic()
+        with self._lock:
+            if not self._closed:
+                self._report(now, done, total, make_preview)
+
+    def finish(self) -> None:
+        """Report nothing more, and wait until nothing is in flight; to be called before the job ends."""
+        with self._lock:
+            self._closed = True
+        for thread in self._sending:
+            thread.join(LAST_UPDATE_TIMEOUT_S)
+
+    def _report(self, now: float, done: int, total: int, make_preview: Callable[[], Image | None] | None) -> None:
         if self._silent or now - self._sent < INTERVAL_S or any(thread.is_alive() for thread in self._sending):
             return
         self._sent = now
@@ -49,15 +64,11 @@ class Progress:
             update["preview"] = _data_uri(picture)
         self._send(update)
 
-    def finish(self) -> None:
-        """Wait until nothing is in flight; to be called before the result is returned."""
-        for thread in self._sending:
-            thread.join(LAST_UPDATE_TIMEOUT_S)
-
     def _send(self, update: Mapping[str, Any]) -> None:
         before = set(threading.enumerate())
         runpod.serverless.progress_update(self._job, update)
-        self._sending = [thread for thread in threading.enumerate() if thread not in before]
+        started = [thread for thread in threading.enumerate() if thread not in before]
+        self._sending = [thread for thread in started if _SDK_THREAD in thread.name]  # others start threads meanwhile
 
 
 def _data_uri(picture: Image) -> str:
