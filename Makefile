@@ -8,8 +8,9 @@ DEV_READY := .venv/dev-ready
 .PHONY: run help setup setup-dev test test-gpu check check-workflows docs fuzz soak bench-previews image-test lock audit \
 	train-shapes train-lora eval-shapes
 
+# OMP_WAIT_POLICY: docs/image.md, "Shared CPUs".
 run: $(RUN_READY)  ## draw test_input.json with the local test of the RunPod SDK
-	@$(BIN)/python handler.py
+	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(BIN)/python handler.py
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile

@@ -11,7 +11,7 @@ if __name__ != "__mp_main__":
 
     gc.disable()  # until all is imported, which leaves no garbage: looking for it took a fifth of their time
 
-    from worker.settings import quiet_sdk
+    from worker.settings import on_platform, quiet_sdk
 
     quiet_sdk()
 
@@ -23,6 +23,9 @@ if __name__ != "__mp_main__":
 
     gc.freeze()
     gc.enable()
+
+    if __name__ == "__main__":
+        check_local_job(on_platform())  # before the model is loaded, which may take minutes
 
     WORKER = Worker()
 
@@ -37,7 +40,6 @@ if __name__ != "__mp_main__":
 def main() -> None:
     """Serve jobs until the platform stops this worker, or run test_input.json once where there is no platform."""
     report_load_failure(WORKER.failure, WORKER.on_platform)
-    check_local_job(WORKER.on_platform)
     runpod.serverless.start({"handler": handler, "concurrency_modifier": WORKER.gate.concurrency_modifier})
 
 

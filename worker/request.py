@@ -1,4 +1,4 @@
-"""What is to be drawn, with nothing left open, and what comes of it. Knows nothing of where pictures go."""
+"""The request with nothing left open, and the pictures that come of it. Knows nothing of where they go."""
 
 from dataclasses import dataclass
 

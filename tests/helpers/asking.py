@@ -34,7 +34,7 @@ _PUBLISHED = {
 
 _DIFFUSION = {"clip_skip": None, "guidance_rescale": 0.0, "ip_adapter_image": None, "negative_prompt": None}
 _FLOW = {"ip_adapter_image": None}
-# family -> what its pipelines take, as `engine.tasks` finds it; the strengths are diffusers' defaults
+# family -> what its pipelines take, as `engine.pipelines.task_classes` finds it; the strengths are diffusers' defaults
 _TASKS: dict[str, dict[str, dict[str, object]]] = {
     "sd1": {
         TEXT: _DIFFUSION,
@@ -59,10 +59,12 @@ _TASKS |= dict.fromkeys(("lcm-sdxl", "sdxl-turbo"), _TASKS["sdxl"])
 
 
 def model_of(family_name: str, **changes: Any) -> Capabilities:
-    """A model of this family with the family's limits; `changes` are Model's attributes."""
+    """A model of this family with the family's limits; `changes` are those of `Capabilities`."""
     family = next(row for row in FAMILIES if row.name == family_name)
     size, own = _PUBLISHED[family_name]
-    default = schedulers.find(family.scheduler) if family.scheduler else schedulers.of_class(own, family.noise)
+    default = (
+        schedulers.find_scheduler(family.scheduler) if family.scheduler else schedulers.describe_own(own, family.noise)
+    )
     assert default is not None
     model = Capabilities(
         name=family_name,

@@ -338,7 +338,7 @@ def test_memory_is_flat_over_many_loads(library: Engine, monkeypatch: pytest.Mon
 
     def work(times: int) -> None:
         for i in range(times):  # each has been taken off again when its turn comes
-            with library.loras.active([Lora(str(i % 8), 1.0)]):
+            with library.loras.activate([Lora(str(i % 8), 1.0)]):
                 assert len(adapters(library)) <= 3
 
     work(16)

@@ -14,6 +14,7 @@ from PIL.Image import Image
 from tests.helpers import tiny_models
 from tests.helpers.drawing import SMALL, assert_same, draw, hole, load_engine, picture, scene, uri
 from tests.helpers.plain_diffusers import around, load_plain
+from tests.helpers.tiny_addons import Kits
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
@@ -180,6 +181,15 @@ def test_the_two_share_their_modules(engine: Engine) -> None:
 def test_a_refiner_for_another_family_is_refused(folders: dict[str, Path], refiner: Path) -> None:
     with pytest.raises(SettingsError, match="REFINER_NAME"):
         load_engine(MODEL_NAME=str(folders["sd1"]), REFINER_NAME=str(refiner))
+
+
+@pytest.mark.parametrize("way", [{"strength": 0.5}, {"high_noise_frac": 0.5}])
+def test_a_picture_that_prompts_goes_to_the_base_model_alone(way: dict[str, float], kits: Kits, refiner: Path) -> None:
+    engine = load_engine(**kits["sdxl"].settings("ip_adapter"), REFINER_NAME=str(refiner))
+    prompts = {"ip_adapter": {"image": uri(scene())}, "refiner": way}
+    prompted, plainly_drawn = picture(engine, **prompts), picture(engine, refiner=way)
+    assert prompted.tobytes() != plainly_drawn.tobytes()
+    assert picture(engine, refiner=way).tobytes() == plainly_drawn.tobytes()
 
 
 def test_the_self_test_draws_with_both(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

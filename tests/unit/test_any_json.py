@@ -18,7 +18,7 @@ from worker.errors import InvalidInputError
 from worker.models.capabilities import Capabilities
 from worker.models.families import FAMILIES
 from worker.output.encode import encode
-from worker.output.metadata import write
+from worker.output.metadata import format_metadata
 from worker.output.options import Bucket
 from worker.plan import make_plan
 from worker.request import Request
@@ -51,7 +51,7 @@ LIKELY_FIELDS = st.sampled_from(sorted(spellings()))
 
 def _replayable() -> str:
     request = ask(seed=5, hires={"scale": 1.5}, negative_prompt="blurry")
-    file = encode(Image.new("RGB", (8, 8)), write(request.pictures[0], make_plan(request), SD1), "png", 90)
+    file = encode(Image.new("RGB", (8, 8)), format_metadata(request.pictures[0], make_plan(request), SD1), "png", 90)
     return "data:image/png;base64," + base64.b64encode(file.data).decode()
 
 

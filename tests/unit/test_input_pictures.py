@@ -17,7 +17,7 @@ from tests.helpers.asking import SDXL, ask
 from tests.helpers.picture_sources import answer, chunk, corners, file_of, hosting, png
 from worker.images.load import PictureRules, read_parameters, read_picture
 from worker.output.encode import encode
-from worker.output.metadata import write
+from worker.output.metadata import format_metadata
 from worker.plan import make_plan
 
 RULES = PictureRules()
@@ -292,7 +292,7 @@ PROMPTS = ["a red square", "Größe, café", "赤い四角 👩‍🎨", "line\n
 @pytest.mark.parametrize("extension", ["png", "jpeg", "webp"])
 def test_our_own_pictures_tell_how_they_were_made(extension: str, prompt: str) -> None:
     request = ask(SDXL, prompt=prompt)
-    text = write(request.pictures[0], make_plan(request), SDXL)
+    text = format_metadata(request.pictures[0], make_plan(request), SDXL)
     file = encode(corners(), text, extension, 90)
     assert read_parameters("image", _base64(file.data), RULES) == {"parameters": text}
 

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.helpers.asking import SDXL, ask, model_of
 from worker.models.capabilities import Capabilities
 from worker.output.encode import encode
-from worker.output.metadata import write
+from worker.output.metadata import format_metadata
 from worker.plan import make_plan
 from worker.request import Request
 
@@ -68,7 +68,7 @@ def _image() -> Image.Image:
 def _written(extension: str, model: Capabilities = SDXL, **fields: Any) -> tuple[Request, dict[str, str]]:
     """A request, and what the web UI reads from the file of its first picture."""
     request = ask(model, **fields)
-    file = encode(_image(), write(request.pictures[0], make_plan(request), model), extension, 90)
+    file = encode(_image(), format_metadata(request.pictures[0], make_plan(request), model), extension, 90)
     return request, read_infotext(read_file(file.data))
 
 
@@ -93,12 +93,12 @@ def test_the_web_ui_reads_back_what_was_asked(extension: str, prompt: str) -> No
 def test_without_a_negative_prompt_there_is_no_such_line() -> None:
     for fields in ({}, {"negative_prompt": ""}, {"negative_prompt": None}):
         request = ask(**fields)
-        assert "Negative" not in write(request.pictures[0], make_plan(request), SDXL)
+        assert "Negative" not in format_metadata(request.pictures[0], make_plan(request), SDXL)
 
 
 def test_each_picture_of_a_job_names_its_own_prompt_and_seed() -> None:
     request = ask(prompt=["a", "b"], num_images=2, seed=7)
-    found = [read_infotext(write(picture, make_plan(request), SDXL)) for picture in request.pictures]
+    found = [read_infotext(format_metadata(picture, make_plan(request), SDXL)) for picture in request.pictures]
     assert [(one["Prompt"], one["Seed"]) for one in found] == [("a", "7"), ("a", "8"), ("b", "9"), ("b", "10")]
 
 

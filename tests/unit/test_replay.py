@@ -17,12 +17,13 @@ from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sen
 from tests.helpers.fuzzing import examples
 from worker.api.parse import parse
 from worker.api.response import write_failure
+from worker.api.schema import spellings
 from worker.errors import InvalidInputError
 from worker.models import schedulers
 from worker.models.capabilities import Capabilities
 from worker.models.families import FAMILIES
 from worker.output.encode import encode
-from worker.output.metadata import write
+from worker.output.metadata import format_metadata
 from worker.plan import make_plan
 from worker.request import Request
 
@@ -39,7 +40,7 @@ FOREIGN = "replay: the picture carries no request of this worker's, or a changed
 
 def _made(request: Request, model: Capabilities, number: int = 0, extension: str = "png") -> str:
     """One picture of this request as it is answered."""
-    text = write(request.pictures[number], make_plan(request), model)
+    text = format_metadata(request.pictures[number], make_plan(request), model)
     file = encode(Image.new("RGB", (64, 48), "red"), text, extension, 90)
     return f"data:{file.mime_type};base64,{base64.b64encode(file.data).decode()}"
 
@@ -104,6 +105,17 @@ KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
 }
 
 
+# Fields that say nothing of the picture itself, or are set by every one of the kinds.
+NOT_REPLAYED = {"prompt", "seed", "num_images", "output_format", "quality", "delivery", "preview", "replay"}
+NOT_REPLAYED |= {"safety_checker", "nsfw"}
+
+
+def test_every_field_of_a_picture_is_among_the_kinds() -> None:
+    names = spellings()
+    tried = {names[name] for _, fields, _ in KINDS.values() for name in fields}
+    assert set(names.values()) - NOT_REPLAYED - tried == set()
+
+
 @pytest.mark.parametrize("extension", ["png", "jpeg", "webp"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_request_comes_back_equal(kind: str, extension: str) -> None:
@@ -163,7 +175,7 @@ def test_all_prompts_come_back_letter_by_letter(prompt: str, negative: str | Non
 @pytest.mark.parametrize("family", [family.name for family in FAMILIES])
 def test_every_scheduler_comes_back_as_it_was(family: str) -> None:
     model = model_of(family)
-    names = schedulers.names(model.scheduler, model.family.noise, model.prediction_type)
+    names = schedulers.list_names(model.scheduler, model.family.noise, model.prediction_type)
     for name in [*names, model.scheduler.class_name]:
         request = ask(model, scheduler=name)
         again = _again(_made(request, model), model)
@@ -175,7 +187,7 @@ def test_every_scheduler_comes_back_as_it_was(family: str) -> None:
 def test_a_models_own_scheduler_comes_back_as_it_was(row: schedulers.Scheduler | None) -> None:
     """It is built from the model's config alone, where the table's row of that class may add options."""
     class_name = row.class_name if row else "EDMDPMSolverMultistepScheduler"
-    model = model_of("sd1", scheduler=schedulers.of_class(class_name, "diffusion"))
+    model = model_of("sd1", scheduler=schedulers.describe_own(class_name, "diffusion"))
     request = ask(model)
     assert request.scheduler == model.scheduler
     assert _again(_made(request, model), model).scheduler == model.scheduler
@@ -415,7 +427,7 @@ def test_any_recipe_is_a_request_or_a_refusal(recipe: object) -> None:
 @given(st.data())
 def test_a_text_changed_anywhere_is_a_request_or_a_refusal(data: st.DataObject) -> None:
     request = ask(GIFTED, loras=["style"], negative_prompt="blurry", hires={"scale": 1.5}, seed=1)
-    text = write(request.pictures[0], make_plan(request), GIFTED)
+    text = format_metadata(request.pictures[0], make_plan(request), GIFTED)
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, min(len(text), start + 9)))
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.asking import ask, model_of, refusal
-from worker.models.schedulers import SCHEDULERS, find, of_class
+from worker.models.schedulers import SCHEDULERS, describe_own, find_scheduler
 
 # Names that callers write -> the diffusers class, from the request table and the other workers' own sources.
 EXPECTED = {
@@ -43,7 +43,7 @@ def test_every_published_name_means_its_class(name: str, class_name: str) -> Non
 @pytest.mark.parametrize("name", EXPECTED)
 def test_case_spaces_hyphens_and_underscores_do_not_count(name: str) -> None:
     for spelling in (name.lower(), name.upper(), name.replace("-", "_"), name.replace("_", " "), f" {name} "):
-        assert find(spelling) == find(name)
+        assert find_scheduler(spelling) == find_scheduler(name)
 
 
 def test_the_karras_name_turns_karras_sigmas_on() -> None:
@@ -53,10 +53,10 @@ def test_the_karras_name_turns_karras_sigmas_on() -> None:
 
 @pytest.mark.parametrize("row", SCHEDULERS, ids=lambda row: row.name)
 def test_every_row_goes_by_its_own_name_its_aliases_and_its_class(row) -> None:
-    assert all(find(name) is row for name in (row.name, *row.aliases))
-    by_class = find(row.class_name)
+    assert all(find_scheduler(name) is row for name in (row.name, *row.aliases))
+    by_class = find_scheduler(row.class_name)
     assert by_class is not None and by_class.class_name == row.class_name
-    assert find(row.class_name.removesuffix("Scheduler")) is by_class
+    assert find_scheduler(row.class_name.removesuffix("Scheduler")) is by_class
 
 
 def test_no_spelling_means_two_rows() -> None:
@@ -114,7 +114,7 @@ def test_a_flow_model_takes_flow_schedulers(family: str) -> None:
 
 
 def test_a_model_always_takes_its_own_scheduler_by_class_name() -> None:
-    strange = of_class("EDMEulerScheduler", "diffusion")
+    strange = describe_own("EDMEulerScheduler", "diffusion")
     model = model_of("sdxl", scheduler=strange)
     assert ask(model).scheduler.class_name == "EDMEulerScheduler"
     assert ask(model, scheduler="EDMEulerScheduler").scheduler.class_name == "EDMEulerScheduler"

@@ -82,7 +82,7 @@ def _apply_replay(
     given: Mapping[str, Any], capabilities: Capabilities, rules: PictureRules, warnings: list[str]
 ) -> dict[str, Any]:
     """The fields of the picture that `replay` names, with what the job gives beside it on top."""
-    made = metadata.read(read_parameters("replay", given["replay"], rules).get("parameters", ""))
+    made = metadata.parse_metadata(read_parameters("replay", given["replay"], rules).get("parameters", ""))
     if made.model != capabilities.name:
         warnings.append(f"replay: the picture was made by {summarize(made.model)}, this is {capabilities.name}")
     own = {_CANONICAL.get(name, name) for name in given}

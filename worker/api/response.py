@@ -90,7 +90,7 @@ def write_answer(answer: Answer) -> dict[str, Any]:
 def write_failure(failure: WorkerError) -> dict[str, Any]:
     """The handler's return value for this failure.
 
-    The SDK takes `error` and `refresh_worker` out of it, and RunPod's client hands on the rest alone: so it says why, too.
+    The SDK takes `error` and `refresh_worker` out of it. RunPod's client hands on the rest alone, so it says why, too.
     """
     written: dict[str, Any] = {
         "error": f"{failure.code}: {failure}",

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from worker.api.schema import spellings
 
+NEAR = 0.5  # as difflib measures how like two names are
 MAX_PROBLEMS = 100  # in one answer; a request has fewer fields than that
 _CANONICAL = spellings()
 
@@ -79,8 +80,8 @@ def _say_unknown(name: str, given: Mapping[str, Any]) -> str:
     if name in _CANONICAL:  # a second spelling of a field that is given already
         twin = next(other for other in given if other != name and _CANONICAL.get(other) == _CANONICAL[name])
         return f"means the same as {twin}; give one of them"
-    close = difflib.get_close_matches(name, _CANONICAL, n=1, cutoff=0)
-    return f"unknown field; the nearest is {close[0]}"
+    close = difflib.get_close_matches(name, _CANONICAL, n=1, cutoff=NEAR)
+    return f"unknown field; the nearest is {close[0]}" if close else "unknown field"
 
 
 def locate(detail: ErrorDetails) -> str:

@@ -20,7 +20,7 @@ Rule = Callable[[Fields, Capabilities], Iterator[Problem]]
 def choose_scheduler(name: str | None, capabilities: Capabilities) -> Scheduler:
     """The scheduler a job names, or the model's default."""
     own = capabilities.scheduler
-    return (schedulers.find(name, own) if name is not None else None) or own
+    return (schedulers.find_scheduler(name, own) if name is not None else None) or own
 
 
 def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -47,9 +47,9 @@ def _check_size(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]
 def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     name, own = fields.scheduler, capabilities.scheduler
     limits = own, capabilities.family.noise, capabilities.prediction_type
-    scheduler = own if name is None else schedulers.find(name, own)
+    scheduler = own if name is None else schedulers.find_scheduler(name, own)
     if scheduler is None or not schedulers.is_usable(scheduler, *limits):
-        names = ", ".join(schedulers.names(*limits))
+        names = ", ".join(schedulers.list_names(*limits))
         yield Problem("scheduler", f"{capabilities.family.title} takes one of {names}")
 
 

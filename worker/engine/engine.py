@@ -27,7 +27,7 @@ class Engine:
         refiner: SDXL's second pipeline, which shares the first one's VAE and second text encoder; or None.
         loras: those that jobs may name.
         controlnets: the same, by name.
-        image_prompter: the IP-Adapter; or None.
+        ip_adapter: the IP-Adapter; or None.
         words: of textual inversion.
         previewer: shows what is being drawn.
         release: to be called after each job.

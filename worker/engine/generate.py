@@ -35,8 +35,8 @@ def generate(
     steps = StepCounter(plan, on_step, deadline)
     with ExitStack() as attached:
         attached.callback(engine.release)
-        attached.enter_context(engine.loras.active(request.loras))
+        attached.enter_context(engine.loras.activate(request.loras))
         if engine.ip_adapter is not None:
-            attached.enter_context(engine.ip_adapter.active(request.image_prompt))
+            attached.enter_context(engine.ip_adapter.activate(request.image_prompt))
         for picture in request.pictures:
             yield from draw_batch(engine, plan, [picture], prompts, steps)

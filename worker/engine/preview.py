@@ -94,10 +94,10 @@ class Prediction:
 
     def latents(self) -> Tensor | None:
         """The predicted clean latents, or None before the first step."""
-        return _clean(*self._step) if self._step else None
+        return _predict_clean_latents(*self._step) if self._step else None
 
 
-def _clean(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+def _predict_clean_latents(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> Tensor:
     """The clean latents that a step's output implies; for flows, diffusion that predicts noise, or the velocity."""
     steps, time = int(scheduler.config.num_train_timesteps), float(timestep)
     if not hasattr(scheduler, "alphas_cumprod"):

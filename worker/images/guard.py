@@ -1,4 +1,4 @@
-"""Of how many parts a picture file is made, and how many passes over its pixels it asks for, before anything opens it.
+"""Refuses picture files made of too many parts, or that need too many passes, before Pillow opens them.
 
 Pillow takes a step in Python for each part before the pixels, so a file of nothing but parts holds a core for many
 seconds, and keeps what it finds. What is no PNG, JPEG or WEBP is not judged here.

@@ -46,7 +46,7 @@ class Family:
 
 
 # As the Turbo models are published. Models that predict v are sampled so too, and take as many steps as others.
-_ONE_STEP = {"scheduler.timestep_spacing": "trailing", "scheduler.prediction_type": "epsilon"}
+_TURBO = {"scheduler.timestep_spacing": "trailing", "scheduler.prediction_type": "epsilon"}
 
 # The first row that fits is taken: rows with traits stand before the general one of their class.
 FAMILIES: tuple[Family, ...] = (
@@ -72,7 +72,7 @@ FAMILIES: tuple[Family, ...] = (
         name="sd-turbo",
         title="Stable Diffusion Turbo",
         pipeline="StableDiffusionPipeline",
-        traits=MappingProxyType({"unet.use_linear_projection": True, **_ONE_STEP}),
+        traits=MappingProxyType({"unet.use_linear_projection": True, **_TURBO}),
         steps=4,
         guidance_scale=0.0,
         max_pixels=1024 * 1024,
@@ -108,7 +108,7 @@ FAMILIES: tuple[Family, ...] = (
         name="sdxl-turbo",
         title="Stable Diffusion XL Turbo",
         pipeline="StableDiffusionXLPipeline",
-        traits=MappingProxyType({"unet.sample_size": 64, **_ONE_STEP}),
+        traits=MappingProxyType({"unet.sample_size": 64, **_TURBO}),
         steps=4,
         guidance_scale=0.0,
         max_pixels=2048 * 2048,

@@ -96,14 +96,14 @@ def _index() -> dict[str, Scheduler]:
 _BY_NAME = _index()
 
 
-def find(name: str, own: Scheduler | None = None) -> Scheduler | None:
+def find_scheduler(name: str, own: Scheduler | None = None) -> Scheduler | None:
     """The row that goes by this name, or None; a model's own scheduler goes by its class name, in the table or not."""
     if own is not None and _key(name) == _key(own.class_name):
         return own
     return _BY_NAME.get(_key(name))
 
 
-def of_class(class_name: str, noise: Noise) -> Scheduler:
+def describe_own(class_name: str, noise: Noise) -> Scheduler:
     """The row for a model's own scheduler: its config is the model's, so there are no options."""
     known = _BY_NAME.get(_key(class_name))
     if known:
@@ -118,7 +118,7 @@ def is_usable(row: Scheduler, own: Scheduler, noise: Noise, prediction_type: str
     return row.noise == noise and (row.any_prediction or prediction_type == "epsilon")
 
 
-def names(own: Scheduler, noise: Noise, prediction_type: str) -> list[str]:
+def list_names(own: Scheduler, noise: Noise, prediction_type: str) -> list[str]:
     """The names that such a model accepts, in the table's order; its own last if the table has none such."""
     usable_names = [row.name for row in SCHEDULERS if is_usable(row, own, noise, prediction_type)]
     return usable_names if own.name in usable_names else [*usable_names, own.class_name]

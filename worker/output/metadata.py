@@ -38,7 +38,7 @@ class PictureMetadata:
     needs: tuple[str, ...]
 
 
-def write(picture: Picture, plan: Plan, model: Capabilities) -> str:
+def format_metadata(picture: Picture, plan: Plan, model: Capabilities) -> str:
     """The text for one picture."""
     request, first = plan.request, plan.passes[0]
     settings = {
@@ -112,7 +112,7 @@ def _fields(plan: Plan, model: Capabilities) -> dict[str, Any]:
 def _scheduler(request: Request, model: Capabilities) -> str:
     """A name that means this scheduler: its own, or its class's where the model's own goes by that."""
     row = request.scheduler
-    return row.name if schedulers.find(row.name, model.scheduler) == row else row.class_name
+    return row.name if schedulers.find_scheduler(row.name, model.scheduler) == row else row.class_name
 
 
 def _needs(request: Request) -> list[str]:
@@ -122,7 +122,7 @@ def _needs(request: Request) -> list[str]:
     return [name for name, needed in zip(_PICTURES, given, strict=True) if needed]
 
 
-def read(text: str) -> PictureMetadata:
+def parse_metadata(text: str) -> PictureMetadata:
     """The recipe in a picture's text.
 
     Raises:

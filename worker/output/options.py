@@ -1,4 +1,4 @@
-"""Where pictures go, and as what."""
+"""The format, quality and destination of a job's pictures."""
 
 from dataclasses import dataclass
 from typing import Literal

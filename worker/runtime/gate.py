@@ -1,4 +1,4 @@
-"""The gate: may this process take another job, and how does a broken one leave.
+"""Decides whether this process takes another job, and ends it when it is broken.
 
 The request's fault never restarts the worker; the worker's fault ends the process, after the result has left.
 """

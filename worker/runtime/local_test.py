@@ -1,4 +1,4 @@
-"""The job of the SDK's local test, read here before the SDK reads it, which leaves with a traceback if it is no job."""
+"""Checks test_input.json and `--test_input` before the SDK reads them; without a job in them, it leaves a traceback."""
 
 import json
 from pathlib import Path
@@ -15,9 +15,11 @@ def check_local_job(on_platform: bool) -> None:
     Raises:
         SystemExit: it holds none, and this is a local test; one line says where and why.
     """
-    options, _ = parser.parse_known_args()
+    options, unknown = parser.parse_known_args()
     if on_platform or options.rp_serve_api:
         return
+    if unknown:
+        raise SystemExit(f"unknown options: {' '.join(unknown)}; --help lists them")
     if options.test_input:
         _check("--test_input", options.test_input)
     elif TEST_INPUT.is_file():  # the SDK says so where there is none

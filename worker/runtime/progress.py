@@ -36,7 +36,7 @@ class Progress:
         """Tell how many of how many steps are done, unless the last word is too recent or still on its way.
 
         Args:
-            look: makes a small picture of what there is so far, if the job wants to see it.
+            make_preview: makes a small picture of what there is so far, if the job wants to see it.
         """
         now = time.monotonic()
         with self._lock:

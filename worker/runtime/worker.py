@@ -22,7 +22,7 @@ from worker.errors import InvalidInputError, WorkerBrokenError, WorkerError
 from worker.images.load import PictureRules
 from worker.output.delivery import Delivery, deliver
 from worker.output.encode import File, encode
-from worker.output.metadata import write
+from worker.output.metadata import format_metadata
 from worker.output.options import OutputOptions, OutputRules
 from worker.plan import Plan, make_plan
 from worker.request import GeneratedImage
@@ -159,7 +159,7 @@ class Worker:
         return [one for one, _ in drawn], files, timings
 
     def _encode(self, one: GeneratedImage, plan: Plan, extension: str, quality: int) -> File:
-        text = write(one.picture, plan, self._engine.capabilities)
+        text = format_metadata(one.picture, plan, self._engine.capabilities)
         return encode(one.image, text, extension, quality)
 
     def _picture_rules(self) -> PictureRules:

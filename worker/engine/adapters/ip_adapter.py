@@ -74,7 +74,7 @@ class IPAdapter:
         self._put(self._off)
 
     @contextmanager
-    def active(self, prompt: ImagePrompt | None) -> Iterator[None]:
+    def activate(self, prompt: ImagePrompt | None) -> Iterator[None]:
         """Let the adapter act inside the `with`, if there is a picture for it."""
         if prompt is None:
             yield

@@ -47,7 +47,7 @@ class LoraManager:
         self._loaded: OrderedDict[str, int] = OrderedDict()  # name -> bytes
 
     @contextmanager
-    def active(self, loras: Sequence[Lora]) -> Iterator[None]:
+    def activate(self, loras: Sequence[Lora]) -> Iterator[None]:
         """Let these LoRAs, and no others, act inside the `with`.
 
         Raises:

@@ -25,7 +25,7 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
     _check_draws_from_prompt(pipeline, name)
     arguments = call_arguments(type(pipeline))
     kind = type(pipeline).__name__
-    family = find_family(kind, lambda key: trait(pipeline, key))
+    family = find_family(kind, lambda key: read_config_entry(pipeline, key))
     if family is None:
         family = general_family(kind, arguments, _vae_scale(pipeline))
     elif uses_edm_noise(pipeline):
@@ -49,7 +49,7 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         refiner=settings.refiner_name is not None,
         tasks=MappingProxyType({task: call_arguments(one) for task, one in task_classes(type(pipeline)).items()}),
         weighted_prompts=reads_clip(type(pipeline)),
-        latent_upscaling=None not in (trait(pipeline, "unet.in_channels"), trait(pipeline, "vae.latent_channels")),
+        latent_upscaling=_has_plain_latents(pipeline),
         clip_layers=_clip_layers(pipeline, arguments),
         previews=can_preview(pipeline),
         loras=tuple(catalogue.loras),
@@ -58,16 +58,21 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
     )
 
 
-def trait(pipeline: Any, key: str) -> Any:
+def read_config_entry(pipeline: Any, key: str) -> Any:
     """The pipeline's "component.entry" config entry, or None."""
     component, entry = key.split(".")
     config = getattr(getattr(pipeline, component, None), "config", {})
     return config.get(entry) if isinstance(config, Mapping) else getattr(config, entry, None)
 
 
+def _has_plain_latents(pipeline: Any) -> bool:
+    channels = read_config_entry(pipeline, "unet.in_channels"), read_config_entry(pipeline, "vae.latent_channels")
+    return None not in channels
+
+
 def _check_draws_from_prompt(pipeline: Any, name: str) -> None:
-    latents = trait(pipeline, "vae.latent_channels")
-    inputs = trait(pipeline, "unet.in_channels") or trait(pipeline, "transformer.in_channels")
+    latents = read_config_entry(pipeline, "vae.latent_channels")
+    inputs = read_config_entry(pipeline, "unet.in_channels") or read_config_entry(pipeline, "transformer.in_channels")
     # A transformer may take patches of two by two latents as one input.
     extra = latents and inputs and inputs not in (latents, 4 * latents)
     controlled = "control_image" in call_arguments(type(pipeline)) or getattr(pipeline, "controlnet", None) is not None
@@ -93,17 +98,17 @@ def _native_size(pipeline: Any, arguments: Mapping[str, object]) -> tuple[int, i
 
 
 def _sample_sizes(pipeline: Any) -> tuple[Any, Any]:
-    return trait(pipeline, "unet.sample_size"), trait(pipeline, "transformer.sample_size")
+    return read_config_entry(pipeline, "unet.sample_size"), read_config_entry(pipeline, "transformer.sample_size")
 
 
 def _default_scheduler(pipeline: Any, family: Family, prediction: str, settings: Settings) -> schedulers.Scheduler:
-    own = schedulers.of_class(type(pipeline.scheduler).__name__, family.noise)
+    own = schedulers.describe_own(type(pipeline.scheduler).__name__, family.noise)
     name = settings.default_scheduler or family.scheduler
     if name is None:
         return own
-    row = schedulers.find(name)
+    row = schedulers.find_scheduler(name)
     if row is None or not schedulers.is_usable(row, own, family.noise, prediction):
-        allowed = ", ".join(schedulers.names(own, family.noise, prediction))
+        allowed = ", ".join(schedulers.list_names(own, family.noise, prediction))
         raise SettingsError(f"DEFAULT_SCHEDULER: got {name!r}; {family.title} takes one of {allowed}")
     return row
 
@@ -112,5 +117,5 @@ def _clip_layers(pipeline: Any, arguments: Mapping[str, object]) -> int:
     """Layers of the shallowest text encoder that `clip_skip` acts on; 0 if it acts on none."""
     if not (reads_clip(type(pipeline)) or "clip_skip" in arguments):
         return 0
-    counts = [trait(pipeline, f"{name}.num_hidden_layers") for name in ("text_encoder", "text_encoder_2")]
+    counts = [read_config_entry(pipeline, f"{name}.num_hidden_layers") for name in ("text_encoder", "text_encoder_2")]
     return min((count for count in counts if count), default=0)
