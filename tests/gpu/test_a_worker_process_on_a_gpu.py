@@ -1,6 +1,7 @@
 """The real worker process with a GPU: one context in the main process, whatever starts the heartbeat; and a sticky
 CUDA error, after which the process answers, leaves, and has taken no other job."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -78,3 +79,22 @@ def test_after_a_device_assert_the_process_answers_and_leaves(
     assert worker.orphans == []
     assert "device-side assert" in worker.log()
     assert platform.events.of("taken", job_id=waiting) == []
+
+
+def test_a_cancelled_job_leaves_the_gpu_at_its_next_step(platform: LocalEndpoint, start_worker: StartWorker) -> None:
+    """A job of some minutes: drawn to its end, it would hold the next one up for longer than is waited here."""
+    start_worker()
+    assert how_it_ended(platform, submit(platform, prompt="a red heart", steps=20)) == "completed"
+    running = submit(platform, prompt="a red heart", steps=500, num_images=16)
+    platform.events.wait("progress", job_id=running)
+    waiting = submit(platform, prompt="a blue star", steps=20)
+
+    cancelled = time.monotonic()
+    headers = {"Authorization": f"Bearer {platform.config.api_key}"}
+    httpx.post(f"{platform.url}/cancel/{running}", headers=headers, trust_env=False).raise_for_status()
+
+    assert how_it_ended(platform, waiting) == "completed"
+    seconds = time.monotonic() - cancelled
+    print(f"the next job was done {seconds:.2f} s after the cancel")
+    assert how_it_ended(platform, running) == "cancelled"
+    assert seconds < 10
