@@ -151,6 +151,8 @@ def a_worker(**environment: str) -> Iterator[Worker]:
             assert worker.failure is None, worker.failure
             log.addHandler(_Forgetful())
             yield worker
+            for pool in (worker._jobs, worker._encoding, worker._drawing):  # whose thread has workspaces on the GPU
+                pool.shutdown()
         finally:
             log.handlers, log.level, log.propagate = before
             log.setLevel(before[1])

@@ -103,9 +103,9 @@ def _leave_as_soon_as_idle() -> None:
             graceful(signum, frame)
         if JobsProgress().get_job_count() == 0:
             raise SystemExit(0)
+        loop = asyncio.get_running_loop()  # the SDK's, which runs in the thread that signals interrupt
         loop.call_soon_threadsafe(lambda: leaving.append(loop.create_task(_leave_when_idle())))
 
-    loop = asyncio.get_running_loop()
     signal.signal(signal.SIGTERM, handle)
 
 
