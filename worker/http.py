@@ -86,7 +86,7 @@ def request(
             start = await _read(response, max_bytes + 1) if response.status in body_of else b""
             return Response(response.status, response.headers, start[:max_bytes], len(start) <= max_bytes)
 
-    # The SDK calls the handler inside its event loop, where no second loop can run: hence the thread.
+    # A caller may be inside an event loop, where no second one can run: hence the thread.
     with _standard_errors(), ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, exchange()).result()
 
