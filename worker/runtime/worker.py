@@ -89,7 +89,7 @@ class Worker:
                 self.gate.job_succeeded()
                 return answer
             except Exception as error:
-                failure = self._drawing.submit(self._recover, error).result()
+                failure = self._recover(error)
                 if failure.refresh_worker:
                     self.gate.mark_broken()
                 log.warning("job %s failed: %s", job.get("id"), failure.code)
@@ -102,6 +102,9 @@ class Worker:
         failure = classify(error)
         if self.failure or failure.refresh_worker or isinstance(failure, InvalidInputError):
             return failure
+        return self._drawing.submit(self._repair, failure, error).result()  # not while another job is drawn
+
+    def _repair(self, failure: WorkerError, error: Exception) -> WorkerError:
         try:
             release_exception_memory(error)
             self._engine.repair()
@@ -111,9 +114,9 @@ class Worker:
         except Exception as second:
             log.error("the engine could not be repaired", exc_info=second)
             return WorkerBrokenError(f"{failure}; {BROKEN}")
-        return (
-            WorkerBrokenError(f"{failure}, and so did the job before; {BROKEN}") if self.gate.job_failed() else failure
-        )
+        if not self.gate.job_failed():
+            return failure
+        return WorkerBrokenError(f"{failure}, and so did the job before; {BROKEN}")
 
     def _answer(self, job: Mapping[str, Any], progress: Progress, cancellation: Cancellation) -> dict[str, Any]:
         if self.failure:
