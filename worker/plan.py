@@ -4,6 +4,7 @@ A plan is made once for a job. Whoever asks which passes there are reads it: dra
 the pictures, and the warnings about what has no effect.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,6 +64,15 @@ class Plan:
     def size(self) -> tuple[int, int]:
         """Width and height of the finished pictures, in pixels."""
         return self.passes[-1].width, self.passes[-1].height
+
+    @property
+    def batch_key(self) -> Hashable:
+        """Equal for plans whose pictures may share a pass, whatever their prompts, seeds and source pictures."""
+        one = self.request
+        controls = tuple((control.name, control.scale, control.start, control.end) for control in one.controls)
+        image_prompt = None if one.image_prompt is None else id(one.image_prompt)  # speaks to a whole pass
+        numbers = one.guidance_scale, one.guidance_rescale, one.clip_skip
+        return self.passes, one.scheduler.name, numbers, one.loras, controls, image_prompt
 
 
 def make_plan(request: Request) -> Plan:

@@ -75,7 +75,16 @@ class Settings(BaseSettings):
     )
     max_steps: int | None = Field(None, ge=1, description="steps a job may ask for")
     max_images: int | None = Field(None, ge=1, description="pictures a job may ask for")
+    jobs_at_once: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="jobs that a worker takes at once; docs/several-jobs.md says when more than one pays",
+    )
     job_timeout_s: float | None = Field(None, gt=0, description="seconds after which a job is stopped with an error")
+    price_per_second: float | None = Field(
+        None, gt=0, description="what a second of a worker costs; answers then hold the `cost` of the job's own time"
+    )
     max_result_bytes: int = Field(
         10_000_000, ge=1_000, description="largest answer in bytes of JSON; RunPod's limit is 10 MB for /run"
     )

@@ -21,5 +21,5 @@ def deliver_files(files: Sequence[File], to: Delivery, *warnings: str) -> dict[s
     """The answer to a job whose pictures are these files, with the seeds 1, 2, ..., and which has warned of this."""
     request = replace(ask(num_images=len(files), seed=1), warnings=warnings)
     drawn = [GeneratedImage(picture, Image.new("RGB", (8, 8)), nsfw=False) for picture in request.pictures]
-    complete = partial(make_answer, MODEL, make_plan(request), drawn, (), Timings(1.4, 0.01))
+    complete = partial(make_answer, MODEL, make_plan(request), drawn, (), Timings(0.0, 0.1, 1.2, 0.1, 0.01, 0.0))
     return write_answer(complete(deliver(files, to, lambda pictures: count_bytes(complete(pictures)))))

@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -151,8 +150,7 @@ def a_worker(**environment: str) -> Iterator[Worker]:
             assert worker.failure is None, worker.failure
             log.addHandler(_Forgetful())
             yield worker
-            for pool in (worker._jobs, worker._encoding, worker._drawing):  # whose thread has workspaces on the GPU
-                pool.shutdown()
+            worker.close()  # the drawing thread has workspaces on the GPU
         finally:
             log.handlers, log.level, log.propagate = before
             log.setLevel(before[1])
@@ -169,12 +167,5 @@ def engine_of(worker: Worker) -> Engine:
 
 
 def is_open(worker: Worker) -> bool:
-    """Whether the gate lets another job in; else it ends the process with code 1."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        return worker.gate.concurrency_modifier(1) == 1
-    except SystemExit as left:
-        assert left.code == 1
-        return False
-    finally:
-        signal.signal(signal.SIGTERM, handler)  # the gate installs its own
+    """Whether the gate lets another job in; else the process ends with code 1 once its results are sent."""
+    return not worker.gate.broken

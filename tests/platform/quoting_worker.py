@@ -8,11 +8,11 @@ if __name__ != "__mp_main__":
     run = handler.WORKER._answer
 
     def quoting(job: Any, *rest: Any) -> Any:
-        if "quote me" in str(job):
+        if "quote me" in str(job.raw):
             try:
-                raise ValueError("\n".join(job["input"]["prompt"]))
+                raise ValueError("\n".join(job.raw["input"]["prompt"]))
             except ValueError:
-                raise KeyError(job, handler.WORKER._settings.hf_token.get_secret_value()) from None
+                raise KeyError(job.raw, handler.WORKER._settings.hf_token.get_secret_value()) from None
         return run(job, *rest)
 
     handler.WORKER._answer = quoting

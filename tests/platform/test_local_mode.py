@@ -34,7 +34,7 @@ def test_test_input_json_becomes_a_file_named_in_a_few_lines(tmp_path: Path, env
     printed = (finished.stdout + finished.stderr).splitlines()
     assert Image.open(path).size == (64, 64)
     assert any("seed 11" in line for line in printed)
-    assert any("generate_s" in line for line in printed)
+    assert any("denoise " in line for line in printed)
     assert len(printed) <= 8
     assert max(map(len, printed)) < 250
     assert "torchvision" not in "".join(printed)

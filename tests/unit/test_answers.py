@@ -19,12 +19,13 @@ REQUEST = replace(
     warnings=("from the request",),
 )
 DRAWN = [GeneratedImage(picture, Image.new("RGB", (8, 8)), nsfw=False) for picture in REQUEST.pictures]
+TIMINGS = Timings(0.5, 0.1, 1.2, 0.1, 0.01, 0.02)
 DELIVERED = DeliveredPictures(("first", "second", "third"), warnings=("from the delivery",))
 
 
 def _answer(drawn: list[GeneratedImage] = DRAWN, delivered: DeliveredPictures = DELIVERED) -> dict[str, object]:
     notes = ["from the prompt"]
-    return write_answer(make_answer("a model", make_plan(REQUEST), drawn, notes, Timings(1.4, 0.01), delivered))
+    return write_answer(make_answer("a model", make_plan(REQUEST), drawn, notes, TIMINGS, delivered))
 
 
 def test_an_answer_tells_what_was_made_and_how() -> None:
@@ -40,7 +41,14 @@ def test_an_answer_tells_what_was_made_and_how() -> None:
         "scheduler": "EulerDiscreteScheduler",
         "steps": 9,
         "nsfw": [False, False, False],
-        "timings": {"generate_s": 1.4, "encode_s": 0.01},
+        "timings": {
+            "waited_s": 0.5,
+            "text_s": 0.1,
+            "denoise_s": 1.2,
+            "decode_s": 0.1,
+            "encode_s": 0.01,
+            "deliver_s": 0.02,
+        },
         "warnings": ["from the request", "from the prompt", "from the delivery"],
     }
 
@@ -69,7 +77,7 @@ def test_what_happened_while_drawing_is_told_between_the_other_warnings() -> Non
 
 
 def test_its_size_is_that_of_what_the_sdk_posts() -> None:
-    answer = make_answer("模型 é", make_plan(REQUEST), DRAWN, [], Timings(1.4, 0.01), DELIVERED)
+    answer = make_answer("模型 é", make_plan(REQUEST), DRAWN, [], TIMINGS, DELIVERED)
     posted = json.dumps({"output": write_answer(answer)}, ensure_ascii=False).encode()
     assert count_bytes(answer) == len(posted)
 

@@ -31,7 +31,10 @@ E = "worker.engine"
 # Lowest first; inside a row, a file may import its neighbours.
 ENGINE = [
     {f"{E}.__init__"},
-    {f"{E}.{name}" for name in ("device_errors", "steps", "scheduling", "pipelines", "preview", "decoder", "denoiser")},
+    {
+        f"{E}.{name}"
+        for name in ("device_errors", "meter", "steps", "scheduling", "pipelines", "preview", "decoder", "denoiser")
+    },
     {f"{E}.{name}" for name in ("adapters", "memory", "recovery")},
     {f"{E}.engine"},
     {f"{E}.load", f"{E}.prompts"},

@@ -52,7 +52,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 def formatter(written: io.StringIO) -> Iterator[RedactingFormatter]:
     """The log's formatter, which knows the job."""
     formatter = log_to_stderr()
-    with formatter.redact_job(JOB):
+    with formatter.in_hand("job-1", JOB):
         yield formatter
 
 
@@ -117,7 +117,7 @@ def test_no_secret_of_the_owner_before_during_and_after_a_job(
         monkeypatch.setenv(name, value)
     formatter.redact_settings(read_settings())
     for job in (JOB, {"id": "next", "input": {}}):
-        with formatter.redact_job(job):
+        with formatter.in_hand("job-1", job):
             for name, value in OWNERS.items():
                 logging.getLogger("worker").warning("%s is %s or %r in a header", name, value, value)
     said = written.getvalue()
@@ -129,41 +129,41 @@ def test_of_jobs_in_hand_at_once_each_has_its_texts_hidden_until_its_end(
     formatter: RedactingFormatter, written: io.StringIO
 ) -> None:
     line = "canarylora and nothing special"
-    with formatter.redact_job({"id": "next", "input": {"prompt": "nothing special"}}):
+    with formatter.in_hand("next", {"id": "next", "input": {"prompt": "nothing special"}}):
         logging.getLogger("worker").info(line)
     logging.getLogger("worker").info(line)
 
     both, one = written.getvalue().splitlines()
-    assert both == f"INFO   | {REDACTED} and {REDACTED}"
-    assert one == f"INFO   | {REDACTED} and nothing special"
+    assert both == f"INFO   | next | {REDACTED} and {REDACTED}"
+    assert one == f"INFO   | job-1 | {REDACTED} and nothing special"
 
 
 def test_a_text_inside_another_does_not_save_its_ends(formatter: RedactingFormatter, written: io.StringIO) -> None:
-    with formatter.redact_job({"input": {"prompt": "left canary right", "negative_prompt": "canary"}}):
+    with formatter.in_hand("job-1", {"input": {"prompt": "left canary right", "negative_prompt": "canary"}}):
         logging.getLogger("worker").info("<left canary right>")
-        assert written.getvalue() == f"INFO   | <{REDACTED}>\n"
+        assert written.getvalue() == f"INFO   | job-1 | <{REDACTED}>\n"
 
 
 def test_short_words_do_not_blot_out_the_line(formatter: RedactingFormatter, written: io.StringIO) -> None:
-    with formatter.redact_job(
-        {"input": {"prompt": "a", "output_format": "png", "negative_prompt": "", "x": None, "y": 5}}
+    with formatter.in_hand(
+        "job-1", {"input": {"prompt": "a", "output_format": "png", "negative_prompt": "", "x": None, "y": 5}}
     ):
         logging.getLogger("worker").info("a job of 5 png pictures")
-        assert written.getvalue() == "INFO   | a job of 5 png pictures\n"
+        assert written.getvalue() == "INFO   | job-1 | a job of 5 png pictures\n"
 
 
 def test_a_job_nested_however_deep(formatter: RedactingFormatter, written: io.StringIO) -> None:
     deep: Any = "canary at the bottom"
     for level in range(100_000):
         deep = [deep] if level % 2 else {"deeper": deep}
-    with formatter.redact_job({"input": deep}):
+    with formatter.in_hand("job-1", {"input": deep}):
         logging.getLogger("worker").info("canary at the bottom")
-        assert written.getvalue() == f"INFO   | {REDACTED}\n"
+        assert written.getvalue() == f"INFO   | job-1 | {REDACTED}\n"
 
 
 @pytest.mark.parametrize("job", [{}, {"input": None}, {"input": 5, "s3Config": True}, {"input": "a text, no object"}])
 def test_a_job_of_any_shape(job: Any, formatter: RedactingFormatter, written: io.StringIO) -> None:
-    with formatter.redact_job(job):
+    with formatter.in_hand("job-1", job):
         logging.getLogger("worker").info("a text, no object")
         assert written.getvalue().startswith("INFO   | ")
 
@@ -172,7 +172,7 @@ def test_large_pictures_cost_no_time(formatter: RedactingFormatter, written: io.
     """Twenty megabytes of base64 for each line of a log would."""
     import time
 
-    with formatter.redact_job({"input": {"image": "QUJD" * 5_000_000, "prompt": "a red square"}}):
+    with formatter.in_hand("job-1", {"input": {"image": "QUJD" * 5_000_000, "prompt": "a red square"}}):
         started = time.process_time()
         for _ in range(100):
             logging.getLogger("worker").info("a red square")

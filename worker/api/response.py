@@ -13,10 +13,21 @@ from worker.request import GeneratedImage
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds that parts of a job took."""
+    """Seconds that parts of a job took, one after the other.
 
-    generate_s: float
+    Attributes:
+        waited_s: until the jobs before it were drawn.
+        text_s, denoise_s, decode_s: of drawing, on the device.
+        encode_s: what encoding adds once the last picture is drawn; the others are encoded meanwhile.
+        deliver_s: until the pictures are where the answer says.
+    """
+
+    waited_s: float
+    text_s: float
+    denoise_s: float
+    decode_s: float
     encode_s: float
+    deliver_s: float
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Answer:
         width, height: of each picture, in pixels.
         scheduler: its class in diffusers.
         steps: of the first pass, as asked for.
+        cost: of its time, in the owner's currency; None leaves the key out.
         warnings: what was changed or ignored.
     """
 
@@ -45,6 +57,7 @@ class Answer:
     steps: int
     nsfw: list[bool]
     timings: Timings
+    cost: float | None
     warnings: list[str]
 
 
@@ -55,6 +68,7 @@ def make_answer(
     prompt_warnings: Sequence[str],
     timings: Timings,
     delivered: DeliveredPictures,
+    cost: float | None = None,
 ) -> Answer:
     """The answer to a job that was drawn by this plan."""
     request = plan.request
@@ -71,6 +85,7 @@ def make_answer(
         steps=request.num_inference_steps,
         nsfw=[one.nsfw for one in generated],
         timings=timings,
+        cost=cost,
         warnings=[*request.warnings, *prompt_warnings, *_list_drawing_warnings(generated), *delivered.warnings],
     )
 

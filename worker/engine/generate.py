@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 from worker.engine.batch import draw_batch
 from worker.engine.engine import Engine
+from worker.engine.meter import Meter
 from worker.engine.prompts.encode import PromptEncoder
 from worker.engine.steps import OnStep, StepCounter
 from worker.plan import Plan
@@ -12,7 +13,7 @@ from worker.request import GeneratedImage
 
 
 def generate(
-    engine: Engine, plan: Plan, on_step: OnStep, deadline: float | None = None
+    engine: Engine, plan: Plan, on_step: OnStep, deadline: float | None = None, meter: Meter | None = None
 ) -> Generator[GeneratedImage, None, None]:
     """Draw the request's pictures, in order.
 
@@ -23,6 +24,7 @@ def generate(
         on_step: called after each denoising step with the number done and the number in all, over all pictures, and,
             if the request wants previews, a function that makes one.
         deadline: on time.monotonic()'s clock; checked at every step.
+        meter: of what it costs.
 
     Raises:
         JobTimeoutError: the deadline has passed.
@@ -32,7 +34,7 @@ def generate(
     request = plan.request
     prompts = PromptEncoder(engine, request)
     prompts.check_lengths()
-    steps = StepCounter(plan, on_step, deadline)
+    steps = StepCounter(plan, on_step, deadline, meter or Meter(engine.device))
     with ExitStack() as attached:
         attached.callback(engine.release)
         attached.enter_context(engine.loras.activate(request.loras))

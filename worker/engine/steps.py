@@ -6,6 +6,7 @@ from typing import Any
 
 from PIL.Image import Image
 
+from worker.engine.meter import Meter
 from worker.errors import JobTimeoutError
 from worker.plan import Plan
 
@@ -16,17 +17,19 @@ OnStep = Callable[[int, int, MakePreview | None], None]
 class StepCounter:
     """Counts the denoising steps of a job, over all its pictures and passes, and watches the clock."""
 
-    def __init__(self, plan: Plan, on_step: OnStep, deadline: float | None) -> None:
+    def __init__(self, plan: Plan, on_step: OnStep, deadline: float | None, meter: Meter) -> None:
         """Nothing is drawn yet.
 
         Args:
             on_step: told the number of steps done, the number in all, and how to make a preview if one is wanted.
             deadline: on time.monotonic()'s clock; checked at every step.
+            meter: takes a lap at every step.
         """
         self._expected = [one.expected_steps for one in plan.passes]  # of each pass of a picture
         self._pictures = len(plan.request.pictures)
         self._on_step = on_step
         self._deadline = deadline
+        self.meter = meter
         self.done = 0
 
     def callbacks(self, number: int, pictures: int, pipeline: Any, make_preview: MakePreview | None) -> dict[str, Any]:
@@ -49,6 +52,7 @@ class StepCounter:
 
     def _count(self, number: int, pictures: int, pipeline: Any, make_preview: MakePreview | None) -> None:
         self.done += pictures
+        self.meter.lap("denoise")
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise JobTimeoutError(f"stopped after {self.done} steps: the job's time is over (JOB_TIMEOUT_S)")
         # Some schedulers step twice for each step that was asked for.

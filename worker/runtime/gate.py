@@ -1,47 +1,52 @@
-"""Decides whether this process takes another job, and ends it when it is broken.
+"""Decides whether this process takes another job, and ends it when it is broken or told to stop.
 
-The request's fault never restarts the worker; the worker's fault ends the process, after the result has left.
+The request's fault never restarts the worker; the worker's fault ends the process, after its results have left.
 """
 
 import asyncio
 import logging
 import signal
 import sys
-import time
-from types import FrameType
+from contextlib import suppress
 
 from runpod.serverless import register_fitness_check
 from runpod.serverless.modules.worker_state import JobsProgress
 
 from worker.errors import WorkerError
+from worker.runtime.intake import Intake
 
 log = logging.getLogger("worker")
 
 
 MAX_FAILURES_IN_A_ROW = 2  # admissible jobs that fail; then another process shall try
-EMPTY_TAKE_S = 0.05  # within which a take that was empty did not wait for a job
-FREE_EMPTY_TAKES = 3  # empty takes in a row that nothing is made of
-MAX_PAUSE_S = 2.0
 LEAVE_CHECK_S = 0.05  # between looks at whether the last result is sent
 
 
 class Gate:
-    """Decides, before each job is taken, whether this process may take it.
+    """Lets jobs in until this process is broken or told to stop; then ends it, once the last result is sent."""
 
-    The SDK asks its `concurrency_modifier` before every take: a broken process ends there, once no job is in progress,
-    with the results delivered and no job lost.
-    """
+    def __init__(self, jobs_at_once: int = 1) -> None:
+        """It is open.
 
-    def __init__(self) -> None:
+        Args:
+            jobs_at_once: that the SDK may take.
+        """
+        self._jobs_at_once = jobs_at_once
         self._broken = False
         self._in_a_row = 0
-        self._asked_at = 0.0
-        self._at_once = 0
-        self._installed = False
+        self._intake: Intake | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._leaving: asyncio.Task[None] | None = None  # held, or it could be collected
+
+    @property
+    def broken(self) -> bool:
+        """Whether this process takes no further job because it cannot compute any more."""
+        return self._broken
 
     def mark_broken(self) -> None:
-        """Let this process take no further job."""
+        """Let this process take no further job, and end it with code 1 when those in hand are answered."""
         self._broken = True
+        self._close()
 
     def job_succeeded(self) -> None:
         """A job has succeeded: what went wrong before was not this process."""
@@ -52,72 +57,50 @@ class Gate:
         self._in_a_row += 1
         return self._in_a_row >= MAX_FAILURES_IN_A_ROW
 
-    def concurrency_modifier(self, concurrency: int) -> int:
-        """Leave `concurrency` as it is, or end the process.
+    def concurrency_modifier(self, _: int) -> int:
+        """How many jobs the SDK may take; it asks before it fetches any."""
+        if self._intake is None:
+            self._take_over()
+        return self._jobs_at_once
+
+    def _take_over(self) -> None:
+        """Put this gate between the SDK and the platform, now that the SDK runs.
+
+        Its handler of SIGTERM is a method of what takes the jobs. A handler from before `start()` would be inherited
+        by the heartbeat and hang the exit. The SDK's own only notes the signal: it takes one more job, which is then
+        lost, and waits for all of its open requests, up to 90 s.
+        """
+        scaler = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
+        self._loop = asyncio.get_running_loop()
+        self._intake = Intake(scaler.jobs_fetcher)
+        scaler.jobs_fetcher = self._intake.fetch
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._close())
+
+    def _close(self) -> None:
+        """From any thread, and from inside a signal's handler."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop, and with it the process, has ended meanwhile
+                self._loop.call_soon_threadsafe(self._leave)
+
+    def _leave(self) -> None:
+        assert self._intake is not None
+        self._intake.close()
+        if self._leaving is None:
+            self._leaving = asyncio.ensure_future(self._leave_when_idle())
+
+    async def _leave_when_idle(self) -> None:
+        """End the process once the last result is sent.
 
         Raises:
-            SystemExit: the process is broken and its last result has been sent.
+            SystemExit: it is.
         """
-        if not self._installed:
-            self._installed = True
-            _leave_as_soon_as_idle()
-        if JobsProgress().get_job_count() == 0:
-            if self._broken:
-                log.error("leaving: this process is broken")
-                raise SystemExit(1)
-            self._throttle_empty_takes()
-        return concurrency
-
-    def job_taken(self) -> None:
-        """A job has come: the platform is there."""
-        self._at_once = 0
-
-    def _throttle_empty_takes(self) -> None:
-        """Wait a little when takes come back at once and empty, again and again.
-
-        A platform that is gone or answers 500 makes the SDK ask without a pause, at the cost of a whole core.
-        """
-        now = time.monotonic()
-        self._at_once = self._at_once + 1 if now - self._asked_at < EMPTY_TAKE_S else 0
-        if self._at_once > FREE_EMPTY_TAKES:
-            doublings = min(
-                self._at_once - FREE_EMPTY_TAKES, 10
-            )  # after half an hour, 2 to their number is no float any more
-            time.sleep(min(MAX_PAUSE_S, EMPTY_TAKE_S * 2**doublings))
-        self._asked_at = time.monotonic()
-
-
-def _leave_as_soon_as_idle() -> None:
-    """On SIGTERM, end the worker as soon as no job is in progress.
-
-    An idle worker ends before it can take a job that it will not do: the SDK only notes the signal and still takes
-    one more, which is then lost. A busy one ends when its results are sent: the SDK would wait for its open polls as
-    well, up to 90 s. Installed once the SDK's own handler and heartbeat exist: a handler from before `start()` is
-    inherited by the heartbeat and hangs the exit.
-    """
-    graceful = signal.getsignal(signal.SIGTERM)
-    leaving: list[asyncio.Task[None]] = []  # held, or it could be collected
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if callable(graceful):
-            graceful(signum, frame)
-        if JobsProgress().get_job_count() == 0:
-            raise SystemExit(0)
-        loop = asyncio.get_running_loop()  # the SDK's, which runs in the thread that signals interrupt
-        loop.call_soon_threadsafe(lambda: leaving.append(loop.create_task(_leave_when_idle())))
-
-    signal.signal(signal.SIGTERM, handle)
-
-
-async def _leave_when_idle() -> None:
-    """End the process once the last result is sent.
-
-    Raises:
-        SystemExit: it is.
-    """
-    while JobsProgress().get_job_count():
-        await asyncio.sleep(LEAVE_CHECK_S)
-    raise SystemExit(0)
+        await asyncio.sleep(LEAVE_CHECK_S)  # what had been handed out by then is in progress now
+        while JobsProgress().get_job_count():
+            await asyncio.sleep(LEAVE_CHECK_S)
+        if self._broken:
+            log.error("leaving: this process is broken")
+        raise SystemExit(int(self._broken))
 
 
 def report_load_failure(failure: WorkerError | None, on_platform: bool) -> None:

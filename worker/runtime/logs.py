@@ -1,4 +1,4 @@
-"""What the worker writes to its log: one line each, and nothing that is a secret of the owner's or the caller's.
+"""What the worker writes to its log: JSON on the platform, as the SDK does, and nothing that is anybody's secret.
 
 An exception's message may quote anything that went into a call. So every text of the job in hand, and every secret of
 the settings, is struck out wherever it appears.
@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import chain, islice
 from typing import Any
 
@@ -22,14 +23,19 @@ MIN_REDACTED_LENGTH = 4  # characters; shorter texts, such as a format's name, w
 MAX_ESCAPED_LENGTH = 100_000  # characters; longer texts are pictures, in base64, in which there is nothing to escape
 MAX_TEXTS = 20_000
 REDACTED = "<hidden>"
+_LEVELS = {"WARNING": "WARN"}  # as the SDK spells them
+
+
+_job: ContextVar[str | None] = ContextVar("job", default=None)  # whose lines these are
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record and strikes out what is hidden."""
+    """Formats a record and strikes out what is hidden; whole lines for people, or each an object of JSON."""
 
-    def __init__(self) -> None:
+    def __init__(self, as_json: bool = False) -> None:
         """Nothing is hidden yet."""
-        super().__init__("%(levelname)-7s| %(message)s")
+        super().__init__("%(message)s")
+        self._as_json = as_json
         self._owners: tuple[str, ...] = ()
         self._callers: list[tuple[str, ...]] = []  # of each job in hand
 
@@ -39,25 +45,31 @@ class RedactingFormatter(logging.Formatter):
         self._owners = _spellings((value.get_secret_value() for value in values if isinstance(value, SecretStr)), 1)
 
     @contextmanager
-    def redact_job(self, job: Mapping[str, Any]) -> Iterator[None]:
-        """Hide every text of this job's input and bucket inside the `with`, whoever writes there.
+    def in_hand(self, job_id: str, job: Mapping[str, Any]) -> Iterator[None]:
+        """Inside the `with`, lines carry this id, and every text of the job's input and bucket is hidden everywhere.
 
         A job with more texts than that is refused for it, and nothing of it is ever quoted.
         """
         texts = (text for part in ("input", "s3Config") for text in _texts(job.get(part)))
         hidden = _spellings(islice(texts, MAX_TEXTS))
         self._callers = [*self._callers, hidden]
+        token = _job.set(job_id)
         try:
             yield
         finally:
+            _job.reset(token)
             self._callers = [one for one in self._callers if one is not hidden]
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, or the lines of a traceback."""
-        line = super().format(record)
+        """The line, or the lines of a traceback; in JSON with the figures that the record brings."""
+        text = super().format(record)
         for secret in chain(self._owners, *self._callers):
-            line = line.replace(secret, REDACTED)
-        return line
+            text = text.replace(secret, REDACTED)
+        job_id, level = _job.get(), _LEVELS.get(record.levelname, record.levelname)
+        if self._as_json:
+            line = {"requestId": job_id, "message": text, "level": level, **getattr(record, "figures", {})}
+            return json.dumps(line)
+        return f"{level:<7}| {job_id} | {text}" if job_id else f"{level:<7}| {text}"
 
 
 def _spellings(texts: Iterable[str], shortest: int = MIN_REDACTED_LENGTH) -> tuple[str, ...]:
@@ -95,13 +107,16 @@ def _texts(value: object) -> Iterator[str]:
             waiting.extend(one)
 
 
-def log_to_stderr() -> RedactingFormatter:
+def log_to_stderr(as_json: bool = False) -> RedactingFormatter:
     """Send the worker's own log to standard error.
+
+    Args:
+        as_json: for the platform, whose log is read by programs.
 
     Returns:
         what formats it, to be told what to hide.
     """
-    formatter = RedactingFormatter()
+    formatter = RedactingFormatter(as_json)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     log.handlers = [handler]

@@ -1,42 +1,40 @@
 """One job from the platform to its answer, and the one place that catches."""
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from worker.api.parse import parse
-from worker.api.response import Timings, count_bytes, make_answer, write_answer, write_failure
+from worker.api.response import Answer, Timings, count_bytes, make_answer, write_answer, write_failure
 from worker.engine.generate import generate
 from worker.engine.load.loader import choose_device, load
+from worker.engine.meter import Meter, Usage
 from worker.engine.prompts.warnings import list_prompt_warnings
 from worker.engine.recovery import release_exception_memory
 from worker.engine.self_test import self_test
 from worker.engine.steps import MakePreview
 from worker.errors import InvalidInputError, WorkerBrokenError, WorkerError
 from worker.images.load import PictureRules
-from worker.output.delivery import Delivery, deliver
+from worker.output.delivery import DeliveredPictures, Delivery, deliver
 from worker.output.encode import File, encode
 from worker.output.metadata import format_metadata
 from worker.output.options import OutputOptions, OutputRules
 from worker.plan import Plan, make_plan
 from worker.request import GeneratedImage
-from worker.runtime.cancellation import Cancellation
+from worker.runtime.batcher import Batcher
 from worker.runtime.failures import BROKEN, classify
 from worker.runtime.gate import Gate
-from worker.runtime.logs import log_to_stderr
-from worker.runtime.progress import Progress
+from worker.runtime.job import Job
+from worker.runtime.logs import log, log_to_stderr
 from worker.settings import on_platform, read_settings
 
-log = logging.getLogger("worker")
-
-LOCAL_TEST = "local_test"
-MAX_JOBS = 8  # in hand at once, of which one is drawn; one that was cancelled may still wait for a host
+LONGEST = 999_999.999_999  # a figure that is not known before the answer is counted takes no more room
+MAX_ABANDONED_JOBS = 8  # beside those in hand; one that was cancelled may still wait for a host
 
 
 class Worker:
@@ -52,114 +50,155 @@ class Worker:
 
     def __init__(self) -> None:
         """Read the settings and load the model; a failure is kept, to be reported where it can be heard."""
-        self._formatter = log_to_stderr()
+        self.on_platform = on_platform()
+        self._formatter = log_to_stderr(as_json=self.on_platform)
         self.gate = Gate()
         self.failure: WorkerError | None = None
-        self.on_platform = on_platform()
-        self._jobs = ThreadPoolExecutor(MAX_JOBS, thread_name_prefix="job")
-        self._drawing = ThreadPoolExecutor(1, thread_name_prefix="draw")
+        self._batcher = Batcher()
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._first = True
         try:
             self._settings = read_settings()
             self._formatter.redact_settings(self._settings)
+            self.gate = Gate(self._settings.jobs_at_once)
             self._engine = load(self._settings, choose_device())
         except Exception as error:
             self.failure = classify(error, "loading the model")
+        at_once = 1 if self.failure else self._settings.jobs_at_once
+        self._jobs = ThreadPoolExecutor(at_once + MAX_ABANDONED_JOBS, thread_name_prefix="job")
 
-    def handle(self, job: Mapping[str, Any]) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+    def handle(self, raw: Mapping[str, Any]) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         """The answer to one job; where an event loop runs, as in the SDK, an awaitable of it.
 
         The loop stays free meanwhile. Cancelling the awaitable stops the job at its next step, and it ends only when
         nothing of the job is on its way to the platform any more.
         """
-        progress, cancellation = Progress(job, silent=not self.on_platform), Cancellation()
-        answer = self._jobs.submit(self._run, job, progress, cancellation)
+        job = Job(raw, silent=not self.on_platform, timeout_s=None if self.failure else self._settings.job_timeout_s)
+        answer = self._jobs.submit(self._run, job)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return answer.result()
-        return _await(answer, progress, cancellation)
+        return _await(answer, job)
 
-    def _run(self, job: Mapping[str, Any], progress: Progress, cancellation: Cancellation) -> dict[str, Any]:
+    def close(self) -> None:
+        """End the threads, when what they have to do is done."""
+        for pool in (self._jobs, self._encoding):
+            pool.shutdown()
+        self._batcher.close()
+
+    def _run(self, job: Job) -> dict[str, Any]:
         """The answer to one job. Never raises: an exception would send the caller a traceback."""
-        self.gate.job_taken()
-        with self._formatter.redact_job(job):
+        with self._formatter.in_hand(job.id, job.raw):
             try:
-                answer = self._answer(job, progress, cancellation)
+                answer = self._answer(job)
                 self.gate.job_succeeded()
-                return answer
             except Exception as error:
-                failure = self._recover(error)
-                if failure.refresh_worker:
-                    self.gate.mark_broken()
-                log.warning("job %s failed: %s", job.get("id"), failure.code)
-                return write_failure(failure)
-            finally:
-                progress.finish()
+                failure = self._judge(classify(error))
+                job.record.note_failure(failure)
+                answer = write_failure(failure)
+            job.progress.finish()
+            log.info("%s", job.record.summary(), extra={"figures": job.record.figures()})
+        if job.local and "images" in answer:
+            print(*answer["images"], sep="\n", flush=True)
+        return answer
 
-    def _recover(self, error: Exception) -> WorkerError:
-        """What the caller is told of this exception, once the engine is as it was; or that this process is broken."""
+    def _judge(self, failure: WorkerError) -> WorkerError:
+        """What the caller is told: this failure, or that this process is to blame for it, and leaves."""
+        if failure.suspicious and self.gate.job_failed():
+            failure = WorkerBrokenError(f"{failure}, and so did the job before; {BROKEN}")
+        if failure.refresh_worker:
+            self.gate.mark_broken()
+        return failure
+
+    def _answer(self, job: Job) -> dict[str, Any]:
+        if self.failure:
+            raise self.failure
+        model, rules = self._engine.capabilities, OutputRules.of_endpoint(self._settings)
+        job.record.note_input(job.raw.get("input"))
+        request, output = parse(job.raw, model, self._picture_rules(), rules)
+        plan = make_plan(request)
+        job.record.note_plan(plan, model.name)
+        drawn = self._draw(job, plan, output)
+        return write_answer(self._deliver(job, plan, output, drawn))
+
+    def _draw(self, job: Job, plan: Plan, output: OutputOptions) -> "_Drawn":
+        """The pictures, drawn when it is this job's turn, and their files; each is encoded while the next is drawn."""
+        to_file = partial(self._encode, plan=plan, extension=output.format, quality=output.quality)
+        job.cancellation.check()
+        ready = time.monotonic()
+        began, usage, pairs = self._batcher.draw(plan.batch_key, lambda: self._draw_now(job, plan, to_file))
+        ended = time.monotonic()
+        files = [file.result() for _, file in pairs]
+        timings = Timings(
+            waited_s=_round(began - ready),
+            text_s=_round(usage.text_s),
+            denoise_s=_round(usage.denoise_s),
+            decode_s=_round(usage.decode_s),
+            encode_s=_round(time.monotonic() - ended),
+            deliver_s=0.0,
+        )
+        drawn = _Drawn([one for one, _ in pairs], files, timings)
+        job.record.note_drawing(drawn.pictures, usage)
+        return drawn
+
+    def _draw_now(
+        self, job: Job, plan: Plan, to_file: Callable[[GeneratedImage], File]
+    ) -> tuple[float, Usage, list[tuple[GeneratedImage, Future[File]]]]:
+        """When drawing began, what it cost, the pictures and their files. In the drawing thread.
+
+        Raises:
+            WorkerError: it failed, and the engine is as it was; or this process is broken.
+        """
+
+        def on_step(done: int, total: int, make_preview: MakePreview | None) -> None:
+            job.cancellation.check()
+            job.progress.step(done, total, make_preview)
+
+        began, meter = time.monotonic(), Meter(self._engine.device)
+        job.record.first, self._first = self._first, False
+        try:
+            job.cancellation.check()
+            with closing(generate(self._engine, plan, on_step, job.deadline, meter)) as pictures:
+                pairs = [(one, self._encoding.submit(to_file, one)) for one in pictures]
+            return began, meter.read(), pairs
+        except Exception as error:
+            failure = self._repair(error)
+        raise failure  # not from the error, whose frames hold the device's memory
+
+    def _repair(self, error: Exception) -> WorkerError:
+        """What this exception means, once the engine is as it was; or that this process is broken."""
         failure = classify(error)
-        if self.failure or failure.refresh_worker or isinstance(failure, InvalidInputError):
+        if failure.refresh_worker or isinstance(failure, InvalidInputError):
             return failure
-        return self._drawing.submit(self._repair, failure, error).result()  # not while another job is drawn
-
-    def _repair(self, failure: WorkerError, error: Exception) -> WorkerError:
         try:
             release_exception_memory(error)
             self._engine.repair()
-            if not failure.suspicious:
-                return failure
-            self_test(self._engine)
+            if failure.suspicious:
+                self_test(self._engine)
         except Exception as second:
             log.error("the engine could not be repaired", exc_info=second)
             return WorkerBrokenError(f"{failure}; {BROKEN}")
-        if not self.gate.job_failed():
-            return failure
-        return WorkerBrokenError(f"{failure}, and so did the job before; {BROKEN}")
+        return failure
 
-    def _answer(self, job: Mapping[str, Any], progress: Progress, cancellation: Cancellation) -> dict[str, Any]:
-        if self.failure:
-            raise self.failure
-        limit = self._settings.job_timeout_s
-        deadline = time.monotonic() + limit if limit else None
-        output_rules = OutputRules.of_endpoint(self._settings)
-        request, output = parse(job, self._engine.capabilities, self._picture_rules(), output_rules)
-        plan = make_plan(request)
-        cancellation.check()
-        drawn, files, timings = self._draw(plan, output, progress, cancellation, deadline)
-        cancellation.check()
-        prompt_warnings = list_prompt_warnings(self._engine, request)
-        complete = partial(make_answer, self._engine.capabilities.name, plan, drawn, prompt_warnings, timings)
-        delivery = self._delivery(job, plan, output, drawn, cancellation)
-        answer = complete(deliver(files, delivery, lambda pictures: count_bytes(complete(pictures))))
-        log.info("job %s: %d pictures, seed %d, %s", job.get("id"), len(drawn), answer.seed, asdict(timings))
-        if delivery.local:
-            print(*answer.images, sep="\n", flush=True)
-        return write_answer(answer)
+    def _deliver(self, job: Job, plan: Plan, output: OutputOptions, drawn: "_Drawn") -> Answer:
+        """The answer, once the pictures are where it says."""
+        job.cancellation.check()
+        price, started = self._settings.price_per_second, time.monotonic()
+        warnings = list_prompt_warnings(self._engine, plan.request)
 
-    def _draw(
-        self, plan: Plan, output: OutputOptions, progress: Progress, cancellation: Cancellation, deadline: float | None
-    ) -> tuple[list[GeneratedImage], list[File], Timings]:
-        """The pictures, drawn when it is this job's turn, and their files; each is encoded while the next is drawn."""
+        def complete(delivered: DeliveredPictures, deliver_s: float, cost: float) -> Answer:
+            timings = replace(drawn.timings, deliver_s=deliver_s)
+            name = self._engine.capabilities.name
+            return make_answer(name, plan, drawn.pictures, warnings, timings, delivered, cost if price else None)
 
-        def on_step(done: int, total: int, make_preview: MakePreview | None) -> None:
-            cancellation.check()
-            progress.step(done, total, make_preview)
-
-        def draw() -> list[tuple[GeneratedImage, Future[File]]]:
-            cancellation.check()
-            with closing(generate(self._engine, plan, on_step, deadline)) as pictures:
-                return [(one, self._encoding.submit(to_file, one)) for one in pictures]
-
-        to_file = partial(self._encode, plan=plan, extension=output.format, quality=output.quality)
-        started = time.perf_counter()
-        drawn = self._drawing.submit(draw).result()
-        generated = time.perf_counter()
-        files = [file.result() for _, file in drawn]
-        encoded = time.perf_counter()
-        timings = Timings(round(generated - started, 3), round(encoded - generated, 3))
-        return [one for one, _ in drawn], files, timings
+        delivery = self._delivery(job, plan, output, drawn)
+        delivered = deliver(drawn.files, delivery, lambda one: count_bytes(complete(one, LONGEST, LONGEST)))
+        cost = (price or 0.0) * (job.record.seconds() - drawn.timings.waited_s)
+        answer = complete(delivered, _round(time.monotonic() - started), round(cost, 6))
+        job.record.timings = answer.timings
+        job.record.bytes = sum(len(file.data) for file in drawn.files)
+        return answer
 
     def _encode(self, one: GeneratedImage, plan: Plan, extension: str, quality: int) -> File:
         text = format_metadata(one.picture, plan, self._engine.capabilities)
@@ -168,31 +207,38 @@ class Worker:
     def _picture_rules(self) -> PictureRules:
         return PictureRules(self._settings.image_hosts, self._settings.max_input_bytes)
 
-    def _delivery(
-        self,
-        job: Mapping[str, Any],
-        plan: Plan,
-        output: OutputOptions,
-        drawn: list[GeneratedImage],
-        cancellation: Cancellation,
-    ) -> Delivery:
+    def _delivery(self, job: Job, plan: Plan, output: OutputOptions, drawn: "_Drawn") -> Delivery:
+        def reencode() -> list[File]:
+            return [self._encode(one, plan, "webp", output.quality) for one in drawn.pictures]
+
         return Delivery(
-            job_id=str(job.get("id")),
-            local=job.get("id") == LOCAL_TEST,
+            job_id=job.id,
+            local=job.local,
             output=output,
             max_result_bytes=self._settings.max_result_bytes,
-            check=cancellation.check,
-            reencode=None
-            if output.format_fixed
-            else lambda: [self._encode(one, plan, "webp", output.quality) for one in drawn],
+            check=job.cancellation.check,
+            reencode=None if output.format_fixed else reencode,
         )
 
 
-async def _await(answer: Future[dict[str, Any]], progress: Progress, cancellation: Cancellation) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Drawn:
+    """A job's pictures, a file of each, and the seconds up to here."""
+
+    pictures: list[GeneratedImage]
+    files: list[File]
+    timings: Timings
+
+
+async def _await(answer: Future[dict[str, Any]], job: Job) -> dict[str, Any]:
     """The answer; cancelled, it takes the job with it."""
     try:
         return await asyncio.wrap_future(answer)
     except asyncio.CancelledError:
-        cancellation.cancel()
-        await asyncio.to_thread(progress.finish)
+        job.cancellation.cancel()
+        await asyncio.to_thread(job.progress.finish)
         raise
+
+
+def _round(seconds: float) -> float:
+    return round(seconds, 3)

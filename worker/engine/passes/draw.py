@@ -30,9 +30,12 @@ def draw(
     result: PassResult | None = None
     for number, one in enumerate(plan.passes):
         pipeline = engine.pipeline_for(one)
-        arguments = prepare(one, plan.request, result, pipeline)
-        arguments |= prompts.arguments(pipeline, [picture.prompt for picture in pictures])
+        steps.meter.start()
+        texts = prompts.arguments(pipeline, [picture.prompt for picture in pictures])
+        steps.meter.lap("text")
+        arguments = prepare(one, plan.request, result, pipeline) | texts
         result = run_pass(engine, plan, number, pipeline, arguments, generators, steps)
+        steps.meter.lap("decode")
     assert result is not None
     found = zip(pictures, result.images, result.flagged, strict=True)
     return [_finish(picture, image, flagged, plan) for picture, image, flagged in found]

@@ -1,0 +1,123 @@
+"""JOBS_AT_ONCE: each job has its own answer, failure and end, and a worker that leaves loses none of them."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PACED = Path(__file__).with_name("paced_worker.py")
+FOUR = {"JOBS_AT_ONCE": "4"}
+
+
+@pytest.fixture(scope="module")
+def scene(open_platform: Any, open_worker: Any, tiny_sd1: str) -> Iterator[Any]:
+    """A platform and one worker that takes four jobs at once."""
+    with open_platform() as platform, open_worker(platform, PACED, env={"MODEL_NAME": tiny_sd1, **FOUR}):
+        yield platform
+
+
+def test_each_has_its_own_answer(scene: Any) -> None:
+    seeds = {scene.submit({"prompt": "draw 0.1", "seed": seed}): seed for seed in range(12)}
+    answers = {job_id: scene.wait(job_id) for job_id in seeds}
+
+    assert {job_id: answer["output"]["seed"] for job_id, answer in answers.items()} == seeds
+    assert [scene.events.story(job_id).count("result") for job_id in seeds] == [1] * 12
+
+
+def test_what_goes_wrong_with_one_is_that_ones(scene: Any) -> None:
+    prompts = ["draw 0.2", "draw 0.1 fail", "draw 0.2", "draw 0.1 fail", "draw 0.2"]
+    sent = [scene.submit({"prompt": prompt, "seed": seed}) for seed, prompt in enumerate(prompts)]
+    refused = scene.submit({"prompt": "draw 0.1", "steps": -1})
+    answers = [scene.wait(job_id) for job_id in sent]
+
+    assert [answer["status"] for answer in answers] == ["COMPLETED", "FAILED", "COMPLETED", "FAILED", "COMPLETED"]
+    assert [answer["output"].get("seed") for answer in answers] == [0, None, 2, None, 4]
+    assert scene.wait(refused)["output"]["code"] == "INVALID_INPUT"
+
+
+def test_a_refused_job_does_not_wait_for_those_that_are_drawn(scene: Any) -> None:
+    drawn = scene.submit({"prompt": "draw 3"})
+    scene.events.wait("progress", job_id=drawn)
+    refused = scene.submit({"prompt": "draw 0.1", "steps": -1})
+
+    assert scene.wait(refused)["output"]["code"] == "INVALID_INPUT"
+    assert scene.events.story(drawn).count("result") == 0, "it was still being drawn"
+    assert scene.wait(drawn)["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2], ids=["the one being drawn", "one that waits", "the last"])
+def test_a_cancel_stops_that_job_alone(cancelled: int, scene: Any) -> None:
+    jobs = [scene.submit({"prompt": "draw 1.5", "seed": seed}) for seed in range(3)]
+    for job_id in jobs:
+        scene.events.wait("taken", job_id=job_id)
+    scene.events.wait("progress", job_id=jobs[0])
+    scene.call("POST", f"/cancel/{jobs[cancelled]}")
+
+    statuses = [scene.wait(job_id)["status"] for job_id in jobs]
+    assert statuses == ["CANCELLED" if number == cancelled else "COMPLETED" for number in range(3)]
+    assert "result" not in scene.events.story(jobs[cancelled])
+
+
+def test_each_has_its_own_time(start_platform: Any, open_worker: Any, tiny_sd1: str) -> None:
+    platform = start_platform()
+    with open_worker(platform, PACED, env={"MODEL_NAME": tiny_sd1, **FOUR, "JOB_TIMEOUT_S": "4"}):
+        short, long = (platform.submit({"prompt": prompt}) for prompt in ("draw 0.2", "draw 30"))
+        assert platform.wait(short)["status"] == "COMPLETED"
+        assert platform.wait(long)["output"]["code"] == "JOB_TIMEOUT"
+        assert platform.ask({"prompt": "draw 0.2"})["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("offered_after_s", [0.0, 1.0, 4.0])
+def test_a_broken_worker_is_handed_nothing_more_and_delivers_what_it_has(
+    offered_after_s: float, start_platform: Any, open_worker: Any, tiny_sd1: str
+) -> None:
+    platform = start_platform(hold_s=60.0)
+    with open_worker(platform, PACED, env={"MODEL_NAME": tiny_sd1, **FOUR}) as worker:
+        encoding = platform.submit({"prompt": "draw 0.1 encode 7"})
+        platform.events.wait("taken", job_id=encoding)
+        breaking = platform.submit({"prompt": "draw 0.5 break"})
+        assert platform.wait(breaking)["output"]["code"] == "WORKER_BROKEN"
+        time.sleep(offered_after_s)
+        offered = platform.submit({"prompt": "draw 0.1"})
+
+        assert platform.wait(encoding)["status"] == "COMPLETED"
+        assert worker.wait(10) == 1
+        assert worker.orphans == []
+        assert platform.events.story(offered) == ["queued"]
+
+
+@pytest.mark.parametrize("offered_after_s", [0.0, 1.0, 4.0])
+def test_a_worker_that_is_told_to_stop_runs_whatever_it_has_been_handed(
+    offered_after_s: float, start_platform: Any, open_worker: Any, tiny_sd1: str
+) -> None:
+    platform = start_platform(hold_s=60.0)
+    with open_worker(platform, PACED, env={"MODEL_NAME": tiny_sd1, **FOUR}) as worker:
+        running = platform.submit({"prompt": "draw 6"})
+        platform.events.wait("progress", job_id=running)
+        worker.send(signal.SIGTERM)
+        time.sleep(offered_after_s)
+        offered = platform.submit({"prompt": "draw 0.1"})
+
+        assert platform.wait(running)["status"] == "COMPLETED"
+        assert worker.wait(10) == 0
+        assert worker.orphans == []
+        story = platform.events.story(offered)
+        assert story == ["queued"] or "result" in story
+
+
+def test_a_stop_signal_reaches_a_job_of_a_worker_that_is_leaving(
+    start_platform: Any, open_worker: Any, tiny_sd1: str
+) -> None:
+    platform = start_platform()
+    with open_worker(platform, PACED, env={"MODEL_NAME": tiny_sd1, **FOUR}) as worker:
+        running = platform.submit({"prompt": "draw 60"})
+        platform.events.wait("progress", job_id=running)
+        worker.send(signal.SIGTERM)
+        time.sleep(1)
+        platform.call("POST", f"/cancel/{running}")
+
+        assert worker.wait(20) == 0
+        assert platform.call("GET", f"/status/{running}")["status"] == "CANCELLED"

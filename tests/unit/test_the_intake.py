@@ -1,0 +1,164 @@
+"""How jobs are fetched: at once as long as requests wait or bring something, slowly when they come back at once and
+empty; nothing once it is closed; and nothing that has come is thrown away."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from worker.runtime import intake as intake_module
+from worker.runtime.intake import EMPTY_REQUEST_S, FREE_EMPTY_REQUESTS, Intake, Jobs
+
+JOB = {"id": "a-job", "input": {}}
+
+
+def run(scene: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(scene(), 30))  # type: ignore[arg-type]
+
+
+class Source:
+    """A platform in an await: each request takes so long and brings this, or raises it."""
+
+    def __init__(self, seconds: float = 0.0, brings: Jobs | Exception = None) -> None:
+        self.seconds, self.brings = seconds, brings
+        self.requests = self.ended = 0
+
+    async def fetch(self, _: Any, __: int) -> Jobs:
+        self.requests += 1
+        try:
+            await asyncio.sleep(self.seconds)
+        except asyncio.CancelledError:
+            self.ended += 1
+            raise
+        if isinstance(self.brings, Exception):
+            raise self.brings
+        return self.brings
+
+
+async def ask_for(intake: Intake, seconds: float) -> None:
+    """Fetch again and again, as the SDK does, whatever comes."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with suppress(OSError):
+            await intake.fetch(None, 1)
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("brings", [None, [], OSError("500")])
+def test_a_platform_in_trouble_is_asked_less_and_less(brings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "MAX_PAUSE_S", 0.3)
+    source = Source(brings=brings)
+
+    async def scene() -> None:
+        await ask_for(Intake(source.fetch), 1.5)
+
+    run(scene)
+    assert FREE_EMPTY_REQUESTS < source.requests <= FREE_EMPTY_REQUESTS + 1 + 1.5 / 0.1
+
+
+def test_half_a_day_of_trouble_does_not_end_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "MAX_PAUSE_S", 0.0)
+    source = Source()
+
+    async def scene() -> None:
+        intake = Intake(source.fetch)
+        for _ in range(20_000):
+            await intake.fetch(None, 1)
+
+    run(scene)
+    assert source.requests == 20_000
+
+
+@pytest.mark.parametrize("source", [Source(brings=[JOB]), Source(2 * EMPTY_REQUEST_S)], ids=["jobs", "waiting"])
+def test_requests_that_bring_jobs_or_wait_for_them_are_never_delayed(source: Source) -> None:
+    async def scene() -> None:
+        intake, started = Intake(source.fetch), time.monotonic()
+        for _ in range(20):
+            await intake.fetch(None, 1)
+        assert time.monotonic() - started < 20 * source.seconds + 2
+
+    run(scene)
+
+
+def test_the_pace_is_back_with_the_platform() -> None:
+    source = Source()
+
+    async def scene() -> None:
+        intake = Intake(source.fetch)
+        for _ in range(FREE_EMPTY_REQUESTS + 3):
+            await intake.fetch(None, 1)
+        source.brings = [JOB]
+        await intake.fetch(None, 1)
+        started = time.monotonic()
+        for _ in range(20):
+            assert await intake.fetch(None, 1) == [JOB]
+        assert time.monotonic() - started < 1
+
+    run(scene)
+
+
+def test_closing_ends_the_open_request_and_there_is_no_other() -> None:
+    source = Source(60, [JOB])
+
+    async def scene() -> None:
+        intake = Intake(source.fetch)
+        waiting = asyncio.ensure_future(intake.fetch(None, 1))
+        await asyncio.sleep(0.05)
+        intake.close()
+        assert await waiting is None
+        assert (source.requests, source.ended) == (1, 1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(intake.fetch(None, 1), 0.2)
+        assert source.requests == 1
+
+    run(scene)
+
+
+def test_closing_does_not_wait_for_a_pause() -> None:
+    source = Source()
+
+    async def scene() -> None:
+        intake = Intake(source.fetch)
+        asking = asyncio.ensure_future(ask_for(intake, 60))
+        await asyncio.sleep(0.5)
+        intake.close()
+        before = source.requests
+        await asyncio.sleep(0.2)
+        assert source.requests == before
+        asking.cancel()
+
+    run(scene)
+
+
+def test_what_has_come_when_its_caller_gave_up_is_handed_out_by_the_next_call() -> None:
+    """As after a freeze of the process: the SDK's timer runs out before the answer is read."""
+    source = Source(0.3, [JOB])
+
+    async def scene() -> None:
+        intake = Intake(source.fetch)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(intake.fetch(None, 1), 0.1)
+        assert await intake.fetch(None, 1) == [JOB]
+        assert source.requests == 1
+
+    run(scene)
+
+
+def test_a_request_that_brings_nothing_even_then_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that has silently died would be waited for as long as the process lives."""
+    monkeypatch.setattr(intake_module, "UNREAD_S", 0.1)
+    source = Source(60, [JOB])
+
+    async def scene() -> None:
+        intake = Intake(source.fetch)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(intake.fetch(None, 1), 0.1)
+        assert await intake.fetch(None, 1) is None
+        source.seconds = 0.0
+        assert await intake.fetch(None, 1) == [JOB]
+        assert (source.requests, source.ended) == (2, 1)
+
+    run(scene)

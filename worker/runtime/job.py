@@ -1,0 +1,38 @@
+"""One job in hand: what belongs to it alone while others are in hand too."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from worker.runtime.cancellation import Cancellation
+from worker.runtime.progress import Progress
+from worker.runtime.record import JobRecord
+
+LOCAL_TEST = "local_test"
+
+
+class Job:
+    """One job, from when the platform hands it over.
+
+    Attributes:
+        raw: as it came.
+        id: the platform's.
+        local: True for the local test, whose pictures become files.
+        progress, cancellation, record: its own.
+        deadline: on time.monotonic()'s clock; None without JOB_TIMEOUT_S.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], silent: bool, timeout_s: float | None) -> None:
+        """It has come now.
+
+        Args:
+            silent: whether nobody hears of its progress.
+            timeout_s: for all of it.
+        """
+        self.raw = raw
+        self.id = str(raw.get("id"))
+        self.local = self.id == LOCAL_TEST
+        self.progress = Progress(raw, silent)
+        self.cancellation = Cancellation()
+        self.record = JobRecord()
+        self.deadline = time.monotonic() + timeout_s if timeout_s else None
