@@ -4,6 +4,7 @@ The request's fault never restarts the worker; the worker's fault ends the proce
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -13,6 +14,7 @@ from types import FrameType
 from runpod.serverless import register_fitness_check
 from runpod.serverless.modules.worker_state import JobsProgress
 
+from worker.clock import CLOCK
 from worker.errors import WorkerError
 
 log = logging.getLogger("worker")
@@ -61,6 +63,7 @@ class Gate:
         if not self._installed:
             self._installed = True
             _leave_as_soon_as_idle()
+            _watch_for_freezes()
         if JobsProgress().get_job_count() == 0:
             if self._broken:
                 log.error("leaving: this process is broken")
@@ -107,6 +110,16 @@ def _leave_as_soon_as_idle() -> None:
         loop.call_soon_threadsafe(lambda: leaving.append(loop.create_task(_leave_when_idle())))
 
     signal.signal(signal.SIGTERM, handle)
+
+
+def _watch_for_freezes() -> None:
+    """Have the SDK's loop, after a freeze, read what has come before it gives up waiting.
+
+    The SDK gives a poll up after 90 s. One that was open when the process was frozen is overdue afterwards, and a job
+    that came meanwhile would be thrown away.
+    """
+    with contextlib.suppress(RuntimeError):  # no loop, no polls
+        CLOCK.watch(asyncio.get_running_loop())
 
 
 async def _leave_when_idle() -> None:

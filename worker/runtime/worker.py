@@ -12,6 +12,7 @@ from typing import Any
 
 from worker.api.parse import parse
 from worker.api.response import Timings, count_bytes, make_answer, write_answer, write_failure
+from worker.clock import CLOCK
 from worker.engine.generate import generate
 from worker.engine.load.loader import choose_device, load
 from worker.engine.prompts.warnings import list_prompt_warnings
@@ -122,7 +123,7 @@ class Worker:
         if self.failure:
             raise self.failure
         limit = self._settings.job_timeout_s
-        deadline = time.monotonic() + limit if limit else None
+        deadline = CLOCK.running_time() + limit if limit else None
         output_rules = OutputRules.of_endpoint(self._settings)
         request, output = parse(job, self._engine.capabilities, self._picture_rules(), output_rules)
         plan = make_plan(request)
