@@ -5,6 +5,7 @@ again and again, and a gap between two looks, far longer than the thread sleeps,
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 
@@ -24,11 +25,10 @@ class Clock:
         self._last_freeze_s = self._frozen_s = 0.0
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look out for freezes from now on, and have the timers of this loop keep `patient_time`."""
+        """Look out for freezes until this loop is closed, and have its timers keep `patient_time`. Called once."""
         loop.time = self.patient_time  # type: ignore[method-assign]
-        if not self._watching:
-            self._looked, self._watching = time.monotonic(), True
-            threading.Thread(target=self._keep_looking, name="clock", daemon=True).start()
+        self._looked, self._watching = time.monotonic(), True
+        threading.Thread(target=self._keep_looking, args=(loop,), name="clock", daemon=True).start()
 
     def running_time(self) -> float:
         """Seconds that this process has run, counted from some moment; `time.monotonic()` without the freezes."""
@@ -46,10 +46,13 @@ class Clock:
             now = self._look()
             return now - self._last_freeze_s if now - self._thawed < PATIENCE_S else now
 
-    def _keep_looking(self) -> None:
-        while True:
-            time.sleep(LOOK_S)
-            self.running_time()
+    def _keep_looking(self, loop: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            while True:
+                time.sleep(LOOK_S)
+                self.running_time()
+                loop.call_soon_threadsafe(lambda: None)  # it may sleep by the patient time, which jumps
+        self._watching = False
 
     def _look(self) -> float:
         now = time.monotonic()

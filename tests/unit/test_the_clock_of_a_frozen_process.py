@@ -27,6 +27,8 @@ async def read():
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     await reader.readline()
+    for _ in range(5):  # as an answer of HTTP takes several turns of the loop to be read
+        await asyncio.sleep(0)
     return (await reader.readline()).decode()
 
 async def main():
