@@ -10,6 +10,7 @@ from tests.helpers.faults import a_worker, run
 from tests.helpers.tiny_addons import Kits
 from worker.api.parse import parse
 from worker.api.response import write_failure
+from worker.clock import CLOCK
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
 from worker.errors import JobTimeoutError
@@ -25,7 +26,7 @@ def test_a_job_is_stopped_at_the_first_step_past_its_deadline(sd1: Engine) -> No
 
     request = parse({"input": {**SMALL, "num_inference_steps": 100}}, sd1.capabilities)[0]
     with pytest.raises(JobTimeoutError, match=r"\d+ steps.*JOB_TIMEOUT_S"):
-        list(generate(sd1, make_plan(request), slow_step, time.monotonic() + 1.0))
+        list(generate(sd1, make_plan(request), slow_step, CLOCK.running_time() + 1.0))
     assert 1 <= len(steps) <= 6
     assert steps == list(range(1, len(steps) + 1))
 
@@ -34,7 +35,7 @@ def test_the_limit_is_for_the_whole_job_not_for_each_picture(sd1: Engine) -> Non
     request = parse({"input": {**SMALL, "num_images": 8}}, sd1.capabilities)[0]
     drawn = []
     with pytest.raises(JobTimeoutError):
-        for one in generate(sd1, make_plan(request), lambda *_: time.sleep(0.05), time.monotonic() + 1.0):
+        for one in generate(sd1, make_plan(request), lambda *_: time.sleep(0.05), CLOCK.running_time() + 1.0):
             drawn.append(one)
     assert 1 <= len(drawn) < 8
 
@@ -42,7 +43,7 @@ def test_the_limit_is_for_the_whole_job_not_for_each_picture(sd1: Engine) -> Non
 def test_a_stopped_job_is_a_plain_error_and_the_worker_goes_on(sd1: Engine) -> None:
     before = picture(sd1)
     with pytest.raises(JobTimeoutError) as stopped:
-        draw(sd1, deadline=time.monotonic() - 1)
+        draw(sd1, deadline=CLOCK.running_time() - 1)
     answer = write_failure(stopped.value)
     assert answer["code"] == "JOB_TIMEOUT"
     assert "refresh_worker" not in answer
@@ -60,7 +61,7 @@ def test_fetching_what_the_job_brings_counts(kits: Kits, monkeypatch: pytest.Mon
 
 
 def test_a_job_within_its_limit_is_not_touched(sd1: Engine) -> None:
-    (drawn,) = draw(sd1, deadline=time.monotonic() + 600)
+    (drawn,) = draw(sd1, deadline=CLOCK.running_time() + 600)
     assert drawn.image == picture(sd1)
 
 

@@ -17,6 +17,7 @@ STEP_S = 0.02
 if __name__ != "__mp_main__":
     import handler
     import worker.runtime.worker as runtime
+    from worker.clock import CLOCK
     from worker.errors import JobTimeoutError
     from worker.plan import Plan
     from worker.request import GeneratedImage
@@ -37,7 +38,7 @@ if __name__ != "__mp_main__":
             steps = max(1, round(pace(picture.prompt)["draw"] / STEP_S))
             for step in range(steps):
                 time.sleep(STEP_S)
-                if deadline is not None and time.monotonic() > deadline:
+                if deadline is not None and CLOCK.running_time() > deadline:
                     raise JobTimeoutError("too late")
                 on_step(step + 1, steps, None)
             for word in picture.prompt.split():

@@ -1,15 +1,24 @@
-"""A cancelled job stops at its next step; nothing of it is told any more, and the next job is as ever."""
+"""A cancelled job stops at its next step, or wherever it waits; nothing of it is told any more, and the next job is as
+ever."""
 
 import base64
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from tests.helpers.faulty_proxy import Fault, FaultyProxy, in_front_of
+from tests.helpers.picture_sources import Host, hosting
+from tests.helpers.s3_server import serve
+
 LONG = {"prompt": "a red heart", "seed": 1, "steps": 400, "width": 64, "height": 64}
 SHORT = {"prompt": "a blue star", "seed": 2, "steps": 3, "width": 64, "height": 64}
 AFTER_S = 4.0  # for which nothing may follow; progress is told every half second
+HANG_S = 8.0  # of a host or a bucket
+SOON_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +72,84 @@ def test_a_job_beyond_the_platforms_time_for_it_stops_too(scene: Any) -> None:
     assert time.monotonic() - ended < 5.0
 
 
+def test_a_job_beyond_its_time_to_live_stops_while_it_is_drawn(scene: Any) -> None:
+    job_id = scene.submit({**LONG, "steps": 5000}, policy={"ttl": 3000})
+    scene.events.wait("progress", job_id=job_id)
+    assert scene.wait(job_id)["status"] == "TIMED_OUT"
+
+    assert scene.ask(SHORT, timeout=SOON_S)["status"] == "COMPLETED"
+    told = scene.events.story(job_id)
+    time.sleep(AFTER_S)
+    assert scene.events.story(job_id) == told and "stop_sent" in told
+    assert not {"result", "late_result"} & set(told)
+
+
+def test_a_job_beyond_its_time_to_live_while_it_waits_is_never_handed_out(scene: Any) -> None:
+    job_id = _start(scene)
+    waiting = scene.submit(SHORT, policy={"ttl": 1000})
+    assert scene.wait(waiting)["status"] == "TIMED_OUT"
+    scene.call("POST", f"/cancel/{job_id}")
+
+    assert scene.ask(SHORT, timeout=SOON_S)["status"] == "COMPLETED"
+    assert "taken" not in scene.events.story(waiting)
+
+
 def test_many_in_a_row_leave_the_worker_as_it_was(scene: Any) -> None:
     expected = _bytes(scene.ask(SHORT))
     for _ in range(5):
         scene.call("POST", f"/cancel/{_start(scene)}")
 
     assert _bytes(scene.ask(SHORT)) == expected
+
+
+@dataclass(frozen=True)
+class Hanging:
+    """A worker that a job can keep waiting, for a host or for a bucket."""
+
+    platform: Any
+    host: Host
+    proxy: FaultyProxy
+
+    def keep_waiting(self, place: str) -> str:
+        """The id of a job that now waits there."""
+        fields = {"fetching its picture": {"image": self.host.url()}, "uploading": {"delivery": "s3"}}[place]
+        asked = len(self.host.asked) + len(self.proxy.seen)
+        job_id = str(self.platform.submit({**SHORT, **fields}))
+        deadline = time.monotonic() + SOON_S
+        while len(self.host.asked) + len(self.proxy.seen) == asked:
+            assert time.monotonic() < deadline, self.platform.events.story(job_id)
+            time.sleep(0.02)
+        return job_id
+
+
+@pytest.fixture(scope="module")
+def hanging(
+    open_platform: Any, open_worker: Any, tiny_sd1: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Hanging]:
+    """Its host and its bucket hang."""
+    with ExitStack() as stack:
+        host = stack.enter_context(hosting(lambda _: time.sleep(HANG_S)))
+        server = stack.enter_context(serve(tmp_path_factory.mktemp("s3")))
+        proxy = stack.enter_context(in_front_of(server.url))
+        proxy.faults.append(Fault("PUT", delay_s=HANG_S))
+        platform = stack.enter_context(open_platform())
+        settings = {"MODEL_NAME": tiny_sd1, "MAX_STEPS": "5000", "ALLOWED_IMAGE_HOSTS": "127.0.0.1"}
+        settings |= {**server.environment(), "BUCKET_ENDPOINT_URL": proxy.url}
+        stack.enter_context(open_worker(platform, "tests/platform/fetching_worker.py", env=settings))
+        yield Hanging(platform, host, proxy)
+
+
+@pytest.mark.parametrize("place", ["fetching its picture", "uploading"])
+def test_one_that_waits_for_others_keeps_nobody_waiting(place: str, hanging: Hanging) -> None:
+    platform = hanging.platform
+    expected = _bytes(platform.ask({**SHORT, "delivery": "base64"}))
+    job_id = hanging.keep_waiting(place)
+    platform.call("POST", f"/cancel/{job_id}")
+
+    answer = platform.ask({**SHORT, "delivery": "base64"}, timeout=SOON_S)
+
+    assert answer["status"] == "COMPLETED" and _bytes(answer) == expected
+    told = len(platform.events.of(job_id=job_id))
+    time.sleep(HANG_S)  # until the host and the bucket have answered
+    assert len(platform.events.of(job_id=job_id)) == told
+    assert not platform.events.of("result", "late_result", job_id=job_id)

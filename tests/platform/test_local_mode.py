@@ -5,13 +5,17 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
 HANDLER = Path(__file__).parents[2] / "handler.py"
+SEEDS = range(20)
 
 
 @pytest.fixture
@@ -81,25 +85,70 @@ def test_a_broken_test_input_json_is_one_line(tmp_path: Path, environment: dict[
     assert finished.stdout == ""
 
 
-def test_the_serve_api_answers_with_data_uris(tmp_path: Path, environment: dict[str, str], free_port: int) -> None:
+@pytest.fixture
+def api(tmp_path: Path, environment: dict[str, str], free_port: int) -> Iterator[httpx.Client]:
+    """A caller of a worker that runs with --rp_serve_api."""
     command = [sys.executable, str(HANDLER), "--rp_serve_api", "--rp_api_port", str(free_port)]
+    url = f"http://localhost:{free_port}"
     with subprocess.Popen(command, cwd=tmp_path, env=environment) as server:
         try:
-            answer = _ask_when_up(f"http://localhost:{free_port}/runsync", {"prompt": "a star", "steps": 3})
+            with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+                _wait_until_up(client)
+                yield client
         finally:
             server.terminate()
 
-    assert answer["status"] == "COMPLETED"
-    assert answer["output"]["images"][0].startswith("data:image/png;base64,")
-    assert not (tmp_path / "outputs").exists()
 
-
-def _ask_when_up(url: str, job: dict[str, object]) -> dict[str, dict[str, list[str]]]:
+def _wait_until_up(client: httpx.Client) -> None:
     deadline = time.monotonic() + 90
     while True:
         try:
-            return httpx.post(url, json={"input": job}, timeout=60, trust_env=False).json()
+            client.get("/")
+            return
         except httpx.ConnectError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+
+
+def _post(api: httpx.Client, path: str, seed: int = 0, steps: int = 3) -> Any:
+    job = {"prompt": "a star", "steps": steps, "seed": seed}
+    return api.post(path, json={"input": job}).raise_for_status().json()
+
+
+def _images(answer: Any) -> list[str]:
+    assert answer["status"] == "COMPLETED", answer
+    images: list[str] = answer["output"]["images"]
+    return images
+
+
+def test_the_serve_api_answers_with_data_uris(tmp_path: Path, api: httpx.Client) -> None:
+    (image,) = _images(_post(api, "/runsync"))
+
+    assert image.startswith("data:image/png;base64,")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_serve_api_answers_many_requests_at_once_each_with_its_own_picture(api: httpx.Client) -> None:
+    alone = {seed: _images(_post(api, "/runsync", seed)) for seed in SEEDS}
+    assert len({image for images in alone.values() for image in images}) == len(SEEDS)
+
+    with ThreadPoolExecutor(len(SEEDS)) as callers:
+        together = dict(zip(SEEDS, callers.map(lambda seed: _images(_post(api, "/runsync", seed)), SEEDS), strict=True))
+        queued = {seed: _post(api, "/run", seed)["id"] for seed in SEEDS}
+        collected = callers.map(lambda job_id: _images(api.post(f"/status/{job_id}").json()), queued.values())
+        asked_later = dict(zip(SEEDS, collected, strict=True))
+
+    assert together == alone
+    assert asked_later == alone
+
+
+def test_the_serve_api_answers_everybody_who_asks_for_one_job_at_once(api: httpx.Client) -> None:
+    """The SDK has the job drawn by the call that asks for it, so each of them has; whoever comes later finds none."""
+    expected = _images(_post(api, "/runsync", steps=150))
+    path = f"/status/{_post(api, '/run', steps=150)['id']}"  # long enough for the second to come meanwhile
+
+    with ThreadPoolExecutor(2) as callers:
+        answers = list(callers.map(lambda _: _images(api.post(path).json()), range(2)))
+
+    assert answers == [expected, expected]

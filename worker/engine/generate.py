@@ -23,7 +23,7 @@ def generate(
     Args:
         on_step: called after each denoising step with the number done and the number in all, over all pictures, and,
             if the request wants previews, a function that makes one.
-        deadline: on time.monotonic()'s clock; checked at every step.
+        deadline: in the clock's running time; checked at every step.
         meter: of what it costs.
 
     Raises:

@@ -1,11 +1,11 @@
 """Counts the denoising steps of a job and watches the clock."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 from PIL.Image import Image
 
+from worker.clock import CLOCK
 from worker.engine.meter import Meter
 from worker.errors import JobTimeoutError
 from worker.plan import Plan
@@ -22,7 +22,7 @@ class StepCounter:
 
         Args:
             on_step: told the number of steps done, the number in all, and how to make a preview if one is wanted.
-            deadline: on time.monotonic()'s clock; checked at every step.
+            deadline: in the clock's running time; checked at every step.
             meter: takes a lap at every step.
         """
         self._expected = [one.expected_steps for one in plan.passes]  # of each pass of a picture
@@ -53,7 +53,7 @@ class StepCounter:
     def _count(self, number: int, pictures: int, pipeline: Any, make_preview: MakePreview | None) -> None:
         self.done += pictures
         self.meter.lap("denoise")
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        if self._deadline is not None and CLOCK.running_time() > self._deadline:
             raise JobTimeoutError(f"stopped after {self.done} steps: the job's time is over (JOB_TIMEOUT_S)")
         # Some schedulers step twice for each step that was asked for.
         self._expected[number] = getattr(pipeline, "num_timesteps", self._expected[number])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from worker import http
+from worker.clock import CLOCK
 from worker.errors import DeliveryError, WorkerError
 from worker.output.encode import File
 from worker.output.options import Bucket
@@ -95,7 +96,7 @@ class _Client:
             self._s3 = _open_s3(bucket, self._region)
         except ValueError:
             raise DeliveryError(f"the bucket {bucket.name} has an endpoint URL that cannot be used") from None
-        self._deadline = time.monotonic() + timeout_s
+        self._deadline = CLOCK.running_time() + timeout_s
 
     def put(self, key: str, file: File) -> None:
         """Store the file."""
@@ -125,7 +126,7 @@ class _Client:
         getattr(self._s3, operation)(Bucket=self._bucket.name, **parameters)
 
     def _seconds_left(self) -> float:
-        left = self._deadline - time.monotonic()
+        left = self._deadline - CLOCK.running_time()
         if left <= 0:
             raise DeliveryError(f"the bucket {self._bucket.name} did not take the pictures in time")
         return left

@@ -12,6 +12,7 @@ from contextlib import suppress
 from runpod.serverless import register_fitness_check
 from runpod.serverless.modules.worker_state import JobsProgress
 
+from worker.clock import CLOCK
 from worker.errors import WorkerError
 from worker.runtime.intake import Intake
 
@@ -70,6 +71,7 @@ class Gate:
         by the heartbeat and hang the exit. The SDK's own only notes the signal: it takes one more job, which is then
         lost, and waits for all of its open requests, up to 90 s.
         """
+        CLOCK.watch()
         scaler = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
         self._loop = asyncio.get_running_loop()
         self._intake = Intake(scaler.jobs_fetcher)

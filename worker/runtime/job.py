@@ -1,9 +1,9 @@
 """One job in hand: what belongs to it alone while others are in hand too."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
+from worker.clock import CLOCK
 from worker.runtime.cancellation import Cancellation
 from worker.runtime.progress import Progress
 from worker.runtime.record import JobRecord
@@ -19,7 +19,7 @@ class Job:
         id: the platform's.
         local: True for the local test, whose pictures become files.
         progress, cancellation, record: its own.
-        deadline: on time.monotonic()'s clock; None without JOB_TIMEOUT_S.
+        deadline: in the clock's running time; None without JOB_TIMEOUT_S.
     """
 
     def __init__(self, raw: Mapping[str, Any], silent: bool, timeout_s: float | None) -> None:
@@ -35,4 +35,4 @@ class Job:
         self.progress = Progress(raw, silent)
         self.cancellation = Cancellation()
         self.record = JobRecord()
-        self.deadline = time.monotonic() + timeout_s if timeout_s else None
+        self.deadline = CLOCK.running_time() + timeout_s if timeout_s else None

@@ -7,12 +7,13 @@ the result, which ends the job. Only one is ever in flight here, and it is await
 import base64
 import io
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import runpod
 from PIL.Image import Image
+
+from worker.clock import CLOCK
 
 INTERVAL_S = 0.5
 LAST_UPDATE_TIMEOUT_S = 10.0
@@ -26,7 +27,7 @@ class Progress:
         """A reporter for this job; a silent one, for local runs, reports to nobody."""
         self._job = dict(job)
         self._silent = silent
-        self._started = time.monotonic()
+        self._started = CLOCK.running_time()
         self._sent = float("-inf")
         self._sending: list[threading.Thread] = []
         self._closed = False
@@ -38,7 +39,7 @@ class Progress:
         Args:
             make_preview: makes a small picture of what there is so far, if the job wants to see it.
         """
-        now = time.monotonic()
+        now = CLOCK.running_time()
         with self._lock:
             if not self._closed:
                 self._report(now, done, total, make_preview)
