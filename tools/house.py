@@ -52,7 +52,7 @@ ORDER = {
     "worker/engine/prompts": ["encode.py", "clip.py", "weighting.py", "warnings.py"],
     "worker/engine/passes": ["draw.py", "prepare.py", "run.py"],
     "worker/engine/denoiser": ["runner.py"],
-    "worker/output": ["options.py", "metadata.py", "encode.py", "delivery.py", "bucket.py"],
+    "worker/output": ["options.py", "address.py", "metadata.py", "encode.py", "delivery.py", "bucket.py"],
 }
 TITLES = {
     "": "entry",

@@ -62,6 +62,7 @@ class Worker:
         try:
             self._settings = read_settings()
             self._formatter.redact_settings(self._settings)
+            self._output_rules = OutputRules.of_endpoint(self._settings)
             self._engine = load(self._settings, choose_device())
         except Exception as error:
             self.failure = classify(error, "loading the model")
@@ -123,8 +124,7 @@ class Worker:
             raise self.failure
         limit = self._settings.job_timeout_s
         deadline = time.monotonic() + limit if limit else None
-        output_rules = OutputRules.of_endpoint(self._settings)
-        request, output = parse(job, self._engine.capabilities, self._picture_rules(), output_rules)
+        request, output = parse(job, self._engine.capabilities, self._picture_rules(), self._output_rules)
         plan = make_plan(request)
         cancellation.check()
         drawn, files, timings = self._draw(plan, output, progress, cancellation, deadline)
