@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
+from worker.setting_names import suggest_settings
 
 EMBEDDED_MODEL = Path(__file__).parent.parent / "models" / "shapes"
 EMBEDDED_LORAS = EMBEDDED_MODEL.parent / "loras"
@@ -187,6 +188,16 @@ def read_settings() -> Settings:
     rest = Settings(**{name: Settings.model_fields[name].default for name in wrong})
     gap = None if any(name.startswith("bucket_") for name in wrong) else rest.bucket_gap
     raise SettingsError("; ".join([*map(_explain, problems), *filter(None, [gap])]))
+
+
+def list_mistaken_names() -> list[str]:
+    """A sentence for each variable whose name is like a setting's, and is none; never what it holds."""
+    aliases = (field.validation_alias for field in Settings.model_fields.values())
+    spelled = [str(choice) for alias in aliases if isinstance(alias, AliasChoices) for choice in alias.choices]
+    names = [*(name.upper() for name in Settings.model_fields), *spelled]
+    given = [name for name, value in os.environ.items() if value.strip()]
+    meant = suggest_settings(given, names)
+    return [f"{name} is not a setting; did you mean {setting}?" for name, setting in meant.items()]
 
 
 def on_platform() -> bool:

@@ -70,7 +70,7 @@ def test_a_jobs_bucket_is_the_one_in_the_urls_path_or_host(scene: Scene) -> None
 def test_a_bucket_that_cannot_be_found_is_told_once_and_pictures_are_in_the_answer(
     platform: Any, start_worker: Any, tiny_sd1: str
 ) -> None:
-    env = {**_variables("https://s3.eu-west-1.amazonaws.com"), "MODEL_NAME": tiny_sd1}
+    env = {**_variables("https://s3.eu-west-1.amazonaws.com"), "MODEL_NAME": tiny_sd1, "MAX_PIXEL": "canary"}
     worker = start_worker(env=env)
 
     answers = [platform.ask(JOB)["output"] for _ in range(2)]
@@ -82,4 +82,5 @@ def test_a_bucket_that_cannot_be_found_is_told_once_and_pictures_are_in_the_answ
     log = worker.log()
     (said,) = [line for line in log.splitlines() if "BUCKET_" in line and "WARNING" in line]
     assert "BUCKET_NAME: is missing" in said
-    assert ACCESS_KEY not in log and SECRET_KEY not in log
+    assert log.count("MAX_PIXEL is not a setting; did you mean MAX_PIXELS?") == 1
+    assert "canary" not in log and ACCESS_KEY not in log and SECRET_KEY not in log

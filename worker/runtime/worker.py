@@ -31,7 +31,7 @@ from worker.runtime.failures import BROKEN, classify
 from worker.runtime.gate import Gate
 from worker.runtime.logs import log_to_stderr
 from worker.runtime.progress import Progress
-from worker.settings import on_platform, read_settings
+from worker.settings import list_mistaken_names, on_platform, read_settings
 
 log = logging.getLogger("worker")
 
@@ -59,6 +59,8 @@ class Worker:
         self._jobs = ThreadPoolExecutor(MAX_JOBS, thread_name_prefix="job")
         self._drawing = ThreadPoolExecutor(1, thread_name_prefix="draw")
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        for mistake in list_mistaken_names():
+            log.warning(mistake)
         try:
             self._settings = read_settings()
             self._formatter.redact_settings(self._settings)
