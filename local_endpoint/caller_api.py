@@ -27,7 +27,7 @@ class S3Config(BaseModel):
 
     accessId: str
     accessSecret: str
-    bucketName: str
+    bucketName: str | None = None
     endpointUrl: str
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 # Room -> its files, in the order in which a job, or before it the start, meets them.
 ORDER = {
     "": ["handler.py"],
-    "worker": ["errors.py", "settings.py", "clock.py", "http.py"],
+    "worker": ["errors.py", "settings.py", "setting_names.py", "clock.py", "http.py"],
     "worker/runtime": [
         "worker.py",
         "logs.py",
@@ -57,7 +57,7 @@ ORDER = {
     "worker/engine/prompts": ["encode.py", "clip.py", "weighting.py", "warnings.py"],
     "worker/engine/passes": ["draw.py", "prepare.py", "run.py"],
     "worker/engine/denoiser": ["runner.py"],
-    "worker/output": ["options.py", "metadata.py", "encode.py", "delivery.py", "bucket.py"],
+    "worker/output": ["options.py", "address.py", "metadata.py", "encode.py", "delivery.py", "bucket.py"],
 }
 TITLES = {
     "": "entry",

@@ -4,16 +4,18 @@ Empty values count as unset, because RunPod's Hub passes every option that a use
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
+from worker.setting_names import suggest_settings
 
 EMBEDDED_MODEL = Path(__file__).parent.parent / "models" / "shapes"
 EMBEDDED_LORAS = EMBEDDED_MODEL.parent / "loras"
@@ -21,6 +23,49 @@ VOLUME = Path("/runpod-volume")  # where the platform mounts an endpoint's netwo
 
 _HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 _HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
+_BUCKET = ("bucket_endpoint_url", "bucket_access_key_id", "bucket_secret_access_key")  # without which there is none
+
+
+def split_list(setting: str | None) -> tuple[str, ...]:
+    """The entries of a list with commas between."""
+    return tuple(entry.strip() for entry in (setting or "").split(",") if entry.strip())
+
+
+def _refuse(text: str, entry: str = "") -> PydanticCustomError:
+    """The error of a setting of which this is allowed, and this entry is not."""
+    return PydanticCustomError(
+        "setting", "should {text}{entry}", {"text": text, "entry": entry and f"; not {entry[:80]!r}"}
+    )
+
+
+def _check_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise _refuse("be an existing folder")
+    return path
+
+
+def _check_repositories(setting: str) -> str:
+    for entry in split_list(setting):
+        file = entry.split("/")[2:]
+        if not _REPOSITORY.fullmatch(entry) or (file and not file[-1].endswith(".safetensors")):
+            raise _refuse("be hub ids like org/name or org/name/file.safetensors, with commas between", entry)
+    return setting
+
+
+def _check_places(setting: str) -> str:
+    names = set()
+    for entry in split_list(setting):
+        name, equals, place = (part.strip() for part in entry.partition("="))
+        if not (name and equals and place):
+            raise _refuse("be name=folder or name=org/name, with commas between", entry)
+        if name in names:
+            raise _refuse("have one place for each name", entry)
+        names.add(name)
+    return setting
+
+
+_Folder = Annotated[Path, AfterValidator(_check_folder)]
 
 
 class Settings(BaseSettings):
@@ -48,15 +93,15 @@ class Settings(BaseSettings):
     quantize: Literal["none", "8bit", "4bit"] = Field(
         "none", description="bits for the weights of the denoiser and of T5; 8bit works without `OFFLOAD` only"
     )
-    lora_dir: Path | None = Field(
+    lora_dir: _Folder | None = Field(
         None,
         description="folder of LoRAs that jobs may name, by their path in it; the embedded model has its own",
     )
-    lora_repos: str | None = Field(
+    lora_repos: Annotated[str, AfterValidator(_check_repositories)] | None = Field(
         None,
         description="hub ids of LoRAs that jobs may name, or `org/name/file.safetensors`, with commas between",
     )
-    controlnets: str | None = Field(
+    controlnets: Annotated[str, AfterValidator(_check_places)] | None = Field(
         None, description="ControlNets that jobs may name: `canny=org/name, depth=/a/folder`, with commas between"
     )
     ip_adapter: str | None = Field(
@@ -66,7 +111,7 @@ class Settings(BaseSettings):
         None,
         description="its image encoder: folder, or `org/name/folder`; `image_encoder` beside the weights if left out",
     )
-    embeddings_dir: Path | None = Field(
+    embeddings_dir: _Folder | None = Field(
         None, description="folder of textual inversion embeddings; each file's name is a word for prompts"
     )
     safety_checker: Literal["on", "off"] = Field("on", description="run the safety checker where the model has one")
@@ -100,10 +145,15 @@ class Settings(BaseSettings):
         pattern=_HOST_LIST,
         description="hosts where the bucket of `s3Config` may be, with commas between; any public one if left out",
     )
-    bucket_endpoint_url: str | None = Field(None, pattern="^https?://", description="S3 endpoint")
+    bucket_endpoint_url: str | None = Field(
+        None, pattern="^https?://", description="S3 endpoint, with the bucket in its host or path or without"
+    )
     bucket_access_key_id: SecretStr | None = Field(None, description="S3 access key")
     bucket_secret_access_key: SecretStr | None = Field(None, description="S3 secret key")
-    bucket_name: str | None = Field(None, description="S3 bucket")
+    bucket_name: str | None = Field(None, description="S3 bucket, where the URL names none")
+    bucket_region: str | None = Field(
+        None, pattern="^[A-Za-z0-9-]+$", description="region that signatures are for; read from the URL if left out"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -115,16 +165,22 @@ class Settings(BaseSettings):
     @property
     def image_hosts(self) -> tuple[str, ...]:
         """The hosts that jobs may load pictures from; empty for any public one."""
-        return _split_list(self.allowed_image_hosts)
+        return split_list(self.allowed_image_hosts)
 
     @property
     def bucket_hosts(self) -> tuple[str, ...]:
         """The hosts that a job's own bucket may be at; empty for any public one."""
-        return _split_list(self.allowed_bucket_hosts)
+        return split_list(self.allowed_bucket_hosts)
 
-
-def _split_list(hosts: str | None) -> tuple[str, ...]:
-    return tuple(host.strip() for host in (hosts or "").split(",") if host.strip())
+    @property
+    def bucket_gap(self) -> str | None:
+        """What is missing to the bucket, if something is set of it and something is not."""
+        names = [name for name in Settings.model_fields if name.startswith("bucket_")]
+        missing = [name for name in _BUCKET if getattr(self, name) is None]
+        if not missing or all(getattr(self, name) is None for name in names):
+            return None
+        needed, left = (" and ".join(name.upper() for name in some) for some in (_BUCKET, missing))
+        return f"{left} not set; a bucket needs {needed}"
 
 
 def read_settings() -> Settings:
@@ -134,14 +190,23 @@ def read_settings() -> Settings:
         SettingsError: a variable's value cannot be used; one line names each, what came and what is allowed.
     """
     try:
-        settings = Settings()
+        return Settings()
     except ValidationError as error:
-        raise SettingsError("; ".join(_explain(problem) for problem in error.errors())) from None
-    bucket = [name for name in Settings.model_fields if name.startswith("bucket_")]
-    missing = [name.upper() for name in bucket if getattr(settings, name) is None]
-    if 0 < len(missing) < len(bucket):
-        raise SettingsError(f"S3 delivery needs all of its settings or none; missing: {', '.join(missing)}")
-    return settings
+        problems = error.errors()
+    wrong = [str(problem["loc"][0]).lower() for problem in problems]
+    rest = Settings(**{name: Settings.model_fields[name].default for name in wrong})
+    gap = None if any(name.startswith("bucket_") for name in wrong) else rest.bucket_gap
+    raise SettingsError("; ".join([*map(_explain, problems), *filter(None, [gap])]))
+
+
+def list_mistaken_names() -> list[str]:
+    """A sentence for each variable whose name is like a setting's, and is none; never what it holds."""
+    aliases = (field.validation_alias for field in Settings.model_fields.values())
+    spelled = [str(choice) for alias in aliases if isinstance(alias, AliasChoices) for choice in alias.choices]
+    names = [*(name.upper() for name in Settings.model_fields), *spelled]
+    given = [name for name, value in os.environ.items() if value.strip()]
+    meant = suggest_settings(given, names)
+    return [f"{name} is not a setting; did you mean {setting}?" for name, setting in meant.items()]
 
 
 def on_platform() -> bool:

@@ -3,17 +3,21 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
+from worker.output.address import BucketAddress
 from worker.output.options import Bucket
 
+HERE = "loopback.test"
 ACCESS_KEY, SECRET_KEY = "AKIDCANARY", "secretcanary0123456789"
 
 
@@ -30,7 +34,7 @@ class S3Server:
 
     def bucket(self, name: str = "pictures", secret: str = SECRET_KEY) -> Bucket:
         """The bucket as the worker's settings hold it."""
-        return Bucket(self.url, name, SecretStr(ACCESS_KEY), SecretStr(secret))
+        return Bucket(BucketAddress(self.url, name), SecretStr(ACCESS_KEY), SecretStr(secret))
 
     def environment(self, name: str = "pictures") -> dict[str, str]:
         """The bucket as the endpoint's owner sets it."""
@@ -40,6 +44,10 @@ class S3Server:
             "BUCKET_SECRET_ACCESS_KEY": SECRET_KEY,
             "BUCKET_NAME": name,
         }
+
+    def url_of(self, bucket: str = "pictures") -> str:
+        """The bucket's own host, which only a process under `lead_here` finds."""
+        return self.url.replace("127.0.0.1", f"{bucket}.s3.{HERE}")
 
     def s3_config(self, name: str = "pictures") -> dict[str, str]:
         """The bucket as a caller gives it beside a job's input."""
@@ -52,11 +60,30 @@ class S3Server:
 
 
 @contextmanager
-def serve(folder: Path, bucket: str = "pictures") -> Iterator[S3Server]:
-    """Serve this folder, with one bucket in it, until the block ends."""
+def lead_here() -> Iterator[None]:
+    """Within it, every host below `HERE` is this machine, for this process."""
+    resolve = socket.getaddrinfo
+
+    def resolve_here(host: Any, *rest: Any, **options: Any) -> Any:
+        return resolve("127.0.0.1" if str(host).endswith(f".{HERE}") else host, *rest, **options)
+
+    socket.getaddrinfo = resolve_here
+    try:
+        yield
+    finally:
+        socket.getaddrinfo = resolve
+
+
+@contextmanager
+def serve(folder: Path, bucket: str = "pictures", in_host: bool = False) -> Iterator[S3Server]:
+    """Serve this folder, with one bucket in it, until the block ends.
+
+    Args:
+        in_host: whether the server takes a bucket's name from the host that it is asked as, and not from the path.
+    """
     (folder / bucket).mkdir(parents=True, exist_ok=True)
     command = [_rclone(), "serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
-    command += ["--config", os.devnull, "--vfs-cache-mode", "off", str(folder)]
+    command += ["--config", os.devnull, "--vfs-cache-mode", "off", f"--force-path-style={not in_host}", str(folder)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield S3Server(_address(process), folder)

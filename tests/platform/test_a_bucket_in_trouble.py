@@ -68,7 +68,8 @@ def proxy(server: S3Server) -> Iterator[FaultyProxy]:
 
 
 def _deliver(proxy: FaultyProxy, server: S3Server, delivery: str, limit: int = 10_000_000) -> dict[str, Any]:
-    output: Any = OutputOptions(bucket=replace(server.bucket(), endpoint_url=proxy.url), delivery=delivery)
+    behind = replace(server.bucket().address, endpoint_url=proxy.url)
+    output: Any = OutputOptions(bucket=replace(server.bucket(), address=behind), delivery=delivery)
     return deliver_files(FILES, Delivery("job", False, output, limit, None))
 
 

@@ -23,6 +23,7 @@ from tests.helpers.delivering import deliver_files
 from tests.helpers.s3_server import serve
 from worker.errors import DeliveryError
 from worker.output import bucket
+from worker.output.address import BucketAddress
 from worker.output.bucket import upload
 from worker.output.delivery import Delivery
 from worker.output.encode import File
@@ -81,7 +82,8 @@ def _saying(status: str, body: bytes, *headers: str) -> Answer:
 
 
 def _jobs_bucket(port: int, host: str = "127.0.0.1", name: str = "pictures") -> Bucket:
-    return Bucket(f"http://{host}:{port}", name, SecretStr("id"), SecretStr("key"), anywhere=False, from_job=True)
+    address = BucketAddress(f"http://{host}:{port}", name)
+    return Bucket(address, SecretStr("id"), SecretStr("key"), anywhere=False, from_job=True)
 
 
 def _failure(of: Bucket) -> str:

@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".runpod"
 HUB, TESTS, SCHEMA = (json.loads((FOLDER / f"{name}.json").read_text()) for name in ("hub", "tests", "schema"))
 INPUTS: dict[str, dict[str, Any]] = {entry["key"]: entry["input"] for entry in HUB["config"]["env"]}
+LEFT_OUT = {
+    "max_result_bytes": "it follows RunPod's own limit, which no form of RunPod's can move",
+}
 EMBEDDED = next(family for family in FAMILIES if family.name == "shapes")
 
 
@@ -26,9 +29,19 @@ def test_the_file_has_the_hubs_format(kind: str, content: dict[str, Any]) -> Non
     jsonschema.validate(content, {**SCHEMA, "$ref": f"#/$defs/{kind}"})
 
 
-def test_every_input_is_a_setting_of_the_worker() -> None:
+def test_the_form_offers_every_setting_but_those_that_nobody_should_need() -> None:
     assert len(INPUTS) == len(HUB["config"]["env"]), "a key appears twice"
-    assert {key.lower() for key in INPUTS} <= {*Settings.model_fields}
+    assert {key.lower() for key in INPUTS} == {*Settings.model_fields} - {*LEFT_OUT}
+
+
+def test_bounds_are_the_settings_own() -> None:
+    """The form's numbers are whole, so that a bound above 0 is one at 1; what may be a fraction is a text there."""
+    for key, field in Settings.model_fields.items():
+        least = next((one.ge for one in field.metadata if hasattr(one, "ge")), None)
+        if any(hasattr(one, "gt") for one in field.metadata):
+            least = 1
+        if INPUTS.get(key.upper(), {}).get("type") == "number":
+            assert INPUTS[key.upper()].get("min") == least, key
 
 
 def test_choices_are_the_settings_own() -> None:

@@ -4,7 +4,9 @@ import pytest
 from pydantic import SecretStr
 
 from tests.helpers.asking import ask_output, refusal
-from worker.output.options import Bucket
+from worker.errors import InvalidInputError
+from worker.output.address import BucketAddress
+from worker.output.options import Bucket, OutputRules
 
 S3 = {
     "accessId": "AKIDCANARY",
@@ -15,10 +17,10 @@ S3 = {
 
 
 def test_the_jobs_own_bucket_stands_beside_the_input_and_wins() -> None:
-    mine = Bucket("https://mine.example.com", "mine", SecretStr("a"), SecretStr("b"))
+    mine = Bucket(BucketAddress("https://mine.example.com", "mine"), SecretStr("a"), SecretStr("b"))
     assert ask_output(mine).bucket == mine
     bucket = ask_output(mine, S3).bucket
-    assert bucket is not None and (bucket.name, bucket.endpoint_url) == ("pictures", "https://s3.example.com")
+    assert bucket is not None and (bucket.name, bucket.address.endpoint_url) == ("pictures", "https://s3.example.com")
     assert "canary" not in repr(ask_output(s3=S3)).lower()
 
 
@@ -42,9 +44,68 @@ def test_a_missing_field_or_another_shape_of_the_bucket_is_named() -> None:
         assert "s3Config.endpointUrl: " in told and "canary" not in told.lower()
 
 
+@pytest.mark.parametrize("beside", [{"bucketName": ""}, {"bucketName": None}, {"bucketName": "pictures"}, {}])
+@pytest.mark.parametrize(
+    "url", ["https://s3.example.com/pictures", "https://s3.example.com/pictures/", "https://pictures.s3.example.com"]
+)
+def test_the_url_may_hold_the_bucket(url: str, beside: dict[str, object]) -> None:
+    without = {name: value for name, value in S3.items() if name != "bucketName"}
+    bucket = ask_output(s3={**without, **beside, "endpointUrl": url}).bucket
+    assert bucket is not None and (bucket.name, bucket.address.endpoint_url) == ("pictures", "https://s3.example.com")
+    assert bucket.from_job
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://name--usw2-az1--x-s3.s3.us-west-2.amazonaws.com",
+        "https://s3.example.com/name--ol-s3",
+        "https://s3.example.com/name-s3alias/folder",
+        "https://s3.example.com/arn:aws:s3:us-west-2:123456789012:accesspoint:x",
+        "https://s3.example.com/a",
+        "https://s3.example.com/two%0Alines",
+        "https://s3.example.com/pictures/a%0Ab",
+        "https://key:secretcanary@s3.example.com/pictures",
+        "https://s3.example.com/pictures?secretcanary",
+        "https://s3.example.com/pictures#secretcanary",
+        "https://s3.example.com:port/pictures",
+        "https://[::1/pictures",
+        "https:///pictures",
+        "https://a@b@s3.example.com/pictures",
+        "https://s3.example.com\\@evil.test/pictures",
+    ],
+)
+def test_a_url_that_holds_anything_but_host_and_plain_bucket_is_refused(url: str) -> None:
+    told = refusal(s3={**{name: S3[name] for name in S3 if name != "bucketName"}, "endpointUrl": url})
+    assert told.startswith("s3Config.endpointUrl: ") and "canary" not in told.lower()
+
+
+@pytest.mark.parametrize("url", ["https://s3.eu-west-1.amazonaws.com/other", "https://other.s3.amazonaws.com"])
+def test_two_names_for_one_bucket_are_refused(url: str) -> None:
+    rules = OutputRules()
+    with pytest.raises(InvalidInputError, match=r"^s3Config.bucketName: is not the bucket that the URL"):
+        rules.admit_bucket(url, "pictures", "id", "key")
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://pictures.s3.eu-west-1.amazonaws.com", "pictures.s3.eu-west-1.amazonaws.com"),
+        ("https://s3.eu-west-1.amazonaws.com/pictures", "s3.eu-west-1.amazonaws.com"),
+        ("https://my.pictures.s3.eu-west-1.amazonaws.com", "s3.eu-west-1.amazonaws.com"),
+    ],
+)
+def test_the_listed_host_is_the_one_that_is_asked(url: str, allowed: str) -> None:
+    """Which is not always the one that the job writes: a bucket with a dot in its name is moved to the path."""
+    assert OutputRules(bucket_hosts=(allowed,)).admit_bucket(url, None, "id", "key").anywhere
+    others = {"pictures.s3.eu-west-1.amazonaws.com", "s3.eu-west-1.amazonaws.com"} - {allowed}
+    with pytest.raises(InvalidInputError, match=r"^s3Config.endpointUrl: this endpoint sends pictures to"):
+        OutputRules(bucket_hosts=tuple(others)).admit_bucket(url, None, "id", "key")
+
+
 def test_bad_fields_and_a_bad_bucket_are_told_in_one_answer() -> None:
     told = refusal(s3={}, quality=0)
-    assert "quality: got 0; " in told and "s3Config.bucketName: " in told
+    assert "quality: got 0; " in told and "s3Config.endpointUrl: " in told
 
 
 def test_a_host_that_is_not_listed_is_told_beside_the_other_problems() -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 # Lowest first. What stands in one row does not know its neighbours, unless SAME_FLOOR says so.
 ROOMS = [
-    {"worker.errors", "worker.clock", "worker.http"},
+    {"worker.errors", "worker.clock", "worker.http", "worker.setting_names"},
     {"worker.settings"},
     {"worker.models", "worker.request", "worker.images"},
     {"worker.plan"},
@@ -25,7 +25,8 @@ ROOMS = [
     {"handler"},
 ]
 SAME_FLOOR = {("worker.request", "worker.models")}
-GROUND = {"worker.errors", "worker.clock", "worker.http"}  # which know nothing of ours at all
+# Which know nothing of ours at all.
+GROUND = {"worker.errors", "worker.clock", "worker.http", "worker.setting_names"}
 
 E = "worker.engine"
 # Lowest first; inside a row, a file may import its neighbours.

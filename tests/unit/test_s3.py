@@ -4,24 +4,25 @@ When it does not take them nothing half-delivered stays, and nobody is told a se
 """
 
 import logging
+import re
+import shutil
+import threading
 from collections.abc import Iterator, Sequence
-from io import BytesIO
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from botocore.awsrequest import AWSResponse
 from pydantic import SecretStr
-from urllib3 import HTTPResponse
 
 from tests.helpers.asking import ask_output
 from tests.helpers.delivering import deliver_files
-from tests.helpers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, serve
+from tests.helpers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, lead_here, serve
 from worker.api.response import write_failure
 from worker.errors import DeliveryError, ResultTooLargeError
-from worker.http import Response
+from worker.output.address import BucketAddress, read_address
 from worker.output.bucket import upload
 from worker.output.delivery import Delivery
 from worker.output.encode import File
@@ -40,7 +41,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 def refusing(free_port: int) -> Bucket:
     """A bucket at an address where nobody listens."""
-    return Bucket(f"http://127.0.0.1:{free_port}", "pictures", SecretStr(ACCESS_KEY), SecretStr(SECRET_KEY))
+    address = BucketAddress(f"http://127.0.0.1:{free_port}", "pictures")
+    return Bucket(address, SecretStr(ACCESS_KEY), SecretStr(SECRET_KEY))
 
 
 def _deliver(bucket: Bucket, delivery: str, limit: int = 10_000_000, files: Sequence[File] = FILES) -> dict[str, Any]:
@@ -171,7 +173,7 @@ def test_what_was_stored_before_a_failure_is_removed_again(server: S3Server) -> 
 
 @pytest.mark.parametrize("url", ["http://", "http://[::1", "http://a b", "http://exa mple.com:x"])
 def test_an_address_that_is_none_is_a_delivery_failure(url: str) -> None:
-    bucket = Bucket(url, "pictures", SecretStr(ACCESS_KEY), SecretStr(SECRET_KEY))
+    bucket = Bucket(BucketAddress(url, "pictures"), SecretStr(ACCESS_KEY), SecretStr(SECRET_KEY))
     with pytest.raises(DeliveryError) as caught:
         upload(FILES, bucket, "job")
     _no_secret_in(str(caught.value))
@@ -192,29 +194,77 @@ def test_a_bucket_in_a_folder_of_the_test_can_be_looked_into(tmp_path: Path) -> 
         assert mine.objects() == {"other/job/0.png": FILES[0].data}
 
 
-@pytest.mark.parametrize(
-    ("host", "region"),
-    [
-        ("s3.eu-west-1.amazonaws.com", "eu-west-1"),
-        ("pictures.s3.us-west-2.amazonaws.com", "us-west-2"),
-        ("s3.dualstack.ap-southeast-2.amazonaws.com", "ap-southeast-2"),
-        ("s3-us-gov-west-1.amazonaws.com", "us-gov-west-1"),
-        ("s3.cn-north-1.amazonaws.com.cn", "cn-north-1"),
-        ("s3.amazonaws.com", "us-east-1"),
-        ("account.r2.cloudflarestorage.com", "auto"),
-        ("s3.eu-west-1.amazonaws.com.example.com", "auto"),
-    ],
-)
-@pytest.mark.parametrize("from_job", [False, True])
-def test_urls_are_signed_for_the_region_of_amazons_server(
-    host: str, region: str, from_job: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(params=["path", "host"], scope="module")
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3Server, str]]:
+    """A server, and the URL of its bucket in the only way of writing it that this server takes."""
+    in_host = request.param == "host"
+    with lead_here(), serve(tmp_path_factory.mktemp("s3"), in_host=in_host) as server:
+        yield server, server.url_of() if in_host else f"{server.url}/pictures"
+
+
+@pytest.mark.parametrize("folder", ["", "/", "/a", "/a/b c/"])
+@pytest.mark.parametrize("name", [None, "pictures"])
+@pytest.mark.parametrize("from_job", [False, True], ids=["owner's", "job's"])
+def test_a_url_with_the_bucket_in_it_is_enough(
+    url: tuple[S3Server, str], folder: str, name: str | None, from_job: bool
 ) -> None:
-    taken = AWSResponse("", 200, {}, HTTPResponse(BytesIO(b""), preload_content=False))
-    monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", lambda *_: taken)
-    monkeypatch.setattr("worker.http.request", lambda *_, **__: Response(200, {}, b"", True))
+    server, written = url
+    for path in server.folder.glob("pictures/*"):
+        shutil.rmtree(path)
+    address = read_address(written + folder, name)
+    urls = upload(FILES, Bucket(address, SecretStr(ACCESS_KEY), SecretStr(SECRET_KEY), from_job=from_job), "job")
+    assert [_get(one).content for one in urls] == [file.data for file in FILES]
+    prefix = "/".join(filter(None, ("pictures", folder.strip("/"), "job")))
+    assert server.objects().keys() == {f"{prefix}/{index}.{file.extension}" for index, file in enumerate(FILES)}
 
-    bucket = Bucket(f"https://{host}", "pictures", SecretStr("id"), SecretStr("key"), from_job=from_job)
-    (url,) = upload(FILES[:1], bucket, "job-1")
 
-    (credential,) = parse_qs(urlsplit(url).query)["X-Amz-Credential"]
-    assert credential.split("/")[2:] == [region, "s3", "aws4_request"]
+class StrictServer(ThreadingHTTPServer):
+    """Takes what is signed for one region, and names that region to all others, in one of the ways of Amazon's servers.
+
+    Attributes:
+        regions: that requests were signed for, in order.
+    """
+
+    def __init__(self, code: str, region: str) -> None:
+        self.regions: list[str] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                """To nobody."""
+
+            def do_PUT(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                query = parse_qs(urlsplit(self.path).query).get("X-Amz-Credential", [""])
+                signed = f"{self.headers['Authorization']} Credential={query[0]}"
+                server.regions.append(re.findall(r"Credential=\w+/\d+/([^/]*)/s3", signed)[0])
+                taken = server.regions[-1] == region
+                body = b"" if taken else f"<Error><Code>{code}</Code><Region>{region}</Region></Error>".encode()
+                self.send_response(200 if taken else 301 if code == "PermanentRedirect" else 400)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@pytest.mark.parametrize("code", ["AuthorizationHeaderMalformed", "PermanentRedirect"])
+@pytest.mark.parametrize("from_job", [False, True], ids=["owner's", "job's"])
+def test_a_server_that_names_its_region_is_signed_for_it_from_then_on(code: str, from_job: bool) -> None:
+    with StrictServer(code, "eu-west-7") as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = read_address(f"http://127.0.0.1:{server.server_port}/pictures")
+        urls = upload(FILES, Bucket(address, SecretStr(ACCESS_KEY), SecretStr(SECRET_KEY), from_job=from_job), "job")
+        server.shutdown()
+    assert server.regions == ["auto", *["eu-west-7"] * len(FILES)]
+    assert all("%2Feu-west-7%2Fs3%2F" in one for one in urls)
+
+
+@pytest.mark.parametrize("from_job", [False, True], ids=["owner's", "job's"])
+def test_a_server_that_is_signed_for_its_region_is_asked_once_a_picture(from_job: bool) -> None:
+    with StrictServer("SignatureDoesNotMatch", "eu-west-7") as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = read_address(f"http://127.0.0.1:{server.server_port}/pictures", region="eu-west-7")
+        upload(FILES, Bucket(address, SecretStr(ACCESS_KEY), SecretStr(SECRET_KEY), from_job=from_job), "job")
+        server.shutdown()
+    assert server.regions == ["eu-west-7"] * len(FILES)

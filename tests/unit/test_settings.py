@@ -1,9 +1,12 @@
 """A wrong setting is told in one line that names it, what came and what is allowed; secrets are never shown."""
 
+import logging
+from itertools import combinations
+
 import pytest
 
 from worker.errors import SettingsError
-from worker.output.options import Bucket
+from worker.output.options import Bucket, OutputRules
 from worker.settings import Settings, read_settings
 
 BUCKET = {
@@ -12,6 +15,8 @@ BUCKET = {
     "BUCKET_SECRET_ACCESS_KEY": "secretcanary",
     "BUCKET_NAME": "pictures",
 }
+
+NEEDED = [name for name in BUCKET if name != "BUCKET_NAME"]
 
 
 @pytest.fixture(autouse=True)
@@ -76,30 +81,112 @@ def test_all_wrong_settings_are_told_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_flood_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(_told(monkeypatch, DTYPE="x" * 10_000)) < 300
+    assert len(_told(monkeypatch, DTYPE="auto", LORA_REPOS="x" * 10_000)) < 400
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_partial_bucket_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    told = _told(monkeypatch, **dict(list(BUCKET.items())[:count]))
-    for index, name in enumerate(BUCKET):
-        assert (name in told) == (index >= count)
-    assert "canary" not in told.lower()
+def test_all_wrong_settings_are_told_at_once_whatever_they_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {
+        "MAX_STEPS": "0",
+        "ALLOWED_IMAGE_HOSTS": "https://a.com",
+        "ALLOWED_BUCKET_HOSTS": "*",
+        "LORA_DIR": "/no/such/folder",
+        "EMBEDDINGS_DIR": "/dev/null",
+        "LORA_REPOS": "org/name, elsewhere",
+        "CONTROLNETS": "canny=org/name, depth",
+        "BUCKET_REGION": "eu west",
+    }
+    told = _told(monkeypatch, **wrong)
+    assert [name for name, value in wrong.items() if f"{name}: got {value!r}; " not in told] == []
+    assert "not 'elsewhere'" in told and "not 'depth'" in told
+
+
+def test_a_gap_in_the_bucket_is_told_beside_wrong_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = _told(monkeypatch, MAX_STEPS="0", BUCKET_ENDPOINT_URL="https://s3.example.com/pictures")
+    assert told.startswith("MAX_STEPS: got '0'; ")
+    assert told.partition(" not set; ")[0].endswith("BUCKET_ACCESS_KEY_ID and BUCKET_SECRET_ACCESS_KEY")
+
+
+def _bucket_warnings(settings: Settings, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What is logged of a bucket that the settings do not make clear; there is none then."""
+    caplog.clear()
+    with caplog.at_level(logging.DEBUG, "worker"):
+        assert OutputRules.of_endpoint(settings).bucket is None
+    assert "canary" not in caplog.text.lower()
+    return caplog.messages
+
+
+@pytest.mark.parametrize("missing", [one for count in (1, 2, 3) for one in combinations(NEEDED, count)])
+@pytest.mark.parametrize("name", ["pictures", ""])
+def test_a_partial_bucket_is_a_warning_that_names_what_is_missing(
+    missing: tuple[str, ...], name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = _read(monkeypatch, **{**BUCKET, "BUCKET_NAME": name, **dict.fromkeys(missing, "")})
+    warnings = _bucket_warnings(settings, caplog)
+    if len(missing) == len(NEEDED) and not name:
+        assert warnings == []
+    else:
+        (warning,) = warnings
+        said = warning.partition(" not set; ")[0]
+        assert [one for one in NEEDED if one in said] == [one for one in NEEDED if one in missing]
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "setting"),
+    [
+        ("https://s3.eu-west-1.amazonaws.com", "", "BUCKET_NAME"),
+        ("https://canary.r2.cloudflarestorage.com/", "", "BUCKET_NAME"),
+        ("https://canary.supabase.co/storage/v1/s3", "", "BUCKET_NAME"),
+        ("https://canary.s3.eu-west-1.amazonaws.com", "pictures", "BUCKET_NAME"),
+        ("https://storage.googleapis.com/canary", "pictures", "BUCKET_NAME"),
+        ("https://user:canary@s3.example.com/pictures", "", "BUCKET_ENDPOINT_URL"),
+        ("https://s3.example.com/pictures?canary", "", "BUCKET_ENDPOINT_URL"),
+        ("https://", "pictures", "BUCKET_ENDPOINT_URL"),
+        ("https://[::1", "pictures", "BUCKET_ENDPOINT_URL"),
+    ],
+)
+def test_a_bucket_that_cannot_be_found_is_a_warning(
+    url: str, name: str, setting: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = _read(monkeypatch, **{**BUCKET, "BUCKET_ENDPOINT_URL": url, "BUCKET_NAME": name})
+    (warning,) = _bucket_warnings(settings, caplog)
+    assert warning.startswith(f"{setting}: ") and "pictures are sent in the answer" in warning
 
 
 def test_a_whole_bucket_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = Bucket.of_endpoint(_read(monkeypatch, **BUCKET))
-    assert bucket is not None and (bucket.endpoint_url, bucket.name) == ("https://s3.example.com", "pictures")
+    assert bucket is not None and (bucket.address.endpoint_url, bucket.name) == ("https://s3.example.com", "pictures")
     assert bucket.access_key_id.get_secret_value() == "AKIDCANARY"
     assert bucket.secret_access_key.get_secret_value() == "secretcanary"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (
+            "https://pictures.s3.eu-west-1.amazonaws.com/a",
+            "bucket pictures: named in the host, signed for region eu-west-1",
+        ),
+        ("https://s3.example.com/pictures/a", "bucket pictures: named in the path, signed for region auto"),
+    ],
+)
+def test_how_a_bucket_was_read_is_said_in_one_line(
+    url: str, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = _read(monkeypatch, **{**BUCKET, "BUCKET_ENDPOINT_URL": url, "BUCKET_NAME": ""})
+    with caplog.at_level(logging.INFO, "worker"):
+        bucket = OutputRules.of_endpoint(settings).bucket
+    assert bucket is not None and bucket.address.folder == "a"
+    assert caplog.messages == [said]
+
+
+def test_the_region_of_a_bucket_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = Bucket.of_endpoint(_read(monkeypatch, **BUCKET, BUCKET_REGION="garage"))
+    assert bucket is not None and bucket.address.region == "garage"
 
 
 def test_empty_values_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [*(field.upper() for field in Settings.model_fields), "HF_AUTH_TOKEN"]
     assert _read(monkeypatch, **dict.fromkeys(names, "")) == Settings.model_construct()
-
-
-def test_an_empty_part_of_a_bucket_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "BUCKET_NAME" in _told(monkeypatch, **{**BUCKET, "BUCKET_NAME": ""})
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from worker.output.address import BUCKET_NAME, SPECIAL_BUCKETS
+
 Text = Annotated[str, Field(max_length=5_000)]
 Reference = Annotated[str, Field(min_length=1)]  # of a picture; its length is bounded where it is read
 
@@ -71,7 +73,7 @@ class RefinerField(StrictObject):
 
 
 def _check_plain_bucket(name: str) -> str:
-    if name.endswith(("--x-s3", "--ol-s3", "-s3alias")):
+    if name.endswith(SPECIAL_BUCKETS):
         raise PydanticCustomError("bucket", "should be the name of a plain bucket, not of another kind or an alias")
     return name
 
@@ -87,8 +89,9 @@ class S3Config(BaseModel):
     accessSecret: _Key
     bucketName: Annotated[
         # Other kinds of names, ARNs among them, would have another host dialled than the endpoint's.
-        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,62}$"), AfterValidator(_check_plain_bucket)
-    ]
+        Annotated[str, Field(pattern=BUCKET_NAME), AfterValidator(_check_plain_bucket)] | None,
+        BeforeValidator(lambda name: None if name == "" else name),
+    ] = None
     endpointUrl: str = Field(max_length=1_000, pattern="^https?://[!-~]+$")
 
 

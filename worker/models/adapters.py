@@ -5,20 +5,18 @@ one, never made into a path. Knows folders and names, not tensors.
 """
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from worker.errors import ModelError, SettingsError
+from worker.errors import ModelError
 from worker.models.checks import check_file
-from worker.settings import EMBEDDED_LORAS, Settings
+from worker.settings import EMBEDDED_LORAS, Settings, split_list
 
 log = logging.getLogger("worker")
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
 
 
 @dataclass(frozen=True)
@@ -41,18 +39,10 @@ class AdapterCatalogue:
 
 
 def find_adapters(settings: Settings) -> AdapterCatalogue:
-    """What the settings offer to jobs.
-
-    Raises:
-        SettingsError: a folder is missing, or a list cannot be read.
-    """
+    """What the settings offer to jobs."""
     embedded = EMBEDDED_LORAS if settings.model_name is None else None
     loras = _files("LORA_DIR", settings.lora_dir or embedded)
-    for repository in _split_list(settings.lora_repos):
-        file = repository.split("/")[2:]
-        if not _REPOSITORY.fullmatch(repository) or (file and not file[-1].endswith(".safetensors")):
-            allowed = "hub ids like org/name or org/name/file.safetensors, with commas between"
-            raise SettingsError(f"LORA_REPOS: got {repository!r}; should be {allowed}")
+    for repository in split_list(settings.lora_repos):
         loras[repository.removesuffix(".safetensors")] = repository
     return AdapterCatalogue(
         loras=MappingProxyType(loras),
@@ -67,8 +57,6 @@ def _files(setting: str, folder: Path | None) -> dict[str, str]:
     """Every whole .safetensors file below the folder, by its path there without the ending."""
     if folder is None:
         return {}
-    if not folder.is_dir():
-        raise SettingsError(f"{setting}: got {str(folder)!r}, which is no folder")
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -94,17 +82,6 @@ def _is_unicode(name: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
-def _split_list(setting: str | None) -> list[str]:
-    return [entry.strip() for entry in (setting or "").split(",") if entry.strip()]
-
-
 def _controlnets(setting: str | None) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for entry in _split_list(setting):
-        name, equals, place = (part.strip() for part in entry.partition("="))
-        if not (name and equals and place):
-            raise SettingsError(f"CONTROLNETS: got {entry!r}; should be name=folder or name=org/name, comma between")
-        if name in found:
-            raise SettingsError(f"CONTROLNETS: got {name!r} twice; should be one place for each name")
-        found[name] = place
-    return found
+    pairs = (entry.partition("=") for entry in split_list(setting))
+    return {name.strip(): place.strip() for name, _, place in pairs}

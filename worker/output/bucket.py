@@ -11,7 +11,6 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from worker import http
 from worker.clock import CLOCK
@@ -51,6 +50,7 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str, check: Callable[[
     """
     client = _connect(bucket, UPLOAD_TIMEOUT_S)
     folder = re.sub(r"[^A-Za-z0-9_-]", "_", job_id)[:128]
+    folder = "/".join(filter(None, (bucket.address.folder, folder)))
     keys = [f"{folder}/{index}.{file.extension}" for index, file in enumerate(files)]
     stored: list[str] = []
     try:
@@ -92,8 +92,7 @@ class _Client:
     def __init__(self, bucket: Bucket, timeout_s: float) -> None:
         self._bucket = bucket
         try:
-            self._region = _guess_region(bucket.endpoint_url)
-            self._s3 = _open_s3(bucket, self._region)
+            self._sign_for(bucket.address.region)
         except ValueError:
             raise DeliveryError(f"the bucket {bucket.name} has an endpoint URL that cannot be used") from None
         self._deadline = CLOCK.running_time() + timeout_s
@@ -124,6 +123,17 @@ class _Client:
     def _send(self, operation: str, **parameters: Any) -> None:
         self._seconds_left()
         getattr(self._s3, operation)(Bucket=self._bucket.name, **parameters)
+        if self._signed_for not in (None, self._region):  # boto3 has followed the server, but would not for URLs
+            self._sign_for(self._signed_for)
+
+    def _sign_for(self, region: str) -> None:
+        """Sign for this region from now on."""
+        self._region, self._signed_for = region, region
+        self._s3 = _open_s3(self._bucket, region)
+        self._s3.meta.events.register_last("before-sign.s3", self._note_region)
+
+    def _note_region(self, request: Any, **_: Any) -> None:
+        self._signed_for = request.context.get("signing", {}).get("region")
 
     def _seconds_left(self) -> float:
         left = self._deadline - CLOCK.running_time()
@@ -138,7 +148,7 @@ class _GuardedClient(_Client):
     def _send(self, operation: str, **parameters: Any) -> None:
         response = self._exchange(operation, **parameters)
         if (region := _named_region(response)) not in (None, self._region):
-            self._region, self._s3 = region, _open_s3(self._bucket, region)
+            self._sign_for(region)
             response = self._exchange(operation, **parameters)
         _check_status(response, operation)
 
@@ -160,18 +170,18 @@ class _GuardedClient(_Client):
                 raise ConnectionError("the answer is too long")
             return response
         except TimeoutError:
-            raise ReadTimeoutError(endpoint_url=self._bucket.endpoint_url) from None
+            raise ReadTimeoutError(endpoint_url=self._bucket.address.endpoint_url) from None
         except (ssl.SSLError, ConnectionRefusedError):
-            raise EndpointConnectionError(endpoint_url=self._bucket.endpoint_url) from None
+            raise EndpointConnectionError(endpoint_url=self._bucket.address.endpoint_url) from None
         except OSError:
-            raise ConnectionClosedError(endpoint_url=self._bucket.endpoint_url) from None
+            raise ConnectionClosedError(endpoint_url=self._bucket.address.endpoint_url) from None
 
     def _check_url(self, signed: str) -> "URL":
         """The URL, if it is at the endpoint's own host: some names of buckets choose another."""
         from yarl import URL
 
-        url, endpoint = URL(signed, encoded=True), URL(self._bucket.endpoint_url, encoded=True)
-        if _origin(url) != _origin(endpoint):
+        url = URL(signed, encoded=True)
+        if _origin(url) != _origin(URL(self._bucket.address.origin, encoded=True)):
             raise DeliveryError(f"the bucket {self._bucket.name} is not at the host of s3Config.endpointUrl")
         return url
 
@@ -190,25 +200,19 @@ def _open_s3(bucket: Bucket, region: str) -> Any:
         retries={"mode": "standard", "total_max_attempts": 1},  # what may pass is tried again here
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
+        s3={"addressing_style": "virtual" if bucket.address.in_host else "auto"},
         # Newer boto3 sends checksums by default, which R2 and Google Cloud Storage refuse.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
     return boto3.client(
         "s3",
-        endpoint_url=bucket.endpoint_url,
+        endpoint_url=bucket.address.endpoint_url,
         aws_access_key_id=bucket.access_key_id.get_secret_value(),
         aws_secret_access_key=bucket.secret_access_key.get_secret_value(),
         region_name=region,
         config=config,
     )
-
-
-def _guess_region(endpoint_url: str) -> str:
-    """Amazon's own servers take signatures for their region only; others do not ask."""
-    host = urlsplit(endpoint_url).hostname or ""
-    amazon = re.search(r"(?:^|\.)s3(?:[.-](?:dualstack\.)?([a-z]+-[a-z-]+-\d))?\.amazonaws\.com(?:\.cn)?$", host)
-    return amazon[1] or "us-east-1" if amazon else "auto"
 
 
 def _named_region(response: http.Response) -> str | None:

@@ -1,13 +1,17 @@
 """The format, quality and destination of a job's pictures."""
 
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import SecretStr
 
-from worker.errors import InvalidInputError
+from worker.errors import InvalidInputError, SettingsError
 from worker.http import host_of, is_listed
+from worker.output.address import AddressError, BucketAddress, read_address
 from worker.settings import Settings
+
+log = logging.getLogger("worker")
 
 
 @dataclass(frozen=True)
@@ -19,19 +23,38 @@ class Bucket:
         from_job: whether a job has named it, so that nothing it answers is trusted.
     """
 
-    endpoint_url: str
-    name: str
+    address: BucketAddress
     access_key_id: SecretStr
     secret_access_key: SecretStr
     anywhere: bool = True
     from_job: bool = False
 
+    @property
+    def name(self) -> str:
+        """As messages call it."""
+        return self.address.name
+
     @classmethod
     def of_endpoint(cls, settings: Settings) -> "Bucket | None":
-        """The owner's, or None when the settings name none."""
-        url, name = settings.bucket_endpoint_url, settings.bucket_name
-        key_id, secret = settings.bucket_access_key_id, settings.bucket_secret_access_key
-        return cls(url, name, key_id, secret) if url and name and key_id and secret else None
+        """The owner's, or None when the settings name none.
+
+        Raises:
+            SettingsError: they do not say where it is, or who may write to it.
+        """
+        if settings.bucket_gap:
+            raise SettingsError(settings.bucket_gap)
+        url, key_id, secret = (
+            settings.bucket_endpoint_url,
+            settings.bucket_access_key_id,
+            settings.bucket_secret_access_key,
+        )
+        if not (url and key_id and secret):
+            return None
+        try:
+            return cls(read_address(url, settings.bucket_name, settings.bucket_region), key_id, secret)
+        except AddressError as error:
+            setting = {"url": "BUCKET_ENDPOINT_URL", "name": "BUCKET_NAME"}[error.part]
+            raise SettingsError(f"{setting}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -48,22 +71,35 @@ class OutputRules:
 
     @classmethod
     def of_endpoint(cls, settings: Settings) -> "OutputRules":
-        """The owner's."""
-        return cls(Bucket.of_endpoint(settings), settings.bucket_hosts)
+        """The owner's, and a line in the log on its bucket; one that the settings do not make clear is none."""
+        try:
+            bucket = Bucket.of_endpoint(settings)
+        except SettingsError as error:
+            log.warning("%s; pictures are sent in the answer instead of a bucket", error)
+            bucket = None
+        if bucket:
+            where = "host" if bucket.address.in_host else "path"
+            log.info("bucket %s: named in the %s, signed for region %s", bucket.name, where, bucket.address.region)
+        return cls(bucket, settings.bucket_hosts)
 
-    def admit_bucket(self, endpoint_url: str, name: str, access_key_id: str, secret_access_key: str) -> Bucket:
+    def admit_bucket(self, endpoint_url: str, name: str | None, access_key_id: str, secret_access_key: str) -> Bucket:
         """The bucket that a job names.
 
         Raises:
-            InvalidInputError: the owner has listed hosts, and its host is none of them.
+            InvalidInputError: where that is cannot be told; or the owner has listed hosts, and it is at none of them.
         """
-        host = host_of(endpoint_url) or ""
+        try:
+            address = read_address(endpoint_url, name)
+        except AddressError as error:
+            field = {"url": "endpointUrl", "name": "bucketName"}[error.part]
+            raise InvalidInputError([f"s3Config.{field}: {error}"]) from None
+        host = host_of(address.origin) or ""
         listed = any(is_listed(host, one) for one in self.bucket_hosts)
         if self.bucket_hosts and not listed:
             hosts = ", ".join(self.bucket_hosts)
             raise InvalidInputError([f"s3Config.endpointUrl: this endpoint sends pictures to {hosts} only"])
         keys = SecretStr(access_key_id), SecretStr(secret_access_key)
-        return Bucket(endpoint_url, name, *keys, anywhere=listed, from_job=True)
+        return Bucket(address, *keys, anywhere=listed, from_job=True)
 
 
 @dataclass(frozen=True)

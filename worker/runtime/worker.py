@@ -31,7 +31,7 @@ from worker.runtime.failures import BROKEN, classify
 from worker.runtime.gate import Gate
 from worker.runtime.job import Job
 from worker.runtime.logs import log, log_to_stderr
-from worker.settings import on_platform, read_settings
+from worker.settings import list_mistaken_names, on_platform, read_settings
 
 LONGEST = 999_999.999_999  # a figure that is not known before the answer is counted takes no more room
 MAX_ABANDONED_JOBS = 8  # beside those in hand; one that was cancelled may still wait for a host
@@ -57,9 +57,12 @@ class Worker:
         self._batcher = Batcher()
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._first = True
+        for mistake in list_mistaken_names():
+            log.warning(mistake)
         try:
             self._settings = read_settings()
             self._formatter.redact_settings(self._settings)
+            self._output_rules = OutputRules.of_endpoint(self._settings)
             self.gate = Gate(self._settings.jobs_at_once)
             self._engine = load(self._settings, choose_device())
         except Exception as error:
@@ -114,9 +117,9 @@ class Worker:
     def _answer(self, job: Job) -> dict[str, Any]:
         if self.failure:
             raise self.failure
-        model, rules = self._engine.capabilities, OutputRules.of_endpoint(self._settings)
+        model = self._engine.capabilities
         job.record.note_input(job.raw.get("input"))
-        request, output = parse(job.raw, model, self._picture_rules(), rules)
+        request, output = parse(job.raw, model, self._picture_rules(), self._output_rules)
         plan = make_plan(request)
         job.record.note_plan(plan, model.name)
         drawn = self._draw(job, plan, output)
