@@ -1,7 +1,7 @@
 """Starts every program, sends it a request, prints a table of what is seen, and compares it with what was seen before.
 
 python -m examples.cuda_and_fork.run_all              all programs, on the GPU if there is one, else on the stand-in
-python -m examples.cuda_and_fork.run_all flask ...    these only
+python -m examples.cuda_and_fork.run_all flask ...    those whose names begin so; cuda_calls is one, too
     --stand-in          the stand-in, whatever there is
     --environments DIR  where make_environments has put them
     --to DIR            keep the results and each program's output there
@@ -11,6 +11,7 @@ The exit code is 1 when something differs from results/.
 """
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import platform
@@ -25,6 +26,8 @@ from examples.cuda_and_fork.harness.observe import observe
 from examples.cuda_and_fork.harness.results import CUDA, STAND_IN, Call, Results, Seen
 from examples.cuda_and_fork.make_environments import ENVIRONMENTS, find_python
 
+CALLS = "cuda_calls"
+
 
 def run(cases: list[Case], device: str, environments: Path, folder: Path) -> Results:
     """Run these cases one after the other."""
@@ -37,7 +40,7 @@ def run(cases: list[Case], device: str, environments: Path, folder: Path) -> Res
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # the others are worth seeing all the same
             seen[case.name] = Seen("", "not seen", 0, "", "nothing", f"{type(error).__name__}: {error}")
     where = gpu.name() if device == CUDA else "stand-in for CUDA, no GPU"
-    return Results(where, read_versions(), seen, try_calls() if device == CUDA and len(cases) == len(CASES) else ())
+    return Results(where, read_versions(), seen)
 
 
 def choose_python(case: Case, environments: Path) -> Path:
@@ -66,11 +69,11 @@ def try_calls() -> tuple[Call, ...]:
 
 
 def find_cases(names: list[str]) -> list[Case]:
-    """The named cases, or all. Raises SystemExit for a name that there is none of."""
-    known = {case.name: case for case in CASES}
-    if unknown := [name for name in names if name not in known]:
-        raise SystemExit(f"got {', '.join(unknown)}; there are {', '.join(known)}")
-    return [known[name] for name in names] or list(CASES)
+    """The cases whose names begin like one of these, or all. Raises SystemExit for a name like which none begins."""
+    known = [case.name for case in CASES]
+    if unknown := [name for name in names if not any(one.startswith(name) for one in [*known, CALLS])]:
+        raise SystemExit(f"got {', '.join(unknown)}; there are {', '.join([*known, CALLS])}")
+    return [case for case in CASES if not names or case.name.startswith(tuple(names))]
 
 
 def main() -> None:
@@ -85,6 +88,8 @@ def main() -> None:
     device = STAND_IN if options.stand_in or not gpu.has_cuda() else CUDA
     folder = options.to or Path(tempfile.mkdtemp(prefix="cuda_and_fork-"))
     seen = run(find_cases(options.names), device, options.environments, folder)
+    if device == CUDA and (CALLS in options.names or not options.names):
+        seen = dataclasses.replace(seen, calls=try_calls())
     results.write(seen, folder / f"{device}.json")
     show(seen)
     kept = results.path_of(device)

@@ -43,13 +43,11 @@ def call_rows(results: Results) -> Iterator[Row]:
 
 
 def tables(folder: Path) -> Iterator[tuple[str, str]]:
-    """Each table of the document: its name, and the text from the results in this folder."""
-    for device in (CUDA, STAND_IN):
-        path = folder / f"{device}.json"
-        results = read(path) if path.exists() else None
-        yield device, f"{tell_versions(results)}:\n\n{markdown(case_rows(results))}" if results else NOT_YET
-        if device == CUDA:
-            yield "calls", markdown(call_rows(results)) if results else NOT_YET
+    """The document's tables by their names, from the GPU's results in this folder, else the stand-in's."""
+    gpu = folder / f"{CUDA}.json"
+    results = read(gpu if gpu.exists() else folder / f"{STAND_IN}.json")
+    yield "runs", f"{tell_versions(results)}:\n\n{markdown(case_rows(results))}"
+    yield "calls", markdown(call_rows(results)) if results.calls else NOT_YET
 
 
 def tell_versions(results: Results) -> str:
