@@ -4,9 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN_READY := .venv/run-ready
 DEV_READY := .venv/dev-ready
+FORK_READY := .venv/fork-ready
+FORK := examples/cuda_and_fork
 
 .PHONY: run help setup setup-dev test test-gpu check check-workflows docs fuzz soak bench-previews image-test lock audit \
-	train-shapes train-lora eval-shapes
+	fork-table train-shapes train-lora eval-shapes
 
 # OMP_WAIT_POLICY: docs/image.md, "Shared CPUs".
 run: $(RUN_READY)  ## draw test_input.json with the local test of the RunPod SDK
@@ -19,7 +21,7 @@ setup: $(RUN_READY)  ## install what the worker needs
 
 setup-dev: $(DEV_READY)  ## install what the other commands need, too
 
-test: $(DEV_READY)  ## every test that needs no GPU and no root
+test: $(DEV_READY) $(FORK_READY)  ## every test that needs no GPU and no root
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-gpu: $(DEV_READY)  ## every test that needs a GPU
@@ -46,6 +48,9 @@ soak: $(DEV_READY)  ## mixed jobs, one in five hostile, through the real worker;
 
 bench-previews: $(DEV_READY)  ## what previews cost, as a share of a job's time
 	$(BIN)/python -m benchmarks.previews
+
+fork-table: $(FORK_READY)  ## CUDA and forked processes: start each example, ask it, compare with docs/cuda-and-fork.md
+	$(BIN)/python -m examples.cuda_and_fork.run_all
 
 image-test: $(DEV_READY)  ## build the image with buildah and have it serve jobs; Debian 12, root, buildah, debootstrap
 	$(BIN)/python -m pytest --capture no tests/image
@@ -75,4 +80,8 @@ $(RUN_READY): requirements.txt
 
 $(DEV_READY): $(RUN_READY) requirements-gpu.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(FORK_READY): $(DEV_READY) $(wildcard $(FORK)/requirements/*.txt) $(wildcard $(FORK)/make_environments.py)
+	$(BIN)/python -m examples.cuda_and_fork.make_environments
 	@touch $@

@@ -1,4 +1,5 @@
-"""Writes the parts of the documentation that the code already says: tables in the README, the request's JSON schema.
+"""Writes the parts of the documentation that are known elsewhere: tables from the code, the request's JSON schema, and
+what the examples have shown.
 
 python -m tools.reference           write them
 python -m tools.reference --check   exit 1 if any of them has drifted from the code
@@ -14,6 +15,7 @@ from typing import Any
 import diffusers
 from pydantic import AliasChoices
 
+from examples.cuda_and_fork.harness.table import tables
 from tools.house import map_rows
 from worker.api.schema import Fields
 from worker.engine.pipelines import call_arguments, reads_clip, task_classes
@@ -141,13 +143,13 @@ TABLES = {
 }
 
 
-def insert(readme: str, name: str, text: str) -> str:
-    """The README with this text between the two marks of this name."""
+def insert(document: str, name: str, text: str) -> str:
+    """The document with this text between the two marks of this name."""
     block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    readme, found = block.subn(lambda match: f"{match[1]}{text}\n{match[2]}", readme)
+    document, found = block.subn(lambda match: f"{match[1]}{text}\n{match[2]}", document)
     if not found:
-        raise SystemExit(f"README.md has no place for the table of {name}")
-    return readme
+        raise SystemExit(f"a document has no place for the table of {name}")
+    return document
 
 
 def documents() -> dict[Path, str]:
@@ -155,7 +157,11 @@ def documents() -> dict[Path, str]:
     readme = README.read_text()
     for name, rows in TABLES.items():
         readme = insert(readme, name, table(*rows()))
-    return {README: readme, SCHEMA: json.dumps(Fields.model_json_schema(by_alias=False), indent=2) + "\n"}
+    fork = ROOT / "docs" / "cuda-and-fork.md"
+    text = fork.read_text()
+    for name, shown in tables(ROOT / "examples" / "cuda_and_fork" / "results"):
+        text = insert(text, name, shown)
+    return {README: readme, fork: text, SCHEMA: json.dumps(Fields.model_json_schema(by_alias=False), indent=2) + "\n"}
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Programs that show something, beside the worker."""
