@@ -124,7 +124,7 @@ class Worker:
         limit = self._settings.job_timeout_s
         deadline = time.monotonic() + limit if limit else None
         output_rules = OutputRules.of_endpoint(self._settings)
-        request, output = parse(job, self._engine.capabilities, self._picture_rules(), output_rules)
+        request, output = parse(job, self._engine.capabilities, self._picture_rules(cancellation), output_rules)
         plan = make_plan(request)
         cancellation.check()
         drawn, files, timings = self._draw(plan, output, progress, cancellation, deadline)
@@ -165,8 +165,8 @@ class Worker:
         text = format_metadata(one.picture, plan, self._engine.capabilities)
         return encode(one.image, text, extension, quality)
 
-    def _picture_rules(self) -> PictureRules:
-        return PictureRules(self._settings.image_hosts, self._settings.max_input_bytes)
+    def _picture_rules(self, cancellation: Cancellation) -> PictureRules:
+        return PictureRules(self._settings.image_hosts, self._settings.max_input_bytes, check=cancellation.check)
 
     def _delivery(
         self,
