@@ -1,9 +1,11 @@
 """`python -m local_endpoint`: an endpoint with one worker on your desk, until Ctrl-C."""
 
 import argparse
+import contextlib
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from local_endpoint.app import LocalEndpoint
@@ -21,7 +23,7 @@ HOW_TO = """
   curl -s {url}/runsync -H 'Authorization: Bearer {key}' \\
        -H 'Content-Type: application/json' -d '{{"input": {{"prompt": "a red circle"}}}}'
 
-  Ctrl-C ends the endpoint and its worker.
+  The worker is starting; a line will say when it is ready. Ctrl-C ends both.
 """
 
 
@@ -51,6 +53,7 @@ def _serve(endpoint: LocalEndpoint, script: Path) -> int:
     while True:
         worker = LocalWorker(endpoint, script)
         try:
+            _announce_ready(worker)
             code = worker.wait(timeout=threading.TIMEOUT_MAX)
         except KeyboardInterrupt:
             worker.stop(grace_s=3)
@@ -60,6 +63,14 @@ def _serve(endpoint: LocalEndpoint, script: Path) -> int:
             return code or 1
         print(f"the worker ended with code {code}; starting another", flush=True)
         threading.Event().wait(RESTART_PAUSE_S)
+
+
+def _announce_ready(worker: LocalWorker) -> None:
+    """Says, once it is so, that the worker has loaded and asks for jobs; nothing if it ends before."""
+    started = time.monotonic()
+    with contextlib.suppress(RuntimeError):
+        worker.wait_ready(timeout=threading.TIMEOUT_MAX)
+        print(f"the worker is ready: it asks for jobs after {time.monotonic() - started:.1f} s", flush=True)
 
 
 def _options() -> argparse.Namespace:

@@ -29,6 +29,7 @@ ORDER = {
         "locate.py",
         "checks.py",
         "hub.py",
+        "download_log.py",
         "adapters.py",
         "families.py",
         "schedulers.py",

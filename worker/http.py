@@ -10,12 +10,13 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Container, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Coroutine, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aiohappyeyeballs import AddrInfoType
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
 MAX_URL_LENGTH = 8_000
+CHECK_S = 0.2  # between two looks at whether an exchange under way is still wanted
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 
 # Nothing is decompressed here, so that what comes is counted as it comes and nothing unfolds.
@@ -61,14 +63,16 @@ def request(
     max_bytes: int,
     timeout_s: float,
     body_of: Container[int] = range(600),
+    check: Callable[[], None] = lambda: None,
 ) -> Response:
     """Send one request and return the answer, a redirect too, in one attempt.
 
     Args:
         anywhere: whether an address that is not public may be dialled.
         max_bytes: of the answer's body.
-        timeout_s: for everything together, except that a name server may take its own time.
+        timeout_s: for everything together.
         body_of: the statuses whose body is read.
+        check: called every 0.2 s, from whichever thread; what it raises ends the exchange at once.
 
     Raises:
         TimeoutError: it took longer than `timeout_s`.
@@ -86,9 +90,51 @@ def request(
             start = await _read(response, max_bytes + 1) if response.status in body_of else b""
             return Response(response.status, response.headers, start[:max_bytes], len(start) <= max_bytes)
 
-    # A caller may be inside an event loop, where no second one can run: hence the thread.
-    with _standard_errors(), ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, exchange()).result()
+    with _standard_errors():
+        return _run(_watch(exchange(), check))
+
+
+def _run(exchange: Coroutine[Any, Any, Response]) -> Response:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(exchange)  # here, because no thread can be started any more while the process ends
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, exchange).result()
+
+
+async def _watch(exchange: Coroutine[Any, Any, Response], check: Callable[[], None]) -> Response:
+    """The answer, unless `check` raises before it is there."""
+    asyncio.get_running_loop().set_default_executor(_Unawaited())
+    task = asyncio.create_task(exchange)
+    try:
+        while not (await asyncio.wait({task}, timeout=CHECK_S))[0]:
+            check()
+        return task.result()
+    finally:
+        task.cancel()
+
+
+class _Unawaited(ThreadPoolExecutor):
+    """Threads that nobody waits for, at the process's end either: a question to a name server cannot be taken back."""
+
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                answer = call(*arguments, **options)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(answer)
+
+        future.set_running_or_notify_cancel()
+        try:
+            Thread(target=run, daemon=True).start()
+        except RuntimeError:  # the process ends
+            run()
+        return future
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def test_one_load_one_context_and_a_live_heartbeat(
     platform.events.wait("ping", worker_id=worker.id, count=3)
 
     assert ended == "completed"
-    assert worker.log().count("INFO   | loaded ") == worker.log().count("INFO   | device cuda") == 1
+    assert worker.log().count('"message": "loaded ') == worker.log().count('"message": "device cuda') == 1
     assert worker.running
 
 

@@ -20,6 +20,7 @@ class Fault:
     """What happens to the requests whose line ("PUT /bucket/key HTTP/1.1") contains `on`.
 
     Attributes:
+        bytes_per_s: at which the body is read; None means as it comes.
         delay_s: once the request has come in; a hang is a long one, and who has not waited is not served.
         status: is answered, with a page of HTML as gateways send it, and the server never hears of the request.
         reset_within: the connection is reset after this share of the body has reached the server.
@@ -28,6 +29,7 @@ class Fault:
     """
 
     on: str
+    bytes_per_s: int | None = None
     delay_s: float = 0.0
     status: int | None = None
     reset_within: float | None = None
@@ -66,6 +68,7 @@ def in_front_of(url: str) -> Iterator[FaultyProxy]:
     assert where.hostname and where.port
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as listener:
         listener.daemon_threads = True
+        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)  # or the kernel would read ahead
         listener.block_on_close = False  # a hang must not hold up the test that has seen it
         proxy = FaultyProxy(f"http://127.0.0.1:{listener.server_port}", (where.hostname, where.port))
         listener.proxy = proxy  # type: ignore[attr-defined]
@@ -87,7 +90,10 @@ class _Handler(BaseHTTPRequestHandler):
             if fault.reset_within is not None:
                 self._pass_on(proxy.server, self.rfile.read(int(length * fault.reset_within)), cut=True)
                 return self._reset()
-            sent = self.rfile.read(length)
+            sent = self._read_slowly(length, fault.bytes_per_s) if fault.bytes_per_s else self.rfile.read(length)
+            if len(sent) < length:  # the client has gone
+                self.close_connection = True
+                return
             time.sleep(fault.delay_s)
             if fault.delay_s and self._client_gone():
                 self.close_connection = True
@@ -98,6 +104,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self._reset() if fault.answer_lost else self._answer(status, headers, body)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
+
+    def _read_slowly(self, length: int, bytes_per_s: int) -> bytes:
+        body = b""
+        while len(body) < length and (piece := self.rfile.read1(min(bytes_per_s // 20, length - len(body)))):
+            body += piece
+            time.sleep(0.05)
+        return body
 
     def _pass_on(
         self, server: tuple[str, int], body: bytes, cut: bool = False

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ class Hub:
         seen: the Authorization header of every call.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bytes_per_s: int | None = None) -> None:
         self.seen: list[str | None] = []
         hub = self
 
@@ -36,7 +37,10 @@ class Hub:
 
             def do_GET(self) -> None:
                 self.do_HEAD()
-                self.wfile.write(self.body)
+                piece = bytes_per_s // 20 if bytes_per_s else len(self.body) or 1
+                for start in range(0, len(self.body), piece):
+                    self.wfile.write(self.body[start : start + piece])
+                    time.sleep(0.05 if bytes_per_s else 0)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -81,9 +85,13 @@ def tree(folder: Path) -> list[dict[str, object]]:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Hub]:
-    """`with serve(folder) as hub:`; it stops with the block."""
-    hub = Hub(folder)
+def serve(folder: Path, bytes_per_s: int | None = None) -> Iterator[Hub]:
+    """`with serve(folder) as hub:`; it stops with the block.
+
+    Args:
+        bytes_per_s: at which each answer is sent; None means at once.
+    """
+    hub = Hub(folder, bytes_per_s)
     thread = Thread(target=hub.server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

@@ -5,6 +5,7 @@ import contextlib
 import io
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -69,6 +70,18 @@ def answer(body: bytes, status: int = 200, **headers: str) -> Answer:
             request.send_header(name.replace("_", "-"), value)
         request.end_headers()
         request.wfile.write(body)
+
+    return send
+
+
+def drip(before: bytes, drop: bytes) -> Answer:
+    """An answer that begins with `before` and then goes on for ten seconds, a drop at a time."""
+
+    def send(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(before)
+        for _ in range(200):
+            request.wfile.write(drop)
+            time.sleep(0.05)
 
     return send
 

@@ -1,5 +1,6 @@
 """Who may do what on the emulated platform, the faults it can play, and the endpoint on a desk."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def test_python_m_local_endpoint_serves_a_worker_until_it_is_ended(ending: signa
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        shown = _read_until(desk, "Ctrl-C")
+        shown = _read_until(desk, "it asks for jobs")
         answer = httpx.post(
             f"http://127.0.0.1:{free_port}/v2/local/runsync",
             json={"input": {"output": "from my desk"}},
@@ -118,6 +119,7 @@ def test_python_m_local_endpoint_serves_a_worker_until_it_is_ended(ending: signa
         desk.kill()
 
     assert f"http://127.0.0.1:{free_port}/v2/local" in shown
+    assert len(re.findall(r"the worker is ready: it asks for jobs after \d+\.\d s\n", shown)) == 1
     assert answer["output"] == "from my desk"
     assert desk.returncode == 0 and "stopped" in rest and "Traceback" not in rest
     assert len(workers) == 1 and not workers[0].is_running()
@@ -129,7 +131,24 @@ def test_a_desk_worker_that_cannot_start_ends_the_desk(free_port: int) -> None:
     desk = subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     assert desk.returncode == 2  # Python's own, for a script that is not there
-    assert "before it asked for a job" in desk.stderr
+    assert "the worker ended with code 2 before it asked for a job" in desk.stderr
+    assert "ready: " not in desk.stdout
+
+
+def test_a_desk_worker_that_ends_is_told_with_its_code_and_replaced_by_one_that_is_told_too(free_port: int) -> None:
+    command = [sys.executable, "-m", "local_endpoint", str(ECHO), "--port", str(free_port)]
+    desk = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        _read_until(desk, "the worker is ready")
+        (worker,) = psutil.Process(desk.pid).children()
+        worker.kill()
+        shown = _read_until(desk, "the worker is ready")
+        desk.send_signal(signal.SIGTERM)
+        desk.communicate(timeout=30)
+    finally:
+        desk.kill()
+
+    assert f"the worker ended with code {-signal.SIGKILL}; starting another" in shown
 
 
 def _ping(platform: LocalEndpoint, timeout: float = 10) -> httpx.Response:

@@ -14,7 +14,7 @@ import pytest
 from runpod.serverless.utils import rp_ssrf  # noqa: F401  imported here, before any deadline runs
 
 import worker.http
-from tests.helpers.picture_sources import answer, corners, file_of, hosting, refused
+from tests.helpers.picture_sources import answer, corners, drip, file_of, hosting, refused
 from worker.images.load import PictureRules
 
 ROOT = Path(__file__).parents[2]
@@ -182,16 +182,6 @@ def this_machine_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker.http, "is_public", lambda ip: ip == "127.0.0.1" or real(ip))
 
 
-def _drip(before: bytes, drop: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
-    def send(request: BaseHTTPRequestHandler) -> None:
-        request.wfile.write(before)
-        for _ in range(200):
-            request.wfile.write(drop)
-            time.sleep(0.05)
-
-    return send
-
-
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -210,13 +200,13 @@ class TestHosts:
         "send",
         [
             pytest.param(lambda request: time.sleep(5), id="silence"),
-            pytest.param(_drip(b"HTTP/1.1 200 O", b"K"), id="no end of the status line"),
-            pytest.param(_drip(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"), id="headers without end"),
-            pytest.param(_drip(b"HTTP/1.1 200 OK\r\nX: ", b"x"), id="one slow header"),
-            pytest.param(_drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b"x"), id="slow body"),
-            pytest.param(_drip(CHUNKED, b"1\r\nx\r\n"), id="slow chunks"),
-            pytest.param(_drip(CHUNKED + b"0\r\n", b"A: b\r\n"), id="slow trailers"),
-            pytest.param(_drip(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"), id="continue"),
+            pytest.param(drip(b"HTTP/1.1 200 O", b"K"), id="no end of the status line"),
+            pytest.param(drip(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"), id="headers without end"),
+            pytest.param(drip(b"HTTP/1.1 200 OK\r\nX: ", b"x"), id="one slow header"),
+            pytest.param(drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b"x"), id="slow body"),
+            pytest.param(drip(CHUNKED, b"1\r\nx\r\n"), id="slow chunks"),
+            pytest.param(drip(CHUNKED + b"0\r\n", b"A: b\r\n"), id="slow trailers"),
+            pytest.param(drip(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"), id="continue"),
         ],
     )
     def test_the_deadline_holds_however_slowly_it_comes(self, send: Callable[[BaseHTTPRequestHandler], None]) -> None:
@@ -240,7 +230,7 @@ class TestHosts:
     def test_what_comes_with_an_error_or_a_redirect_is_not_waited_for(self, status: int, told: str) -> None:
         head = f"HTTP/1.1 {status} X\r\nLocation: /canary\r\nContent-Length: 9999\r\n\r\n".encode()
         start = time.monotonic()
-        assert told in self.refused(_drip(head, b"x"))
+        assert told in self.refused(drip(head, b"x"))
         assert time.monotonic() - start < 5
 
     def test_a_body_without_end(self) -> None:

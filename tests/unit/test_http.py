@@ -1,13 +1,17 @@
 """One HTTP exchange: what comes back, within which bounds, and how it fails."""
 
 import asyncio
+import socket
 import ssl
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from yarl import URL
 
-from tests.helpers.picture_sources import Answer, answer, hosting
+from tests.helpers.picture_sources import Answer, answer, drip, hosting
 from worker import http
 
 
@@ -73,3 +77,86 @@ def test_failures_are_standard_and_tell_no_address(scheme: str, options: dict[st
             _get(url, max_bytes=100_000, **options)
         assert type(caught.value) is kind
         assert "canary" not in str(caught.value) and str(host.port) not in str(caught.value)
+
+
+# What ends it early
+
+LONG_S = 20.0
+
+
+class NotWantedError(Exception):
+    """What a check raises here."""
+
+
+def _refuse() -> None:
+    raise NotWantedError
+
+
+@pytest.fixture
+def silent_name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Names are asked for and nothing is answered, until the test is over."""
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(60) and [])
+    yield
+    over.set()
+
+
+SLOW = {
+    "silence": lambda request: time.sleep(10),
+    "headers": drip(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"),
+    "body": drip(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", b"x"),
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_a_check_that_raises_ends_it_at_once_however_slowly_it_comes(kind: str) -> None:
+    with hosting(SLOW[kind]) as host:
+        started = time.monotonic()
+        with pytest.raises(NotWantedError):
+            _get(host.url(), timeout_s=LONG_S, check=_refuse)
+        assert time.monotonic() - started < 5.0
+        assert host.asked == ["/picture"], "it was under way"
+
+
+def test_a_check_that_raises_ends_the_sending_of_a_body() -> None:
+    """To a host that takes the connection and reads nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = URL(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        with pytest.raises(NotWantedError):
+            http.request(
+                "PUT",
+                url,
+                headers={},
+                body=bytes(50_000_000),
+                anywhere=True,
+                max_bytes=1,
+                timeout_s=LONG_S,
+                check=_refuse,
+            )
+
+
+def test_it_is_checked_all_the_time() -> None:
+    checked: list[float] = []
+    with hosting(SLOW["body"]) as host, pytest.raises(TimeoutError):
+        _get(host.url(), timeout_s=1.5, check=lambda: checked.append(time.monotonic()))
+    assert len(checked) >= 4
+
+
+def test_a_check_that_raises_nothing_changes_nothing() -> None:
+    def late(request: Any) -> None:
+        time.sleep(0.5)
+        answer(b"hello")(request)
+
+    with hosting(late) as host:
+        assert _get(host.url(), check=lambda: None).body == b"hello"
+
+
+@pytest.mark.usefixtures("silent_name_server")
+@pytest.mark.parametrize(
+    ("options", "kind"), [({"timeout_s": 0.5}, TimeoutError), ({"timeout_s": LONG_S, "check": _refuse}, NotWantedError)]
+)
+def test_a_name_server_that_says_nothing_is_not_waited_for(options: dict[str, Any], kind: type[Exception]) -> None:
+    started = time.monotonic()
+    with pytest.raises(kind):
+        _get("http://pictures.example/", **options)
+    assert time.monotonic() - started < 5.0

@@ -4,7 +4,7 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
@@ -22,19 +22,22 @@ _ACCEPT = {"Accept": "image/png, image/jpeg, image/webp"}
 _NEVER_IN_URLS = re.compile(r"[\x00-\x20\x7f\\]")
 
 
-def fetch(url: str, hosts: Sequence[str], max_bytes: int, timeout_s: float) -> bytes:
+def fetch(
+    url: str, hosts: Sequence[str], max_bytes: int, timeout_s: float, check: Callable[[], None] = lambda: None
+) -> bytes:
     """What a GET of this URL answers with, in one attempt.
 
     Args:
         hosts: the only ones allowed, on any port, `*.example.com` for all below one; empty: any public host, on the
             web's own ports.
-        timeout_s: for everything together, except that a name server may take its own time once per redirect.
+        timeout_s: for everything together.
+        check: called every 0.2 s meanwhile; what it raises ends it at once.
 
     Raises:
         UnusablePictureError: it may not or cannot be fetched, or is larger than `max_bytes`.
     """
     try:
-        response = _follow(url, hosts, max_bytes, time.monotonic() + timeout_s)
+        response = _follow(url, hosts, max_bytes, time.monotonic() + timeout_s, check)
     except TimeoutError:
         raise UnusablePictureError(f"fetching it took longer than {timeout_s:g} s") from None
     except OSError as error:
@@ -47,7 +50,9 @@ def fetch(url: str, hosts: Sequence[str], max_bytes: int, timeout_s: float) -> b
     return response.body
 
 
-def _follow(url: str, hosts: Sequence[str], max_bytes: int, deadline: float) -> http.Response:
+def _follow(
+    url: str, hosts: Sequence[str], max_bytes: int, deadline: float, check: Callable[[], None]
+) -> http.Response:
     """The first answer that is no redirect."""
     for _ in range(1 + MAX_REDIRECTS):
         response = http.request(
@@ -57,6 +62,7 @@ def _follow(url: str, hosts: Sequence[str], max_bytes: int, deadline: float) -> 
             max_bytes=max_bytes,
             timeout_s=deadline - time.monotonic(),
             body_of=(200,),
+            check=check,
         )
         if response.status not in (301, 302, 303, 307, 308):
             return response

@@ -10,7 +10,7 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ _COMMENT_CODES = {b"UNICODE\0": "utf-16-be", b"ASCII\0\0\0": "ascii"}
 
 @dataclass(frozen=True)
 class PictureRules:
-    """What the endpoint's owner lets jobs name as pictures.
+    """What the endpoint's owner lets jobs name as pictures, and for how long a job is still wanted.
 
     Attributes:
         hosts: of URLs, as `worker.images.fetch.fetch` takes them.
@@ -45,6 +45,7 @@ class PictureRules:
         max_pixels: of the picture as sent, before it is scaled.
         volume: the folder below which files may be named.
         timeout_s: for fetching a URL.
+        check: called before each picture is read or decoded, and while one is fetched; what it raises ends that.
     """
 
     hosts: tuple[str, ...] = ()
@@ -52,6 +53,7 @@ class PictureRules:
     max_pixels: int = 50_000_000
     volume: Path = VOLUME
     timeout_s: float = 20.0
+    check: Callable[[], None] = lambda: None
 
 
 def read_picture(name: str, reference: str, rules: PictureRules) -> Image.Image:
@@ -64,7 +66,9 @@ def read_picture(name: str, reference: str, rules: PictureRules) -> Image.Image:
         InvalidInputError: names the field, what came (never all of a URL or of base64) and what is allowed.
     """
     with _name_field(name, reference):
-        return _decode(_open(_read_bytes(reference.strip(), rules), rules))
+        image = _open(_read_bytes(reference.strip(), rules), rules)
+        rules.check()
+        return _decode(image)
 
 
 def read_parameters(name: str, reference: str, rules: PictureRules) -> dict[str, str]:
@@ -106,12 +110,13 @@ def _summarize(reference: str) -> str:
 
 def _read_bytes(reference: str, rules: PictureRules) -> bytes:
     """The bytes of the file, no more than `max_bytes`."""
+    rules.check()
     if len(reference) > rules.max_bytes * 3 // 2 + 1_000:
         raise _too_large(rules)
     scheme, colon, _ = reference[:10].partition(":")
     match scheme.lower() if colon else "":
         case "http" | "https":
-            return fetch(reference, rules.hosts, rules.max_bytes, rules.timeout_s)
+            return fetch(reference, rules.hosts, rules.max_bytes, rules.timeout_s, rules.check)
         case "data":
             return _from_data_uri(reference, rules)
         case "volume":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 
 from worker.errors import MissingFileError, ModelError, SettingsError
 from worker.models.checks import check_file
+from worker.models.download_log import fetch_file
 from worker.models.locate import ModelSource, download_folder, find_component, find_model
 from worker.settings import Settings
 
@@ -47,7 +48,7 @@ def download(repository: str, file: str, hub: Mapping[str, Any], setting: str = 
         ModelError: the repository cannot be read.
     """
     try:
-        return Path(hf_hub_download(repository, file, **hub))
+        return Path(fetch_file(repository, file, **hub))
     except GatedRepoError as error:
         reason = "is gated: accept its terms on its page, and set HF_TOKEN to a token of that account"
         raise ModelError(f"{repository} {reason}") from error

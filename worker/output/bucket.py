@@ -5,6 +5,7 @@ only signs, and what it has signed is sent by `worker.http`, where the address i
 are not followed, and time and the size of an answer are bounded.
 """
 
+import io
 import random
 import re
 import ssl
@@ -25,7 +26,7 @@ URL_LIFETIME_S = 7 * 24 * 3600  # the longest that S3's signatures allow
 REQUEST_LIFETIME_S = 900  # of a signed request; as far as clocks may be apart for S3
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, TRIES = 5, 30, 3  # of each request
 REQUEST_TIMEOUT_S = 60  # for all of one request to a job's bucket
-UPLOAD_TIMEOUT_S, REMOVAL_TIMEOUT_S = 180, 30  # for all files together
+UPLOAD_TIMEOUT_S, REMOVAL_TIMEOUT_S = 180, 10  # for all files together; removal may hold up the process's end
 MAX_RETRY_PAUSE_S = 1.0  # before the second try; doubled before each further one
 MAX_ANSWER_BYTES = 65_536  # from a job's bucket
 
@@ -40,7 +41,7 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str, check: Callable[[
     """Store the files under the job's id.
 
     Args:
-        check: called before each file; what it raises ends the upload.
+        check: called before each request, while it is sent and in pauses; what it raises ends the upload.
 
     Returns:
         one presigned URL for each file, valid for seven days.
@@ -48,7 +49,7 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str, check: Callable[[
     Raises:
         DeliveryError: one could not be stored; those that were are removed again.
     """
-    client = _connect(bucket, UPLOAD_TIMEOUT_S)
+    client = _connect(bucket, UPLOAD_TIMEOUT_S, check)
     folder = re.sub(r"[^A-Za-z0-9_-]", "_", job_id)[:128]
     folder = "/".join(filter(None, (bucket.address.folder, folder)))
     keys = [f"{folder}/{index}.{file.extension}" for index, file in enumerate(files)]
@@ -71,7 +72,7 @@ def _remove(bucket: Bucket, keys: Sequence[str]) -> None:
     """Best effort: the failure that led here may stop this too."""
     from botocore.exceptions import BotoCoreError
 
-    client = _connect(bucket, REMOVAL_TIMEOUT_S)
+    client = _connect(bucket, REMOVAL_TIMEOUT_S, check=lambda: None)  # what is no longer wanted is removed all the more
     for key in keys:
         try:
             client.delete(key)
@@ -81,16 +82,16 @@ def _remove(bucket: Bucket, keys: Sequence[str]) -> None:
             continue  # not this one
 
 
-def _connect(bucket: Bucket, timeout_s: float) -> "_Client":
+def _connect(bucket: Bucket, timeout_s: float, check: Callable[[], None]) -> "_Client":
     trusted = bucket.anywhere and not bucket.from_job
-    return (_Client if trusted else _GuardedClient)(bucket, timeout_s)
+    return (_Client if trusted else _GuardedClient)(bucket, timeout_s, check)
 
 
 class _Client:
-    """Requests to the owner's bucket, none of which begins after a deadline."""
+    """Requests to the owner's bucket, none of which begins after a deadline, or is sent on once `check` raises."""
 
-    def __init__(self, bucket: Bucket, timeout_s: float) -> None:
-        self._bucket = bucket
+    def __init__(self, bucket: Bucket, timeout_s: float, check: Callable[[], None]) -> None:
+        self._bucket, self._check = bucket, check
         try:
             self._sign_for(bucket.address.region)
         except ValueError:
@@ -113,15 +114,25 @@ class _Client:
     def _request(self, operation: str, **parameters: Any) -> None:
         """Send a request until it succeeds, cannot succeed, or has been tried often enough."""
         for number in range(1, TRIES + 1):
+            self._check()
             try:
                 return self._send(operation, **parameters)
             except Exception as error:
+                self._check()  # boto3 hides what it has raised
                 if number == TRIES or not _may_pass(error):
                     raise
-            time.sleep(random.uniform(0, MAX_RETRY_PAUSE_S * 2 ** (number - 1)))
+            self._pause(random.uniform(0, MAX_RETRY_PAUSE_S * 2 ** (number - 1)))
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, http.CHECK_S))
+            self._check()
 
     def _send(self, operation: str, **parameters: Any) -> None:
         self._seconds_left()
+        if "Body" in parameters:
+            parameters["Body"] = _CheckedBody(parameters["Body"], self._check)
         getattr(self._s3, operation)(Bucket=self._bucket.name, **parameters)
         if self._signed_for not in (None, self._region):  # boto3 has followed the server, but would not for URLs
             self._sign_for(self._signed_for)
@@ -140,6 +151,19 @@ class _Client:
         if left <= 0:
             raise DeliveryError(f"the bucket {self._bucket.name} did not take the pictures in time")
         return left
+
+
+class _CheckedBody(io.BytesIO):
+    """Bytes that can be read for as long as `check` raises nothing."""
+
+    def __init__(self, data: bytes, check: Callable[[], None]) -> None:
+        super().__init__(data)
+        self._check = check
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes."""
+        self._check()
+        return super().read(size)
 
 
 class _GuardedClient(_Client):
@@ -165,6 +189,7 @@ class _GuardedClient(_Client):
                 anywhere=self._bucket.anywhere,
                 max_bytes=MAX_ANSWER_BYTES,
                 timeout_s=min(self._seconds_left(), REQUEST_TIMEOUT_S),
+                check=self._check,
             )
             if not response.complete:
                 raise ConnectionError("the answer is too long")

@@ -1,4 +1,4 @@
-"""Whether a job is still wanted: asked at every denoising step and between the stages of a job."""
+"""Whether a job is still wanted: asked at every denoising step, between the stages of a job and during transfers."""
 
 import threading
 

@@ -119,7 +119,7 @@ class Worker:
             raise self.failure
         model = self._engine.capabilities
         job.record.note_input(job.raw.get("input"))
-        request, output = parse(job.raw, model, self._picture_rules(), self._output_rules)
+        request, output = parse(job.raw, model, self._picture_rules(job), self._output_rules)
         plan = make_plan(request)
         job.record.note_plan(plan, model.name)
         drawn = self._draw(job, plan, output)
@@ -207,8 +207,8 @@ class Worker:
         text = format_metadata(one.picture, plan, self._engine.capabilities)
         return encode(one.image, text, extension, quality)
 
-    def _picture_rules(self) -> PictureRules:
-        return PictureRules(self._settings.image_hosts, self._settings.max_input_bytes)
+    def _picture_rules(self, job: Job) -> PictureRules:
+        return PictureRules(self._settings.image_hosts, self._settings.max_input_bytes, check=job.cancellation.check)
 
     def _delivery(self, job: Job, plan: Plan, output: OutputOptions, drawn: "_Drawn") -> Delivery:
         def reencode() -> list[File]:

@@ -12,7 +12,7 @@ from examples.cuda_and_fork.harness.running import Note, Running, free_port, run
 from local_endpoint import EndpointConfig, LocalEndpoint, LocalWorker
 
 ROOT = Path(__file__).resolve().parents[3]
-LOADED = "INFO   | loaded "  # a line of the worker's log
+LOADED = '"message": "loaded '  # a line of the worker's log
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from diffusers import (
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
 )
+from diffusers.pipelines import pipeline_utils
+from diffusers.utils import hub_utils
 
 from worker.engine.adapters.controlnets import load_controlnets
 from worker.engine.adapters.embeddings import load_words
@@ -38,6 +40,7 @@ from worker.engine.recovery import Snapshot, unique_modules
 from worker.errors import ModelError, SettingsError
 from worker.models.adapters import AdapterCatalogue, find_adapters
 from worker.models.checks import SAFETY_CHECKER, check_component, read_json
+from worker.models.download_log import fetch_file, fetch_snapshot
 from worker.models.hub import download, first_line, hub_options, local_file, make_lora_fetcher
 from worker.models.locate import ModelSource, find_model
 from worker.settings import Settings
@@ -57,6 +60,7 @@ def load(settings: Settings, device: torch.device) -> Engine:
     """
     started = time.perf_counter()
     _quiet_libraries()
+    _log_downloads()
     catalogue = find_adapters(settings)
     source = _find("MODEL_NAME", settings.model_name, settings.model_revision)
     log.info("model %s: %s", source.name, source.reason)
@@ -74,6 +78,12 @@ def _quiet_libraries() -> None:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
+
+
+def _log_downloads() -> None:
+    """Have diffusers fetch as this worker does, which tells of it; it offers no way to pass a progress bar on."""
+    pipeline_utils.snapshot_download = hub_utils.snapshot_download = fetch_snapshot
+    hub_utils.hf_hub_download = fetch_file
 
 
 def _assemble(
