@@ -1,13 +1,16 @@
 """A long life in one sitting: `make soak` sends 2,000 mixed jobs, one in five hostile, through the real worker.
 
-Every job must have exactly one result and no progress after it; memory, threads and open files must stay flat; and no
-secret may appear where it does not belong. The same in short is a test (tests/platform/test_a_long_life.py).
+The worker takes four at once, and some are cancelled. Every other job must have exactly one result and no progress after
+it; memory, threads and open files must stay flat; and no secret may appear where it does not belong. The same in short,
+one at a time, is a test (tests/platform/test_a_long_life.py).
 """
 
 import argparse
 import base64
 import io
+import itertools
 import json
+import math
 import random
 import re
 import statistics
@@ -15,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +28,13 @@ import psutil
 from PIL import Image
 
 from local_endpoint import EndpointConfig, LocalEndpoint, LocalWorker
-from local_endpoint.events import FINAL_KINDS
+from local_endpoint.events import FINAL_KINDS, Event
 
 ROOT = Path(__file__).parent.parent
 
 TOKEN, BUCKET_KEY, PROMPT, SIGNATURE = "hf_canary0token", "canary0bucket0key", "canary0prompt", "canary0signature"
+CANCELLED = "cancelled"
+CROSSING_S = 2.0  # within which what was on its way may come after a cancel: the SDK hears of it within a second
 WARM_UP = 0.2  # share of the jobs after which memory is watched
 SAMPLE_EVERY = 5  # jobs
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
@@ -105,6 +111,7 @@ GOOD: dict[str, Any] = {
     },
     "hires": lambda _: {"hires": {"scale": 1.5}},
     "lora": lambda chance: {"lora": "neon", "lora_scale": chance.uniform(0.2, 1.0)},
+    CANCELLED: lambda _: {"steps": 12, "num_images": 4},
     "watched": lambda _: {"preview": True, "clip_skip": 1},
 }
 HOSTILE: dict[str, Any] = {
@@ -142,11 +149,12 @@ def _bomb() -> str:
 BOMB: str = _bomb()
 
 
-def soak(count: int, env: dict[str, str], seed: int = 0) -> Report:
+def soak(count: int, env: dict[str, str], seed: int = 0, callers: int = 1) -> Report:
     """Send so many jobs to one real worker and watch it.
 
     Args:
         env: of the worker, beside the canaries.
+        callers: that wait for their jobs at once.
     """
     report = Report()
     started = time.monotonic()
@@ -156,32 +164,63 @@ def soak(count: int, env: dict[str, str], seed: int = 0) -> Report:
         LocalEndpoint(EndpointConfig(hold_s=5.0)) as endpoint,
         LocalWorker(endpoint, ROOT / "handler.py", cwd=ROOT, env=environment, log_path=log) as worker,
         httpx.Client(base_url=endpoint.url, headers={"Authorization": "Bearer local"}, timeout=60) as http,
+        ThreadPoolExecutor(callers) as threads,
     ):
         worker.wait_ready(300)
+        caller = Caller(endpoint, http, random.Random(seed))
         process = psutil.Process(worker.pid)
-        for number, (kind, body) in zip(range(count), jobs(random.Random(seed)), strict=False):
-            report.sent[kind] += 1
-            job_id = http.post("/run", json=body).raise_for_status().json()["id"]
-            endpoint.events.wait(*FINAL_KINDS, job_id=job_id, timeout=300)
-            answer = http.get(f"/status/{job_id}").json()
-            report.wrong += [f"{kind}: {problem}" for problem in _problems(kind, answer, endpoint.events.story(job_id))]
-            if number % SAMPLE_EVERY == 0:
-                report.memory_mb.append(process.memory_info().rss / 1e6)
-                report.threads.append(process.num_threads())
-                report.files.append(process.num_fds())
+        sent = zip(range(count), jobs(random.Random(seed)), strict=False)
+        running = {threads.submit(caller.send, *job) for _, job in itertools.islice(sent, callers)}
+        finished = 0
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {threads.submit(caller.send, *job) for _, job in itertools.islice(sent, len(done))}
+            for kind, problems in (one.result() for one in done):
+                report.sent[kind] += 1
+                report.wrong += problems
+                if finished % SAMPLE_EVERY == 0:
+                    report.memory_mb.append(process.memory_info().rss / 1e6)
+                    report.threads.append(process.num_threads())
+                    report.files.append(process.num_fds())
+                finished += 1
         time.sleep(2)  # for what would come after the last result
         late = endpoint.events.of("late_progress", "late_result", "refused", "worker_gone", "requeued")
-        report.wrong += [f"{event.kind}: {event.data}" for event in late]
+        report.wrong += [f"{event.kind}: {event.data}" for event in late if not caller.crossed(event)]
     report.wrong += [f"the log holds {canary}" for canary in _canaries(log.read_text(errors="replace"))]
     report.seconds = time.monotonic() - started
     return report
 
 
+class Caller:
+    """Sends jobs, cancels some, and looks at what comes back."""
+
+    def __init__(self, endpoint: LocalEndpoint, http: httpx.Client, chance: random.Random) -> None:
+        """Nothing is sent yet."""
+        self._endpoint, self._http, self._chance = endpoint, http, chance
+        self._cancelled: dict[str, float] = {}  # job -> when
+
+    def send(self, kind: str, body: dict[str, Any]) -> tuple[str, list[str]]:
+        """Send one job and wait for its end; its kind, and what is wrong with it."""
+        job_id = self._http.post("/run", json=body).raise_for_status().json()["id"]
+        if kind == CANCELLED:
+            time.sleep(self._chance.uniform(0.0, 1.5))
+            self._cancelled[job_id] = time.monotonic()
+            self._http.post(f"/cancel/{job_id}").raise_for_status()
+        self._endpoint.events.wait(*FINAL_KINDS, job_id=job_id, timeout=300)
+        answer = self._http.get(f"/status/{job_id}").json()
+        story = self._endpoint.events.story(job_id)
+        return kind, [f"{kind}: {problem}" for problem in _problems(kind, answer, story)]
+
+    def crossed(self, event: Event) -> bool:
+        """Whether it was on its way when its job was cancelled."""
+        return event.at - self._cancelled.get(event.job_id or "", -math.inf) < CROSSING_S
+
+
 def _problems(kind: str, answer: dict[str, Any], story: Sequence[str]) -> Iterator[str]:
-    wanted = "COMPLETED" if kind in GOOD else "FAILED"
-    if answer["status"] != wanted:
+    wanted = {"COMPLETED", "CANCELLED"} if kind == CANCELLED else {"COMPLETED"} if kind in GOOD else {"FAILED"}
+    if answer["status"] not in wanted:
         yield f"{answer['status']} {str(answer.get('error'))[:200]}"
-    if story.count("result") != 1:
+    if story.count("result") != (answer["status"] != "CANCELLED"):
         yield f"{story.count('result')} results"
     if "progress" in story[story.index("result") :] if "result" in story else False:
         yield "progress after the result"
@@ -202,7 +241,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    report = soak(options.jobs, {}, options.seed)
+    report = soak(options.jobs, {"JOBS_AT_ONCE": "4"}, options.seed, callers=6)
     print(report)
     raise SystemExit(bool(report.wrong))
 
