@@ -1,8 +1,8 @@
 """A long life in one sitting: `make soak` sends 2,000 mixed jobs, one in five hostile, through the real worker.
 
-The worker takes four at once, and some are cancelled. Every other job must have exactly one result and no progress after
-it; memory, threads and open files must stay flat; and no secret may appear where it does not belong. The same in short,
-one at a time, is a test (tests/platform/test_a_long_life.py).
+The worker takes four at once, and some are cancelled. Every other job must have exactly one result and no progress
+after it; memory, threads and open files must stay flat; and no secret may appear where it does not belong. The same in
+short, one at a time, is a test (tests/platform/test_a_long_life.py).
 """
 
 import argparse
