@@ -83,7 +83,8 @@ class JobRecord:
     def figures(self) -> dict[str, Any]:
         """All that is known, by name; the timings beside the rest."""
         known = {name: value for name, value in asdict(self).items() if value is not None and name[0] != "_"}
-        return {**known, **known.pop("timings", {}), "total_s": round(self.seconds(), 3)}
+        timings = known.pop("timings", {})
+        return {**known, **timings, "total_s": round(self.seconds(), 3)}
 
     def summary(self) -> str:
         """The same for people, in a line."""
