@@ -10,7 +10,6 @@ import base64
 import io
 import itertools
 import json
-import math
 import random
 import re
 import statistics
@@ -34,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 
 TOKEN, BUCKET_KEY, PROMPT, SIGNATURE = "hf_canary0token", "canary0bucket0key", "canary0prompt", "canary0signature"
 CANCELLED = "cancelled"
-CROSSING_S = 2.0  # within which what was on its way may come after a cancel: the SDK hears of it within a second
+CROSSING_S = 1.0  # within which what was on its way when the worker was told of a cancel may still come
 WARM_UP = 0.2  # share of the jobs after which memory is watched
 SAMPLE_EVERY = 5  # jobs
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
@@ -197,14 +196,14 @@ class Caller:
     def __init__(self, endpoint: LocalEndpoint, http: httpx.Client, chance: random.Random) -> None:
         """Nothing is sent yet."""
         self._endpoint, self._http, self._chance = endpoint, http, chance
-        self._cancelled: dict[str, float] = {}  # job -> when
+        self._cancelled: set[str] = set()
 
     def send(self, kind: str, body: dict[str, Any]) -> tuple[str, list[str]]:
         """Send one job and wait for its end; its kind, and what is wrong with it."""
         job_id = self._http.post("/run", json=body).raise_for_status().json()["id"]
         if kind == CANCELLED:
             time.sleep(self._chance.uniform(0.0, 1.5))
-            self._cancelled[job_id] = time.monotonic()
+            self._cancelled.add(job_id)
             self._http.post(f"/cancel/{job_id}").raise_for_status()
         self._endpoint.events.wait(*FINAL_KINDS, job_id=job_id, timeout=300)
         answer = self._http.get(f"/status/{job_id}").json()
@@ -212,8 +211,9 @@ class Caller:
         return kind, [f"{kind}: {problem}" for problem in _problems(kind, answer, story)]
 
     def crossed(self, event: Event) -> bool:
-        """Whether it was on its way when its job was cancelled."""
-        return event.at - self._cancelled.get(event.job_id or "", -math.inf) < CROSSING_S
+        """Whether it was on its way when the worker was told that its job is cancelled."""
+        told = self._endpoint.events.of("stop_sent", job_id=event.job_id)
+        return event.job_id in self._cancelled and (not told or event.at < told[0].at + CROSSING_S)
 
 
 def _problems(kind: str, answer: dict[str, Any], story: Sequence[str]) -> Iterator[str]:

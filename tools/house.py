@@ -43,6 +43,7 @@ ORDER = {
         "engine.py",
         "memory.py",
         "generate.py",
+        "drawing.py",
         "batch.py",
         "steps.py",
         "meter.py",

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import worker.engine.generate
 import worker.runtime.worker
 
 
@@ -12,7 +13,7 @@ import worker.runtime.worker
 def spans(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[float, float]]]:
     """When each picture was drawn and encoded; encoding is made slow enough to be seen."""
     spans: dict[str, list[tuple[float, float]]] = {"drawn": [], "encoded": []}
-    real_encode, real_generate = worker.runtime.worker.encode, worker.runtime.worker.generate
+    real_encode, real_draw = worker.runtime.worker.encode, worker.engine.generate.draw_batch
 
     def slow_encode(*args: Any) -> Any:
         start = time.monotonic()
@@ -21,15 +22,14 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[float, float]
         spans["encoded"].append((start, time.monotonic()))
         return file
 
-    def timed_generate(*args: Any) -> Any:
-        pictures, start = real_generate(*args), time.monotonic()
-        for picture in pictures:
-            spans["drawn"].append((start, time.monotonic()))
-            yield picture
-            start = time.monotonic()
+    def timed_draw(*args: Any) -> Any:
+        start = time.monotonic()
+        pictures = real_draw(*args)
+        spans["drawn"].append((start, time.monotonic()))
+        return pictures
 
     monkeypatch.setattr(worker.runtime.worker, "encode", slow_encode)
-    monkeypatch.setattr(worker.runtime.worker, "generate", timed_generate)
+    monkeypatch.setattr(worker.engine.generate, "draw_batch", timed_draw)
     return spans
 
 

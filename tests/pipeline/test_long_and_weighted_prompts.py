@@ -33,7 +33,7 @@ def embed(engines: dict[str, Engine]) -> Embed:
     def arguments(family: str, **fields: Any) -> dict[str, Any]:
         engine = engines[family]
         request = parse({"input": {**SMALL, **fields}}, engine.capabilities)[0]
-        return PromptEncoder(engine, request).arguments(engine.pipeline, [request.pictures[0].prompt])
+        return PromptEncoder(engine, request).encode(engine.pipeline, request.pictures[0].prompt)
 
     return arguments
 

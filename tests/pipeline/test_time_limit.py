@@ -11,10 +11,12 @@ from tests.helpers.tiny_addons import Kits
 from worker.api.parse import parse
 from worker.api.response import write_failure
 from worker.clock import CLOCK
+from worker.engine.drawing import Drawing
 from worker.engine.engine import Engine
-from worker.engine.generate import generate
+from worker.engine.generate import draw_jobs, generate
 from worker.errors import JobTimeoutError
 from worker.plan import make_plan
+from worker.request import GeneratedImage
 
 
 def test_a_job_is_stopped_at_the_first_step_past_its_deadline(sd1: Engine) -> None:
@@ -33,10 +35,10 @@ def test_a_job_is_stopped_at_the_first_step_past_its_deadline(sd1: Engine) -> No
 
 def test_the_limit_is_for_the_whole_job_not_for_each_picture(sd1: Engine) -> None:
     request = parse({"input": {**SMALL, "num_images": 8}}, sd1.capabilities)[0]
-    drawn = []
-    with pytest.raises(JobTimeoutError):
-        for one in generate(sd1, make_plan(request), lambda *_: time.sleep(0.05), CLOCK.running_time() + 1.0):
-            drawn.append(one)
+    drawn: list[GeneratedImage] = []
+    job = Drawing(make_plan(request), lambda *_: time.sleep(0.05), drawn.append, CLOCK.running_time() + 1.0)
+    (outcome,) = draw_jobs(sd1, [job], recover=lambda error: error)
+    assert isinstance(outcome.error, JobTimeoutError)
     assert 1 <= len(drawn) < 8
 
 

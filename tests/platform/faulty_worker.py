@@ -3,7 +3,6 @@
 The fault is injected where the real one appears, in the UNet's forward pass; everything else is the real worker.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,12 +11,11 @@ if __name__ != "__mp_main__":
     import handler
     from worker.engine.prompts.encode import PromptEncoder
 
-    arguments = PromptEncoder.arguments
+    encode = PromptEncoder.encode
     faults: list[Exception] = []
     seen: set[str] = set()
 
-    def remember_fault(encoder: PromptEncoder, pipeline: Any, prompts: Sequence[str]) -> dict[str, Any]:
-        (prompt,) = prompts
+    def remember_fault(encoder: PromptEncoder, pipeline: Any, prompt: str) -> Any:
         if prompt == "illegal memory access":
             faults.append(torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700))
         if prompt == "out of memory":
@@ -27,13 +25,13 @@ if __name__ != "__mp_main__":
         seen.add(prompt)
         if prompt == "a bug":
             faults.append(KeyError("secret detail"))
-        return arguments(encoder, pipeline, prompts)
+        return encode(encoder, pipeline, prompt)
 
     def fail(*_: object) -> None:
         if faults:
             raise faults.pop()
 
-    PromptEncoder.arguments = remember_fault  # type: ignore[method-assign]
+    PromptEncoder.encode = remember_fault  # type: ignore[method-assign]
     handler.WORKER._engine.pipeline.unet.register_forward_pre_hook(fail)
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ after them. Everything else is the real worker.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,10 +17,9 @@ STEP_S = 0.02
 
 if __name__ != "__mp_main__":
     import handler
+    import worker.engine.generate as generate
     import worker.runtime.worker as runtime
-    from worker.clock import CLOCK
-    from worker.errors import JobTimeoutError
-    from worker.plan import Plan
+    from worker.engine.drawing import Item
     from worker.request import GeneratedImage
 
     ENDS: dict[str, Callable[[], Exception]] = {
@@ -32,19 +32,18 @@ if __name__ != "__mp_main__":
         words = prompt.split()
         return {word: float(after) for word, after in pairwise(words) if after[0].isdigit()}
 
-    def generate(_: Any, plan: Plan, on_step: Any, deadline: float | None, meter: Any) -> Iterator[GeneratedImage]:
-        """Pictures of nothing, each after its time."""
-        for picture in plan.request.pictures:
-            steps = max(1, round(pace(picture.prompt)["draw"] / STEP_S))
-            for step in range(steps):
-                time.sleep(STEP_S)
-                if deadline is not None and CLOCK.running_time() > deadline:
-                    raise JobTimeoutError("too late")
-                on_step(step + 1, steps, None)
-            for word in picture.prompt.split():
-                if word in ENDS:
-                    raise ENDS[word]()
-            yield GeneratedImage(picture, Image.new("RGB", plan.size), nsfw=False)
+    def draw_batch(_: Any, items: Sequence[Item]) -> list[GeneratedImage]:
+        """Pictures of nothing, after their time."""
+        (item,) = items
+        prompt, steps = item.picture.prompt, max(1, round(pace(item.picture.prompt)["draw"] / STEP_S))
+        item.job.begin_batch(1)
+        for _step in range(steps):
+            time.sleep(STEP_S)
+            item.job.steps.count(0, 1, SimpleNamespace(num_timesteps=steps), None)
+        for word in prompt.split():
+            if word in ENDS:
+                raise ENDS[word]()
+        return [GeneratedImage(item.picture, Image.new("RGB", item.job.plan.size), nsfw=False)]
 
     encode = runtime.encode
 
@@ -53,7 +52,7 @@ if __name__ != "__mp_main__":
         time.sleep(pace(text.partition("\n")[0]).get("encode", 0.0))
         return encode(image, text, *rest)
 
-    runtime.generate = generate  # type: ignore[assignment]
+    generate.draw_batch = draw_batch
     runtime.encode = encode_slowly
     runtime.self_test = lambda _: None
 

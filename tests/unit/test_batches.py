@@ -2,65 +2,101 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tests.helpers.asking import ask
+from worker.engine.drawing import Drawing, Outcome
+from worker.engine.meter import Usage
+from worker.errors import InternalError
 from worker.plan import make_plan
 from worker.runtime.batcher import Batcher
 
 
+class Engine:
+    """Notes what it is given to draw, and when it is held, waits."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.threads: set[int] = set()
+        self.go = threading.Event()
+
+    def draw_jobs(self, drawings: Sequence[Drawing]) -> list[Outcome]:
+        self.threads.add(threading.get_ident())
+        self.batches.append([one.plan.request.pictures[0].prompt for one in drawings])
+        self.go.wait(10)
+        if "broken" in self.batches[-1]:
+            raise KeyError("not even an outcome")
+        return [self._outcome(prompt) for prompt in self.batches[-1]]
+
+    def _outcome(self, prompt: str) -> Outcome:
+        error = InternalError(prompt) if "bad" in prompt else None
+        return Outcome(error, time.monotonic(), Usage(0.0, 0.0, 0.0, None), 1, False)
+
+
 @pytest.fixture
-def batcher() -> Iterator[Batcher]:
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture
+def batcher(engine: Engine) -> Iterator[Batcher]:
     """One with its thread."""
-    batcher = Batcher()
+    batcher = Batcher(engine.draw_jobs)
     yield batcher
+    engine.go.set()
     batcher.close()
 
 
-def _draw_all(batcher: Batcher, jobs: list[tuple[str, Callable[[], Any]]]) -> list[Any]:
-    """What each returns or raises, all of them waiting before the first is drawn."""
-    hold = threading.Event()
+def _drawing(prompt: str, **fields: Any) -> Drawing:
+    return Drawing(make_plan(ask(prompt=prompt, **fields)), lambda *_: None, lambda _: None)
 
-    def caught(key: str, draw: Callable[[], Any]) -> Any:
+
+def _draw_all(batcher: Batcher, engine: Engine, jobs: Sequence[Drawing]) -> list[Any]:
+    """What becomes of each, all of them waiting before the first is drawn."""
+
+    def caught(job: Drawing) -> Any:
         try:
-            return batcher.draw(key, draw)
+            return batcher.draw(job).error
         except Exception as error:
             return error
 
     with ThreadPoolExecutor(len(jobs) + 1) as threads:
-        first = threads.submit(batcher.draw, "nobody's", hold.wait)
+        first = threads.submit(batcher.draw, _drawing("nobody's", steps=99))
         waiting = []
         for job in jobs:
-            waiting.append(threads.submit(caught, *job))
+            waiting.append(threads.submit(caught, job))
             time.sleep(0.02)  # so that they come in this order
-        hold.set()
+        engine.go.set()
         first.result()
         return [one.result() for one in waiting]
 
 
-def test_jobs_of_one_key_follow_the_first_of_them(batcher: Batcher) -> None:
-    order: list[str] = []
+def test_jobs_of_one_key_are_drawn_with_the_first_of_them(batcher: Batcher, engine: Engine) -> None:
+    steps = {"a": 5, "b": 6, "c": 7}
     names = ["a1", "b1", "a2", "c1", "b2", "a3"]
-    _draw_all(batcher, [(name[0], lambda name=name: order.append(name)) for name in names])  # type: ignore[misc]
-    assert order == ["a1", "a2", "a3", "b1", "b2", "c1"]
+    _draw_all(batcher, engine, [_drawing(name, steps=steps[name[0]]) for name in names])
+    assert engine.batches[1:] == [["a1", "a2", "a3"], ["b1", "b2"], ["c1"]]
 
 
-def test_each_hears_of_its_own(batcher: Batcher) -> None:
-    def fail() -> None:
-        raise KeyError("mine")
-
-    found = _draw_all(batcher, [("a", lambda: 1), ("a", fail), ("a", lambda: 3), ("b", lambda: 4)])
-    assert [found[0], found[2], found[3]] == [1, 3, 4]
-    assert isinstance(found[1], KeyError)
+def test_each_hears_of_its_own(batcher: Batcher, engine: Engine) -> None:
+    found = _draw_all(batcher, engine, [_drawing(name) for name in ("one", "bad", "three")])
+    assert found[0] is None and found[2] is None
+    assert str(found[1]) == "bad"
 
 
-def test_all_are_drawn_by_one_thread(batcher: Batcher) -> None:
-    threads = _draw_all(batcher, [(key, threading.get_ident) for key in "abab"])
-    assert len(set(threads)) == 1 and threads[0] != threading.get_ident()
+def test_a_batch_without_outcomes_keeps_nobody_waiting_and_the_next_is_drawn(batcher: Batcher, engine: Engine) -> None:
+    jobs = [_drawing("one"), _drawing("broken"), _drawing("later", steps=3)]
+    found = _draw_all(batcher, engine, jobs)
+    assert [type(one) for one in found] == [KeyError, KeyError, type(None)]
+
+
+def test_all_are_drawn_by_one_thread(batcher: Batcher, engine: Engine) -> None:
+    _draw_all(batcher, engine, [_drawing(str(number), steps=number) for number in range(3, 7)])
+    assert len(engine.threads) == 1 and threading.get_ident() not in engine.threads
 
 
 ALIKE = [{"prompt": "another"}, {"seed": 5}, {"negative_prompt": "grey"}, {"num_images": 3}]

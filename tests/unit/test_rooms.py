@@ -39,6 +39,7 @@ ENGINE = [
     {f"{E}.{name}" for name in ("adapters", "memory", "recovery")},
     {f"{E}.engine"},
     {f"{E}.load", f"{E}.prompts"},
+    {f"{E}.drawing"},
     {f"{E}.passes"},
     {f"{E}.batch"},
     {f"{E}.generate"},

@@ -1,44 +1,144 @@
-"""Plan -> pictures, one after the other, each from its own seed. Nothing here knows where pictures go."""
+"""Plans -> pictures, each from its own seed. Nothing here knows where pictures go.
 
-from collections.abc import Generator
-from contextlib import ExitStack
+Jobs whose plans have one batch key are drawn together, a batch of their pictures at a time. What goes wrong with one
+ends that one: a batch that fails is drawn again in parts, until it is known whose fault it is.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import groupby, islice
+
+from diffusers import StableDiffusion3Pipeline
 
 from worker.engine.batch import draw_batch
+from worker.engine.device_errors import is_device_fault, is_out_of_memory
+from worker.engine.drawing import Drawing, DrawnJob, Item, Outcome, jobs_of
 from worker.engine.engine import Engine
-from worker.engine.meter import Meter
-from worker.engine.prompts.encode import PromptEncoder
-from worker.engine.steps import OnStep, StepCounter
+from worker.engine.recovery import release_exception_memory
+from worker.engine.steps import OnStep
+from worker.errors import JobCancelledError, JobTimeoutError
 from worker.plan import Plan
-from worker.request import GeneratedImage
+from worker.request import GeneratedImage, Request
+
+Recover = Callable[[Exception], Exception]
 
 
-def generate(
-    engine: Engine, plan: Plan, on_step: OnStep, deadline: float | None = None, meter: Meter | None = None
-) -> Generator[GeneratedImage, None, None]:
-    """Draw the request's pictures, in order.
-
-    One picture is drawn at a time: it then never depends on its neighbours in a batch, and can be encoded while the
-    next is drawn.
+def draw_jobs(engine: Engine, drawings: Sequence[Drawing], recover: Recover, max_batch: int = 1) -> list[Outcome]:
+    """Draw these jobs, whose plans have one batch key; what became of each.
 
     Args:
-        on_step: called after each denoising step with the number done and the number in all, over all pictures, and,
-            if the request wants previews, a function that makes one.
-        deadline: in the clock's running time; checked at every step.
-        meter: of what it costs.
+        recover: called with each error that is a job's, in the end; puts the engine back as it was, and says what the
+            error means for the job.
+        max_batch: pictures that are drawn at once, at most.
+    """
+    jobs = [DrawnJob(engine, drawing) for drawing in drawings]
+    for job in jobs:
+        _attempt(job.start, [job], recover)
+    items = [Item(job, picture) for job in jobs for picture in job.plan.request.pictures]
+    at_once = max_batch if _takes_batches(engine, drawings[0].plan.request) else 1
+
+    def draw_all() -> None:
+        with _attach(engine, drawings[0].plan.request):
+            for batch in _batches([item for item in items if item.job.error is None], at_once):
+                _draw(engine, batch, recover)
+
+    _attempt(draw_all, jobs, recover)
+    return [job.outcome() for job in jobs]
+
+
+def generate(engine: Engine, plan: Plan, on_step: OnStep, deadline: float | None = None) -> list[GeneratedImage]:
+    """The pictures of one job, drawn alone, in order.
+
+    Args:
+        on_step, deadline: as in `Drawing`.
 
     Raises:
         JobTimeoutError: the deadline has passed.
         ModelError: a LoRA cannot be loaded or does not fit.
         InvalidInputError: a prompt has more tokens than this model reads in any time.
     """
-    request = plan.request
-    prompts = PromptEncoder(engine, request)
-    prompts.check_lengths()
-    steps = StepCounter(plan, on_step, deadline, meter or Meter(engine.device))
+    pictures: list[GeneratedImage] = []
+    drawing = Drawing(plan, on_step, pictures.append, deadline)
+    (outcome,) = draw_jobs(engine, [drawing], recover=lambda error: error)
+    if outcome.error is not None:
+        raise outcome.error
+    return pictures
+
+
+@contextmanager
+def _attach(engine: Engine, request: Request) -> Iterator[None]:
+    """What this request has added to the model, inside the `with`."""
     with ExitStack() as attached:
         attached.callback(engine.release)
         attached.enter_context(engine.loras.activate(request.loras))
         if engine.ip_adapter is not None:
             attached.enter_context(engine.ip_adapter.activate(request.image_prompt))
-        for picture in request.pictures:
-            yield from draw_batch(engine, plan, [picture], prompts, steps)
+        yield
+
+
+def _takes_batches(engine: Engine, request: Request) -> bool:
+    """Whether pictures that are drawn at once are those that are drawn alone.
+
+    Several ControlNets take one picture each. Stable Diffusion 3's sample theirs without any generator.
+    """
+    controls = len(request.controls)
+    return controls == 0 or (controls == 1 and not isinstance(engine.pipeline, StableDiffusion3Pipeline))
+
+
+def _batches(items: Sequence[Item], max_batch: int) -> Iterator[Sequence[Item]]:
+    """They in their order, so many at once, and with prompts whose embeddings have one shape."""
+    for _, alike in groupby(items, lambda item: item.job.prompts.batch_shape(item.picture.prompt)):
+        while batch := list(islice(alike, max_batch)):
+            yield batch
+
+
+def _draw(engine: Engine, items: Sequence[Item], recover: Recover) -> None:
+    """Draw these pictures at once, those of jobs that have failed meanwhile left out; if that fails, in parts."""
+    items = [item for item in items if item.job.error is None]
+    jobs = jobs_of(items)
+    if not jobs:
+        return
+    done = [job.steps.done for job in jobs]
+    try:
+        pictures = draw_batch(engine, items)
+    except Exception as error:
+        if not (parts := _split(items, error)):
+            _blame(jobs, error, recover)
+            return
+        release_exception_memory(error)
+        engine.repair()
+    else:
+        for item, picture in zip(items, pictures, strict=True):
+            if item.job.error is None:
+                _attempt(partial(item.job.drawing.on_picture, picture), [item.job], recover)
+        return
+    for job, steps in zip(jobs, done, strict=True):
+        job.steps.done = steps
+    for part in parts:
+        _draw(engine, part, recover)
+
+
+def _split(items: Sequence[Item], error: Exception) -> list[Sequence[Item]]:
+    """The parts in which a batch that failed is drawn once more; none if nothing would come of it."""
+    if is_device_fault(error) or isinstance(error, (JobCancelledError, JobTimeoutError)):
+        return []
+    if is_out_of_memory(error) and len(items) > 1:
+        half = (len(items) + 1) // 2
+        return [items[:half], items[half:]]
+    jobs = jobs_of(items)
+    return [[item for item in items if item.job is job] for job in jobs] if len(jobs) > 1 else []
+
+
+def _attempt(action: Callable[[], None], jobs: Sequence[DrawnJob], recover: Recover) -> None:
+    try:
+        action()
+    except Exception as error:
+        _blame(jobs, error, recover)
+
+
+def _blame(jobs: Sequence[DrawnJob], error: Exception, recover: Recover) -> None:
+    """These jobs have failed for this reason, if they have not for another before."""
+    failure = recover(error)
+    for job in jobs:
+        job.error = job.error or failure

@@ -6,7 +6,6 @@ from typing import Any
 from PIL.Image import Image
 
 from worker.clock import CLOCK
-from worker.engine.meter import Meter
 from worker.errors import JobTimeoutError
 from worker.plan import Plan
 
@@ -17,44 +16,42 @@ OnStep = Callable[[int, int, MakePreview | None], None]
 class StepCounter:
     """Counts the denoising steps of a job, over all its pictures and passes, and watches the clock."""
 
-    def __init__(self, plan: Plan, on_step: OnStep, deadline: float | None, meter: Meter) -> None:
+    def __init__(self, plan: Plan, on_step: OnStep, deadline: float | None) -> None:
         """Nothing is drawn yet.
 
         Args:
             on_step: told the number of steps done, the number in all, and how to make a preview if one is wanted.
             deadline: in the clock's running time; checked at every step.
-            meter: takes a lap at every step.
         """
         self._expected = [one.expected_steps for one in plan.passes]  # of each pass of a picture
         self._pictures = len(plan.request.pictures)
         self._on_step = on_step
         self._deadline = deadline
-        self.meter = meter
         self.done = 0
 
-    def callbacks(self, number: int, pictures: int, pipeline: Any, make_preview: MakePreview | None) -> dict[str, Any]:
-        """Both ways in which pipelines tell of their steps, as arguments of their call; each takes one of them.
+    def count(self, number: int, pictures: int, pipeline: Any, make_preview: MakePreview | None) -> None:
+        """One more step is done.
 
         Args:
             number: of the pass.
-            pictures: how many are drawn at once.
+            pictures: of this job, that have taken it at once.
+
+        Raises:
+            JobTimeoutError: the deadline has passed.
         """
-
-        def on_step_end(_: Any, __: int, ___: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            self._count(number, pictures, pipeline, make_preview)
-            return tensors
-
-        return {
-            "callback_on_step_end": on_step_end,
-            "callback": lambda *_: self._count(number, pictures, pipeline, make_preview),
-            "callback_steps": 1,
-        }
-
-    def _count(self, number: int, pictures: int, pipeline: Any, make_preview: MakePreview | None) -> None:
         self.done += pictures
-        self.meter.lap("denoise")
         if self._deadline is not None and CLOCK.running_time() > self._deadline:
             raise JobTimeoutError(f"stopped after {self.done} steps: the job's time is over (JOB_TIMEOUT_S)")
         # Some schedulers step twice for each step that was asked for.
         self._expected[number] = getattr(pipeline, "num_timesteps", self._expected[number])
         self._on_step(self.done, max(self.done, self._pictures * sum(self._expected)), make_preview)
+
+
+def step_callbacks(on_step: Callable[[], None]) -> dict[str, Any]:
+    """Both ways in which pipelines tell of their steps, as arguments of their call; each takes one of them."""
+
+    def on_step_end(_: Any, __: int, ___: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        on_step()
+        return tensors
+
+    return {"callback_on_step_end": on_step_end, "callback": lambda *_: on_step(), "callback_steps": 1}

@@ -1,55 +1,50 @@
 """Decides what is drawn next, and what together: jobs that wait take their turn, those with one batch key at once."""
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 
-T = TypeVar("T")
+from worker.engine.drawing import Drawing, Outcome
+
+DrawJobs = Callable[[Sequence[Drawing]], Sequence[Outcome]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
-    """One job that waits to be drawn.
+    """One job that waits to be drawn, what became of it, and whose log lines it writes."""
 
-    Attributes:
-        key: equal for jobs that may be drawn together.
-        draw: draws it; never called twice.
-        drawn: what that returns or raises.
-    """
-
-    key: Hashable
-    draw: Callable[[], Any]
-    drawn: Future[Any]
+    drawing: Drawing
+    outcome: Future[Outcome] = field(default_factory=Future)
+    context: Context = field(default_factory=copy_context)
 
 
 class Batcher:
     """The one thread that draws, and the jobs that wait for it.
 
     The engine and its CUDA context are used by this thread alone. Jobs are drawn in the order in which they came,
-    except that those with the key of the first follow it at once.
+    except that those with the batch key of the first are drawn with it.
     """
 
-    def __init__(self) -> None:
-        """Nothing waits."""
+    def __init__(self, draw_jobs: DrawJobs) -> None:
+        """Nothing waits.
+
+        Args:
+            draw_jobs: draws jobs of one batch key; what becomes of each is its outcome.
+        """
+        self._draw_jobs = draw_jobs
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="draw")
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
 
-    def draw(self, key: Hashable, draw: Callable[[], T]) -> T:
-        """What `draw` returns, called in the drawing thread when it is its turn.
-
-        Raises:
-            Exception: what `draw` raises.
-        """
-        one = _Waiting(key, partial(copy_context().run, draw), Future())
+    def draw(self, drawing: Drawing) -> Outcome:
+        """What becomes of the job, once it is its turn."""
+        one = _Waiting(drawing)
         with self._lock:
             self._waiting.append(one)
         self._thread.submit(self._draw_next)
-        return one.drawn.result()  # type: ignore[no-any-return]
+        return one.outcome.result()
 
     def close(self) -> None:
         """Draw what waits, then end the thread."""
@@ -57,14 +52,20 @@ class Batcher:
 
     def _draw_next(self) -> None:
         """The first that waits and all with its key; nothing, if they were drawn with another."""
-        for one in self._take_batch():
-            try:
-                one.drawn.set_result(one.draw())
-            except BaseException as error:  # whoever waits for it must hear it
-                one.drawn.set_exception(error)
+        if not (batch := self._take_batch()):
+            return
+        try:
+            outcomes = batch[0].context.run(self._draw_jobs, [one.drawing for one in batch])
+            for one, outcome in zip(batch, outcomes, strict=True):
+                one.outcome.set_result(outcome)
+        except BaseException as error:  # whoever waits must hear it
+            for one in batch:
+                one.outcome.set_exception(error)
 
     def _take_batch(self) -> list[_Waiting]:
         with self._lock:
-            batch = [one for one in self._waiting if one.key == self._waiting[0].key]
+            batch = [
+                one for one in self._waiting if one.drawing.plan.batch_key == self._waiting[0].drawing.plan.batch_key
+            ]
             self._waiting = [one for one in self._waiting if one not in batch]
         return batch

@@ -7,7 +7,7 @@ from typing import Any
 
 from worker.api.response import Timings
 from worker.api.schema import spellings
-from worker.engine.meter import Usage
+from worker.engine.drawing import Outcome
 from worker.errors import InvalidInputError, WorkerError
 from worker.plan import Plan
 from worker.request import GeneratedImage
@@ -62,13 +62,14 @@ class JobRecord:
         first = plan.passes[0]
         self.model, self.task, self.steps = model, first.task, first.num_inference_steps
         self.width, self.height = plan.size
-        self.pictures, self.batch = len(plan.request.pictures), 1
+        self.pictures = len(plan.request.pictures)
         self.seed = plan.request.pictures[0].seed
 
-    def note_drawing(self, pictures: Sequence[GeneratedImage], usage: Usage) -> None:
-        """It was drawn, at this cost."""
+    def note_drawing(self, pictures: Sequence[GeneratedImage], outcome: Outcome) -> None:
+        """It was drawn, or some of it."""
         self.retried = any(one.low_memory for one in pictures)
-        self.peak_gpu_bytes = usage.peak_bytes
+        self.first, self.batch = outcome.first, outcome.batch
+        self.peak_gpu_bytes = outcome.usage.peak_bytes
 
     def note_failure(self, failure: WorkerError) -> None:
         """It has failed."""

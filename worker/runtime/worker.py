@@ -2,18 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from worker.api.parse import parse
 from worker.api.response import Answer, Timings, count_bytes, make_answer, write_answer, write_failure
-from worker.engine.generate import generate
+from worker.engine.drawing import Drawing, Outcome
+from worker.engine.generate import draw_jobs
 from worker.engine.load.loader import choose_device, load
-from worker.engine.meter import Meter, Usage
 from worker.engine.prompts.warnings import list_prompt_warnings
 from worker.engine.recovery import release_exception_memory
 from worker.engine.self_test import self_test
@@ -54,9 +52,8 @@ class Worker:
         self._formatter = log_to_stderr(as_json=self.on_platform)
         self.gate = Gate()
         self.failure: WorkerError | None = None
-        self._batcher = Batcher()
+        self._batcher = Batcher(self._draw_jobs)
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        self._first = True
         for mistake in list_mistaken_names():
             log.warning(mistake)
         try:
@@ -127,47 +124,37 @@ class Worker:
 
     def _draw(self, job: Job, plan: Plan, output: OutputOptions) -> "_Drawn":
         """The pictures, drawn when it is this job's turn, and their files; each is encoded while the next is drawn."""
-        to_file = partial(self._encode, plan=plan, extension=output.format, quality=output.quality)
-        job.cancellation.check()
-        ready = time.monotonic()
-        began, usage, pairs = self._batcher.draw(plan.batch_key, lambda: self._draw_now(job, plan, to_file))
-        ended = time.monotonic()
-        files = [file.result() for _, file in pairs]
-        timings = Timings(
-            waited_s=_round(began - ready),
-            text_s=_round(usage.text_s),
-            denoise_s=_round(usage.denoise_s),
-            decode_s=_round(usage.decode_s),
-            encode_s=_round(time.monotonic() - ended),
-            deliver_s=0.0,
-        )
-        drawn = _Drawn([one for one, _ in pairs], files, timings)
-        job.record.note_drawing(drawn.pictures, usage)
-        return drawn
-
-    def _draw_now(
-        self, job: Job, plan: Plan, to_file: Callable[[GeneratedImage], File]
-    ) -> tuple[float, Usage, list[tuple[GeneratedImage, Future[File]]]]:
-        """When drawing began, what it cost, the pictures and their files. In the drawing thread.
-
-        Raises:
-            WorkerError: it failed, and the engine is as it was; or this process is broken.
-        """
+        pictures: list[GeneratedImage] = []
+        files: list[Future[File]] = []
 
         def on_step(done: int, total: int, make_preview: MakePreview | None) -> None:
             job.cancellation.check()
             job.progress.step(done, total, make_preview)
 
-        began, meter = time.monotonic(), Meter(self._engine.device)
-        job.record.first, self._first = self._first, False
-        try:
-            job.cancellation.check()
-            with closing(generate(self._engine, plan, on_step, job.deadline, meter)) as pictures:
-                pairs = [(one, self._encoding.submit(to_file, one)) for one in pictures]
-            return began, meter.read(), pairs
-        except Exception as error:
-            failure = self._repair(error)
-        raise failure  # not from the error, whose frames hold the device's memory
+        def on_picture(one: GeneratedImage) -> None:
+            pictures.append(one)
+            files.append(self._encoding.submit(self._encode, one, plan, output.format, output.quality))
+
+        ready = time.monotonic()
+        outcome = self._batcher.draw(Drawing(plan, on_step, on_picture, job.deadline, job.cancellation.check))
+        job.record.note_drawing(pictures, outcome)
+        if outcome.error is not None:
+            raise outcome.error
+        ended = time.monotonic()
+        encoded = [file.result() for file in files]
+        timings = Timings(
+            waited_s=_round(outcome.began - ready),
+            text_s=_round(outcome.usage.text_s),
+            denoise_s=_round(outcome.usage.denoise_s),
+            decode_s=_round(outcome.usage.decode_s),
+            encode_s=_round(time.monotonic() - ended),
+            deliver_s=0.0,
+        )
+        return _Drawn(pictures, encoded, timings)
+
+    def _draw_jobs(self, drawings: Sequence[Drawing]) -> list[Outcome]:
+        """In the drawing thread."""
+        return draw_jobs(self._engine, drawings, self._repair)
 
     def _repair(self, error: Exception) -> WorkerError:
         """What this exception means, once the engine is as it was; or that this process is broken."""

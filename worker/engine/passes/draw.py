@@ -6,48 +6,43 @@ import PIL.Image
 import torch
 from PIL.Image import Image, Resampling
 
+from worker.engine.drawing import Item, jobs_of, lap
 from worker.engine.engine import Engine
 from worker.engine.passes.prepare import prepare
 from worker.engine.passes.run import PassResult, run_pass
-from worker.engine.prompts.encode import PromptEncoder
-from worker.engine.steps import StepCounter
-from worker.plan import Plan
-from worker.request import GeneratedImage, Picture, Request
+from worker.engine.prompts.encode import join
+from worker.request import GeneratedImage, Request
 
 
-def draw(
-    engine: Engine, plan: Plan, pictures: Sequence[Picture], prompts: PromptEncoder, steps: StepCounter
-) -> list[GeneratedImage]:
-    """The pictures, in order.
-
-    Args:
-        prompts: of the plan's request.
-        steps: is told of every step.
-    """
-    torch.manual_seed(pictures[0].seed)  # Stable Diffusion 3's ControlNet pipelines sample without any generator
+def draw(engine: Engine, items: Sequence[Item]) -> list[GeneratedImage]:
+    """The pictures, in order; the plans of their jobs have one batch key."""
+    torch.manual_seed(items[0].picture.seed)  # Stable Diffusion 3's ControlNet pipelines sample without any generator
     # One for all passes of a picture, on the CPU: a seed means the same noise on every device.
-    generators = [torch.Generator("cpu").manual_seed(picture.seed) for picture in pictures]
+    generators = [torch.Generator("cpu").manual_seed(item.picture.seed) for item in items]
+    for job in jobs_of(items):
+        job.begin_batch(len(items))
     result: PassResult | None = None
-    for number, one in enumerate(plan.passes):
+    for number, one in enumerate(items[0].job.plan.passes):
         pipeline = engine.pipeline_for(one)
-        steps.meter.start()
-        texts = prompts.arguments(pipeline, [picture.prompt for picture in pictures])
-        steps.meter.lap("text")
-        arguments = prepare(one, plan.request, result, pipeline) | texts
-        result = run_pass(engine, plan, number, pipeline, arguments, generators, steps)
-        steps.meter.lap("decode")
+        texts = join([item.job.prompts.encode(pipeline, item.picture.prompt) for item in items], pipeline)
+        lap(items, "text")
+        requests = [item.job.plan.request for item in items]
+        arguments = prepare(one, requests, result, pipeline) | texts
+        result = run_pass(engine, items, number, pipeline, arguments, generators)
+        lap(items, "decode")
     assert result is not None
-    found = zip(pictures, result.images, result.flagged, strict=True)
-    return [_finish(picture, image, flagged, plan) for picture, image, flagged in found]
+    found = zip(items, result.images, result.flagged, strict=True)
+    return [_finish(item, image, flagged) for item, image, flagged in found]
 
 
-def _finish(picture: Picture, image: Image, flagged: bool, plan: Plan) -> GeneratedImage:
+def _finish(item: Item, image: Image, flagged: bool) -> GeneratedImage:
     """The picture in the size that was asked for, outside a mask as it came."""
+    plan = item.job.plan
     resized_from = None if image.size == plan.size else image.size
     if resized_from:
         image = image.resize(plan.size, Resampling.LANCZOS)
     return GeneratedImage(
-        picture, image if flagged else _keep_unmasked(image, plan.request), flagged, resized_from=resized_from
+        item.picture, image if flagged else _keep_unmasked(image, plan.request), flagged, resized_from=resized_from
     )
 
 

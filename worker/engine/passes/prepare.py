@@ -1,6 +1,6 @@
 """What each task hands to its pipeline beside the prompts: a pass and what came before it -> arguments of the call."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,10 +16,11 @@ from worker.request import InitImage, Request
 CallArguments = dict[str, Any]
 
 
-def prepare(one: Pass, request: Request, before: PassResult | None, pipeline: Any) -> CallArguments:
+def prepare(one: Pass, requests: Sequence[Request], before: PassResult | None, pipeline: Any) -> CallArguments:
     """The arguments of this pass.
 
     Args:
+        requests: one for each picture of the batch.
         before: of the pass before this one; None for the first.
         pipeline: that runs it.
     """
@@ -32,35 +33,42 @@ def prepare(one: Pass, request: Request, before: PassResult | None, pipeline: An
         )
     arguments |= {"width": one.width, "height": one.height, "denoising_end": one.end}
     arguments["max_area"] = one.width * one.height  # FLUX Kontext draws as many pixels, whatever the size
-    arguments |= PREPARE[one.task.removesuffix(CONTROLLED)](request.init_image)
-    return arguments | (_prepare_control(request, pipeline) if request.controls else {})
+    sources = [request.init_image for request in requests if request.init_image]
+    arguments |= PREPARE[one.task.removesuffix(CONTROLLED)](sources)
+    return arguments | (_prepare_control(requests, pipeline) if requests[0].controls else {})
 
 
-def _prepare_text(_: InitImage | None) -> CallArguments:
+def _prepare_text(_: Sequence[InitImage]) -> CallArguments:
     return {}
 
 
-def _prepare_image(init_image: InitImage | None) -> CallArguments:
-    assert init_image is not None
-    return {"image": init_image.image}
+def _prepare_image(sources: Sequence[InitImage]) -> CallArguments:
+    return {"image": _batch([source.image for source in sources])}
 
 
-def _prepare_mask(init_image: InitImage | None) -> CallArguments:
-    assert init_image is not None
-    return {"image": init_image.image, "mask_image": init_image.mask}
+def _prepare_mask(sources: Sequence[InitImage]) -> CallArguments:
+    return _prepare_image(sources) | {"mask_image": _batch([source.mask for source in sources])}
 
 
-PREPARE: Mapping[str, Callable[[InitImage | None], CallArguments]] = {
+def _batch(values: Sequence[Any]) -> Any:
+    """As pipelines take them: one alone, or a list of several."""
+    return list(values) if len(values) > 1 else values[0]
+
+
+PREPARE: Mapping[str, Callable[[Sequence[InitImage]], CallArguments]] = {
     TEXT: _prepare_text,
     IMAGE: _prepare_image,
     MASK: _prepare_mask,
 }
 
 
-def _prepare_control(request: Request, pipeline: Any) -> CallArguments:
-    several = len(request.controls) > 1
-    columns = zip(*((one.image, one.scale, one.start, one.end) for one in request.controls), strict=True)
-    images, scales, starts, ends = (list(column) if several else column[0] for column in columns)
+def _prepare_control(requests: Sequence[Request], pipeline: Any) -> CallArguments:
+    """What the batch's requests have in common, and each picture that is followed."""
+    controls = requests[0].controls
+    columns = zip(*((one.scale, one.start, one.end) for one in controls), strict=True)
+    scales, starts, ends = (_batch(column) for column in columns)
+    # Of several ControlNets each gets a list, and a single picture for each is none.
+    images = _batch([_batch([request.controls[i].image for request in requests]) for i in range(len(controls))])
     # Where there is no other picture, some pipelines call the one to follow just `image`.
     name = "control_image" if "control_image" in call_arguments(type(pipeline)) else "image"
     return {

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from worker.engine.drawing import Item, jobs_of, lap
 from worker.engine.engine import Engine
 from worker.engine.pipelines import call_arguments
 from worker.engine.preview import Prediction
 from worker.engine.scheduling import build_scheduler, watch
-from worker.engine.steps import MakePreview, StepCounter
-from worker.plan import Pass, Plan
+from worker.engine.steps import step_callbacks
+from worker.plan import Pass
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,19 @@ class PassResult:
 
 def run_pass(
     engine: Engine,
-    plan: Plan,
+    items: Sequence[Item],
     number: int,
     pipeline: Any,
     arguments: dict[str, Any],
     generators: Sequence[torch.Generator],
-    steps: StepCounter,
 ) -> PassResult:
-    """Run pass `number` of the plan.
+    """Run pass `number` of the batch's plans.
 
     Args:
         arguments: of the pipeline's call, those that are the task's own.
         generators: one for each picture of the batch.
     """
+    plan = items[0].job.plan
     request, one, guidance = plan.request, plan.passes[number], engine.capabilities.family.guidance
     pipeline.scheduler = build_scheduler(request.scheduler, engine.scheduler_config, engine.schedulers)
     arguments = arguments | {"generator": list(generators), "guidance_rescale": request.guidance_rescale}
@@ -52,8 +54,10 @@ def run_pass(
         arguments[guidance] = request.guidance_scale
     if request.image_prompt is not None and one.kind != "refine":  # the refiner has no IP-Adapter
         arguments["ip_adapter_image"] = request.image_prompt.image
-    make_preview = _preview_maker(engine, pipeline, one) if request.preview else None
-    arguments |= steps.callbacks(number, len(generators), pipeline, make_preview)
+    prediction = Prediction()
+    if any(item.job.plan.request.preview for item in items):
+        watch(pipeline.scheduler, prediction.observe)
+    arguments |= step_callbacks(lambda: _count_step(engine, items, number, pipeline, prediction))
     accepted = call_arguments(type(pipeline))
     result = pipeline(**{name: value for name, value in arguments.items() if name in accepted and value is not None})
     if one.returns_latents:
@@ -61,16 +65,35 @@ def run_pass(
     return PassResult(list(result.images), _flags(result))
 
 
-def _preview_maker(engine: Engine, pipeline: Any, one: Pass) -> MakePreview:
-    """What shows the first picture of the batch as it is predicted now."""
-    prediction = Prediction()
-    watch(pipeline.scheduler, prediction.observe)
+def _count_step(engine: Engine, items: Sequence[Item], number: int, pipeline: Any, prediction: Prediction) -> None:
+    """Tell each job of the batch; one that wants no more is left out of what comes after.
 
-    def make_preview() -> Image | None:
-        latents = prediction.latents()
-        return None if latents is None else engine.previewer.make_preview(latents, one.width, one.height)
+    Raises:
+        Exception: what the last one raised, if none wants more.
+    """
+    lap(items, "denoise")
+    jobs = jobs_of(items)
+    for job in jobs:
+        if job.error is not None:
+            continue
+        own = [index for index, item in enumerate(items) if item.job is job]
+        try:
+            make_preview = None
+            if job.plan.request.preview:
+                make_preview = partial(_make_preview, engine, job.plan.passes[number], prediction, own[0])
+            job.steps.count(number, len(own), pipeline, make_preview)
+        except Exception as error:
+            if len(jobs) == 1:
+                raise
+            job.error = error
+    if all(job.error is not None for job in jobs):
+        raise jobs[-1].error  # type: ignore[misc]
 
-    return make_preview
+
+def _make_preview(engine: Engine, one: Pass, prediction: Prediction, index: int) -> Image | None:
+    """What shows this picture of the batch as it is predicted now."""
+    latents = prediction.latents()
+    return None if latents is None else engine.previewer.make_preview(latents[index:], one.width, one.height)
 
 
 def _flags(result: Any) -> list[bool]:

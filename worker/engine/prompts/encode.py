@@ -5,7 +5,7 @@ Models whose UNet attends to CLIP are encoded here, weights and prompts beyond C
 `encode_prompt` are called as arguments; they take the text itself, and their pipelines encode it in every pass.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,17 +43,16 @@ class PromptEncoder:
         self._encoders: dict[int, ClipEncoder] = {}  # by the module's id
         self._latest: dict[bool, tuple[str, Embeddings]] = {}  # whether for the refiner -> prompt and its embeddings
 
-    def arguments(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Any]:
-        """The arguments that tell a pipeline what to draw and what not.
+    def encode(self, pipeline: Any, prompt: str) -> Embeddings:
+        """What tells a pipeline what to draw and what not, for one picture.
 
         Args:
             pipeline: the engine's, its refiner, or another around their modules.
-            prompts: one for each picture of the batch.
         """
-        accepted = call_arguments(type(pipeline))
-        found = [self._encode(pipeline, prompt) for prompt in prompts]
-        joined = {name: _join([one[name] for one in found]) for name in found[0]}
-        return {name: value for name, value in joined.items() if name in accepted}
+        refines = pipeline is self._engine.refiner  # which lacks one of the text encoders
+        if self._latest.get(refines, (None, {}))[0] != prompt:  # pictures come prompt by prompt
+            self._latest[refines] = prompt, self._embed(pipeline, self._spell(prompt))
+        return self._latest[refines][1]
 
     def check_lengths(self) -> None:
         """Refuse prompts of so many tokens that encoding them would take longer than drawing.
@@ -73,17 +72,24 @@ class PromptEncoder:
                     allowed = MAX_WINDOWS * (window - 2)
                     raise InvalidInputError([f"{field}: got a text of {count} tokens; at most {allowed}"])
 
-    def _encode(self, pipeline: Any, prompt: str) -> Embeddings:
-        refines = pipeline is self._engine.refiner  # which lacks one of the text encoders
-        if self._latest.get(refines, (None, {}))[0] != prompt:  # pictures come prompt by prompt
-            self._latest[refines] = prompt, self._embed(pipeline, self._spell(prompt))
-        return self._latest[refines][1]
+    def batch_shape(self, prompt: str) -> Hashable:
+        """Equal for prompts whose embeddings can be joined: of one length, and with a negative one or without."""
+        negative = self._negative_prompt()
+        texts = [self._spell(prompt)] if self._by_clip else []
+        if self._by_clip and self._guided:
+            texts.append(negative or "")
+        windows = [
+            -(-(len(encoder.tokenize(text)) - 2) // (encoder.window - 2))
+            for encoder in self._encoders_of(self._engine.pipeline)
+            for text in texts
+        ]
+        return max([1, *windows]), negative is None
 
     @torch.no_grad()
     def _embed(self, pipeline: Any, prompt: str) -> Embeddings:
         request, names = self._request, _RETURNS.get(type(self._engine.pipeline).__name__)
         negative = self._negative_prompt()
-        guided = request.guidance_scale > 1  # where a pipeline is not guided all the same, it ignores what it gets
+        guided = self._guided
         if self._by_clip:
             return embed_with_clip(
                 self._encoders_of(pipeline), pipeline, prompt, negative, request.clip_skip or 0, guided
@@ -105,6 +111,10 @@ class PromptEncoder:
         values = pipeline.encode_prompt(**{name: value for name, value in wanted.items() if name in accepted})
         return {name: value for name, value in zip(names, values, strict=False) if value is not None}
 
+    @property
+    def _guided(self) -> bool:
+        return self._request.guidance_scale > 1  # where a pipeline is not guided all the same, it ignores what it gets
+
     def _negative_prompt(self) -> str | None:
         family, negative = self._engine.capabilities.family, self._request.negative_prompt
         if negative is not None and family.negative_prompt:
@@ -124,6 +134,12 @@ class PromptEncoder:
 
     def _spell(self, text: str) -> str:
         return replace_words(text, self._engine.words)
+
+
+def join(found: Sequence[Embeddings], pipeline: Any) -> dict[str, Any]:
+    """The arguments of this pipeline's call for a batch, from those of its pictures."""
+    accepted = call_arguments(type(pipeline))
+    return {name: _join([one[name] for one in found]) for name in found[0] if name in accepted}
 
 
 def _join(values: Sequence[Any]) -> Any:

@@ -1,0 +1,112 @@
+"""Jobs that are drawn together: what each wants, how far it is, and what became of it."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from worker.engine.engine import Engine
+from worker.engine.meter import Meter, Stage, Usage
+from worker.engine.prompts.encode import PromptEncoder
+from worker.engine.steps import OnStep, StepCounter
+from worker.plan import Plan
+from worker.request import GeneratedImage, Picture
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """What one job wants of the engine.
+
+    Attributes:
+        on_step: called after each denoising step with the number done and the number in all, over all its pictures,
+            and, if it wants previews, a function that makes one. What it raises ends this job and no other.
+        on_picture: called with each picture, in order, as soon as it is there.
+        deadline: in the clock's running time; checked at every step.
+        check: called before anything of it is drawn; what it raises ends this job.
+    """
+
+    plan: Plan
+    on_step: OnStep
+    on_picture: Callable[[GeneratedImage], None]
+    deadline: float | None = None
+    check: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of it.
+
+    Attributes:
+        error: why it has not all its pictures; None if it has.
+        began: on time.monotonic()'s clock.
+        batch: the most pictures that were drawn at once with one of its own.
+        first: whether the engine had drawn nothing before, so that the job has paid for what is warm now.
+    """
+
+    error: Exception | None
+    began: float
+    usage: Usage
+    batch: int
+    first: bool
+
+
+class DrawnJob:
+    """One job while it is drawn.
+
+    Attributes:
+        drawing, plan, steps, prompts: its own.
+        error: why it is not drawn any further; None while it is.
+    """
+
+    def __init__(self, engine: Engine, drawing: Drawing) -> None:
+        """Nothing of it is drawn yet."""
+        self.plan = drawing.plan
+        self.drawing = drawing
+        self.prompts = PromptEncoder(engine, drawing.plan.request)
+        self.steps = StepCounter(drawing.plan, drawing.on_step, drawing.deadline)
+        self.error: Exception | None = None
+        self._meter = Meter(engine.device)
+        self._began: float | None = None
+        self._batch = 0
+        self._first = not engine.schedulers  # every pass has built one
+
+    def begin_batch(self, pictures: int) -> None:
+        """So many pictures are drawn at once now, one of its own among them."""
+        self._began = self._began or time.monotonic()
+        self._batch = max(self._batch, pictures)
+        self._meter.start()
+
+    def start(self) -> None:
+        """Look whether it is wanted, and can be drawn.
+
+        Raises:
+            InvalidInputError: a prompt has more tokens than this model reads in any time.
+        """
+        self.drawing.check()
+        self.prompts.check_lengths()
+
+    def lap(self, stage: Stage) -> None:
+        """This stage has taken the time since the last lap."""
+        self._meter.lap(stage)
+
+    def outcome(self) -> Outcome:
+        """What became of it."""
+        return Outcome(self.error, self._began or time.monotonic(), self._meter.read(), self._batch, self._first)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One picture of one job."""
+
+    job: DrawnJob
+    picture: Picture
+
+
+def jobs_of(items: Sequence[Item]) -> list[DrawnJob]:
+    """Whose these are, each once."""
+    return list(dict.fromkeys(item.job for item in items))
+
+
+def lap(items: Sequence[Item], stage: Stage) -> None:
+    """This stage of theirs has taken the time since the last lap."""
+    for job in jobs_of(items):
+        job.lap(stage)
