@@ -7,7 +7,8 @@ python -m examples.cuda_and_fork.run_all flask ...    those whose names begin so
     --to DIR            keep the results and each program's output there
     --keep              put what is seen among the results that docs/cuda-and-fork.md shows; then `make docs`
 
-The exit code is 1 when something differs from results/.
+Results are written after each program: a run that is cut off has them up to there. --keep drops what another GPU or
+other versions have shown. The exit code is 1 when something differs from results/.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from examples.cuda_and_fork.harness import gpu, results, table
@@ -29,18 +31,26 @@ from examples.cuda_and_fork.make_environments import ENVIRONMENTS, find_python
 CALLS = "cuda_calls"
 
 
-def run(cases: list[Case], device: str, environments: Path, folder: Path) -> Results:
-    """Run these cases one after the other."""
-    seen: dict[str, Seen] = {}
-    for case in cases:
-        print(f"{case.name} ...", file=sys.stderr, flush=True)
-        python = choose_python(case, environments)
-        try:
-            seen[case.name] = observe(case, python, device, folder / case.name)
-        except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # the others are worth seeing all the same
-            seen[case.name] = Seen("", "not seen", 0, "", "nothing", f"{type(error).__name__}: {error}")
+def run(names: list[str], device: str, environments: Path, folder: Path) -> Iterator[Results]:
+    """Run what is named, or all, one after the other. At first and after each: what has been seen so far."""
     where = gpu.name() if device == CUDA else "stand-in for CUDA, no GPU"
-    return Results(where, read_versions(), seen)
+    results = Results(where, read_versions(), {})
+    yield results
+    for case in find_cases(names):
+        print(f"{case.name} ...", file=sys.stderr, flush=True)
+        seen = try_case(case, choose_python(case, environments), device, folder / case.name)
+        results = dataclasses.replace(results, cases={**results.cases, case.name: seen})
+        yield results
+    if device == CUDA and (CALLS in names or not names):
+        yield dataclasses.replace(results, calls=try_calls())
+
+
+def try_case(case: Case, python: Path, device: str, folder: Path) -> Seen:
+    """What the case shows, or why it could not be seen: the others are worth seeing all the same."""
+    try:
+        return observe(case, python, device, folder)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        return Seen("", "not seen", 0, "", "nothing", f"{type(error).__name__}: {error}")
 
 
 def choose_python(case: Case, environments: Path) -> Path:
@@ -87,14 +97,12 @@ def main() -> None:
     options = parser.parse_args()
     device = STAND_IN if options.stand_in or not gpu.has_cuda() else CUDA
     folder = options.to or Path(tempfile.mkdtemp(prefix="cuda_and_fork-"))
-    seen = run(find_cases(options.names), device, options.environments, folder)
-    if device == CUDA and (CALLS in options.names or not options.names):
-        seen = dataclasses.replace(seen, calls=try_calls())
-    results.write(seen, folder / f"{device}.json")
-    show(seen)
     kept = results.path_of(device)
-    if options.keep:
-        results.write(results.merge(seen, kept), kept)
+    for seen in run(options.names, device, options.environments, folder):
+        results.write(seen, folder / f"{device}.json")
+        if options.keep and (seen.cases or seen.calls):
+            results.write(results.merge(seen, kept), kept)
+    show(seen)
     differences = results.find_differences(seen, kept)
     print(f"\nresults and outputs: {folder}", *differences, sep="\n")
     raise SystemExit(bool(differences))

@@ -43,6 +43,11 @@ def _multiprocessing(name: str, title: str, arguments: str) -> Case:
     return Case(f"multiprocessing-{name}", f"multiprocessing, {title}", "multiprocessing_child.py", arguments=arguments)
 
 
+def _main_block(order: str) -> Case:
+    title = f"multiprocessing, `set_start_method` {order} a load under `if __name__`"
+    return Case(f"multiprocessing-set-{order}", title, "multiprocessing_main_block.py", arguments=order)
+
+
 def _dataloader(method: str) -> Case:
     title = f"DataLoader of torch {{}}, `{method}`"
     return Case(f"dataloader-{method}", title, "dataloader_workers.py", arguments=method, package="torch")
@@ -87,6 +92,7 @@ CASES = (
     _multiprocessing("spawn", "`spawn`", "spawn"),
     _multiprocessing("forkserver", "`forkserver`", "forkserver"),
     _multiprocessing("forkserver-preload", "`forkserver`, program preloaded", "forkserver multiprocessing_child"),
+    *map(_main_block, ("before", "after")),
     *map(_dataloader, ("fork", "spawn")),
     _celery("celery-prefork", "prefork"),
     _celery("celery-solo", "solo"),

@@ -1,11 +1,12 @@
 """What runs have shown, as files of this repository: one for GPUs, one for the stand-in."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from examples.cuda_and_fork.harness.cases import FOLDER
+from examples.cuda_and_fork.harness.cases import CASES, FOLDER
 
 CUDA, STAND_IN = "cuda", "stand-in"  # the two devices
 
@@ -59,16 +60,23 @@ def read(path: Path) -> Results:
 
 
 def write(results: Results, path: Path) -> None:
-    """Write a file of results."""
+    """Write a file of results; whoever reads meanwhile, or after an end halfway, finds the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(results), indent=2, ensure_ascii=False) + "\n")
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(asdict(results), indent=2, ensure_ascii=False) + "\n")
+    os.replace(new, path)
 
 
 def merge(seen: Results, path: Path) -> Results:
-    """What is seen, and from this file what was not run this time, if it comes from the same place and versions."""
+    """What is seen, and from this file what was not run this time, if it comes from the same place and versions.
+
+    In the order of CASES, and without what is none of them any more.
+    """
     if not path.exists() or (kept := read(path)).on != seen.on or kept.versions != seen.versions:
         return seen
-    return Results(seen.on, seen.versions, {**kept.cases, **seen.cases}, seen.calls or kept.calls)
+    found = {**kept.cases, **seen.cases}
+    cases = {case.name: found[case.name] for case in CASES if case.name in found}
+    return Results(seen.on, seen.versions, cases, seen.calls or kept.calls)
 
 
 def find_differences(seen: Results, path: Path) -> list[str]:

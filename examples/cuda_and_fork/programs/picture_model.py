@@ -38,7 +38,7 @@ def read_pipeline() -> Any:
     if os.environ.get("CUDA_AND_FORK_DEVICE") != "cuda":
         from stand_in import StandInPipeline
 
-        return StandInPipeline()
+        return StandInPipeline.from_pretrained(WEIGHTS)
     from diffusers import DiffusionPipeline
 
     return DiffusionPipeline.from_pretrained(WEIGHTS)

@@ -5,10 +5,12 @@ says so with torch's own text. A process that was forked before anything was ini
 """
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
 from PIL import Image
+from tqdm import tqdm
 
 REFUSAL = (
     "Cannot re-initialize CUDA in forked subprocess. "
@@ -36,7 +38,15 @@ def use_device() -> None:
 
 
 class StandInPipeline:
-    """Called like a diffusers pipeline; the picture is one colour."""
+    """Loaded and called like a diffusers pipeline; the picture is one colour."""
+
+    @classmethod
+    def from_pretrained(cls, weights: Path) -> Self:
+        """As if the weights were read."""
+        # diffusers shows this bar. The first in a process makes a lock of multiprocessing, which settles the default
+        # start method: whoever sets it later is refused.
+        list(tqdm(["unet", "vae"], desc="Loading pipeline components..."))
+        return cls()
 
     def to(self, device: str) -> Self:
         """As if the weights went onto a device."""
