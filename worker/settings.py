@@ -126,9 +126,14 @@ class Settings(BaseSettings):
         le=64,
         description="jobs that a worker takes at once; docs/several-jobs.md says when more than one pays",
     )
-    job_timeout_s: float | None = Field(None, gt=0, description="seconds after which a job is stopped with an error")
+    job_timeout_s: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="seconds after which a job is stopped with an error"
+    )
     price_per_second: float | None = Field(
-        None, gt=0, description="what a second of a worker costs; answers then hold the `cost` of the job's own time"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="what a second of a worker costs; answers then hold the `cost` of the job's own time",
     )
     max_result_bytes: int = Field(
         10_000_000, ge=1_000, description="largest answer in bytes of JSON; RunPod's limit is 10 MB for /run"
@@ -226,5 +231,6 @@ def quiet_sdk() -> None:
 def _explain(problem: ErrorDetails) -> str:
     name = str(problem["loc"][0]).upper()
     secret = any(word in name for word in ("TOKEN", "KEY"))
-    came = "a secret" if secret else repr(str(problem["input"])[:80])
+    text = re.sub("//[^/]*@", "//...@", str(problem["input"]))  # who comes with a URL is a secret, too
+    came = "a secret" if secret else repr(text[:80])
     return f"{name}: got {came}; {problem['msg']}"

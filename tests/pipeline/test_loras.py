@@ -13,8 +13,9 @@ from tests.helpers.plain_diffusers import EULER, plain, plainly
 from tests.helpers.tiny_addons import FAMILIES, Kits, noise, uri
 from worker.api.parse import parse
 from worker.engine.adapters import loras
+from worker.engine.drawing import Drawing
 from worker.engine.engine import Engine
-from worker.engine.generate import generate
+from worker.engine.generate import draw_jobs, generate
 from worker.errors import InvalidInputError, ModelError
 from worker.plan import make_plan
 from worker.request import Lora
@@ -145,9 +146,12 @@ def test_a_job_that_nobody_reads_to_its_end_leaves_nothing(equipped: dict[str, E
     before = picture(engine, **FEW)
     request = parse({"input": {**SMALL, **FEW, "lora": "plain", "num_images": 2}}, engine.capabilities)[0]
 
-    drawing = generate(engine, make_plan(request), lambda *_: None)
-    next(iter(drawing))
-    drawing.close()  # type: ignore[attr-defined]
+    def fail(_: object) -> None:
+        raise OSError("nobody reads it")
+
+    with pytest.raises(OSError, match="nobody reads it"):
+        (outcome,) = draw_jobs(engine, [Drawing(make_plan(request), lambda *_: None, fail)], lambda error: error)
+        raise outcome.error or AssertionError
 
     assert_same(picture(engine, **FEW), before)
 

@@ -18,6 +18,7 @@ STEP_S = 0.02
 if __name__ != "__mp_main__":
     import handler
     import worker.engine.generate as generate
+    import worker.runtime.failures as failures
     import worker.runtime.worker as runtime
     from worker.engine.drawing import Item
     from worker.request import GeneratedImage
@@ -54,7 +55,7 @@ if __name__ != "__mp_main__":
 
     generate.draw_batch = draw_batch
     runtime.encode = encode_slowly
-    runtime.self_test = lambda _: None
+    failures.self_test = lambda _: None
 
 if __name__ == "__main__":
     handler.main()

@@ -80,7 +80,7 @@ def test_a_bucket_that_cannot_be_found_is_told_once_and_pictures_are_in_the_answ
     (field,) = insisting["output"]["fields"]
     assert (insisting["output"]["code"], field["field"]) == ("INVALID_INPUT", "delivery")
     log = worker.log()
-    (said,) = [line for line in log.splitlines() if "BUCKET_" in line and "WARNING" in line]
+    (said,) = [line for line in log.splitlines() if "BUCKET_" in line and '"WARN"' in line]
     assert "BUCKET_NAME: is missing" in said
     assert log.count("MAX_PIXEL is not a setting; did you mean MAX_PIXELS?") == 1
     assert "canary" not in log and ACCESS_KEY not in log and SECRET_KEY not in log

@@ -2,12 +2,12 @@
 
 import base64
 import io
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from tests.helpers.log_lines import read_messages
 
 FAULTY = Path(__file__).with_name("quoting_worker.py")
 OWNERS = {
@@ -59,10 +59,4 @@ def test_nothing(platform: Any, start_worker: Any, tiny_sd1: str) -> None:
     assert "Traceback" in written and "KeyError" in written and "Finished." in written, "else nothing was looked at"
     assert [line for line in written.splitlines() if "canary" in line.lower()] == []
     assert picture()[30:60] not in written
-    assert max(map(len, messages(written))) < 500
-
-
-def messages(written: str) -> Iterator[str]:
-    """Every line that people read, those of tracebacks too; each of the log's own is an object of JSON."""
-    for line in written.splitlines():
-        yield from json.loads(line)["message"].splitlines() if line.startswith("{") else [line]
+    assert max(map(len, read_messages(written))) < 500

@@ -96,7 +96,8 @@ def proxy(server: S3Server) -> Iterator[FaultyProxy]:
 
 
 def _bucket(server: S3Server, proxy: FaultyProxy, whose: str) -> Bucket:
-    return replace(server.bucket(), endpoint_url=proxy.url, from_job=whose == "job's")
+    bucket = server.bucket()
+    return replace(bucket, address=replace(bucket.address, endpoint_url=proxy.url), from_job=whose == "job's")
 
 
 def _upload_until_cancelled(to: Bucket, proxy: FaultyProxy, files: list[File]) -> float:

@@ -34,7 +34,7 @@ class Engine:
 
     def _outcome(self, prompt: str) -> Outcome:
         error = InternalError(prompt) if "bad" in prompt else None
-        return Outcome(error, time.monotonic(), Usage(0.0, 0.0, 0.0, None), 1, False)
+        return Outcome(error, time.monotonic(), Usage(0.0, 0.0, 0.0, None), (), 1, False)
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_an_empty_environment_is_enough() -> None:
         ("MAX_STEPS", "2.5", "integer"),
         ("MAX_IMAGES", "-1", "1"),
         ("JOB_TIMEOUT_S", "0", "greater than 0"),
-        ("JOB_TIMEOUT_S", "nan", "greater than 0"),
+        ("JOB_TIMEOUT_S", "nan", "a finite number"),
         ("JOB_TIMEOUT_S", "soon", "number"),
         ("MAX_RESULT_BYTES", "10", "1000"),
         ("MAX_INPUT_BYTES", "20MB", "integer"),

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from runpod.serverless.modules.worker_state import JobsProgress
 
 from worker.runtime import intake as intake_module
 from worker.runtime.intake import EMPTY_REQUEST_S, FREE_EMPTY_REQUESTS, Intake, Jobs
@@ -25,6 +26,14 @@ class Source:
     def __init__(self, seconds: float = 0.0, brings: Jobs | Exception = None) -> None:
         self.seconds, self.brings = seconds, brings
         self.requests = self.ended = 0
+        self.stops: list[str] = []
+        self.running: dict[str, Any] = {}
+
+    def intake(self) -> Intake:
+        return Intake(self.fetch, self.fetch_stops, self.running)
+
+    async def fetch_stops(self, _: Any) -> list[str]:
+        return self.stops
 
     async def fetch(self, _: Any, __: int) -> Jobs:
         self.requests += 1
@@ -53,7 +62,7 @@ def test_a_platform_in_trouble_is_asked_less_and_less(brings: Any, monkeypatch: 
     source = Source(brings=brings)
 
     async def scene() -> None:
-        await ask_for(Intake(source.fetch), 1.5)
+        await ask_for(source.intake(), 1.5)
 
     run(scene)
     assert FREE_EMPTY_REQUESTS < source.requests <= FREE_EMPTY_REQUESTS + 1 + 1.5 / 0.1
@@ -64,7 +73,7 @@ def test_half_a_day_of_trouble_does_not_end_the_worker(monkeypatch: pytest.Monke
     source = Source()
 
     async def scene() -> None:
-        intake = Intake(source.fetch)
+        intake = source.intake()
         for _ in range(20_000):
             await intake.fetch(None, 1)
 
@@ -75,7 +84,7 @@ def test_half_a_day_of_trouble_does_not_end_the_worker(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("source", [Source(brings=[JOB]), Source(2 * EMPTY_REQUEST_S)], ids=["jobs", "waiting"])
 def test_requests_that_bring_jobs_or_wait_for_them_are_never_delayed(source: Source) -> None:
     async def scene() -> None:
-        intake, started = Intake(source.fetch), time.monotonic()
+        intake, started = source.intake(), time.monotonic()
         for _ in range(20):
             await intake.fetch(None, 1)
         assert time.monotonic() - started < 20 * source.seconds + 2
@@ -87,7 +96,7 @@ def test_the_pace_is_back_with_the_platform() -> None:
     source = Source()
 
     async def scene() -> None:
-        intake = Intake(source.fetch)
+        intake = source.intake()
         for _ in range(FREE_EMPTY_REQUESTS + 3):
             await intake.fetch(None, 1)
         source.brings = [JOB]
@@ -104,7 +113,7 @@ def test_closing_ends_the_open_request_and_there_is_no_other() -> None:
     source = Source(60, [JOB])
 
     async def scene() -> None:
-        intake = Intake(source.fetch)
+        intake = source.intake()
         waiting = asyncio.ensure_future(intake.fetch(None, 1))
         await asyncio.sleep(0.05)
         intake.close()
@@ -121,7 +130,7 @@ def test_closing_does_not_wait_for_a_pause() -> None:
     source = Source()
 
     async def scene() -> None:
-        intake = Intake(source.fetch)
+        intake = source.intake()
         asking = asyncio.ensure_future(ask_for(intake, 60))
         await asyncio.sleep(0.5)
         intake.close()
@@ -138,7 +147,7 @@ def test_what_has_come_when_its_caller_gave_up_is_handed_out_by_the_next_call() 
     source = Source(0.3, [JOB])
 
     async def scene() -> None:
-        intake = Intake(source.fetch)
+        intake = source.intake()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(intake.fetch(None, 1), 0.1)
         assert await intake.fetch(None, 1) == [JOB]
@@ -153,12 +162,71 @@ def test_a_request_that_brings_nothing_even_then_is_replaced(monkeypatch: pytest
     source = Source(60, [JOB])
 
     async def scene() -> None:
-        intake = Intake(source.fetch)
+        intake = source.intake()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(intake.fetch(None, 1), 0.1)
         assert await intake.fetch(None, 1) is None
         source.seconds = 0.0
         assert await intake.fetch(None, 1) == [JOB]
         assert (source.requests, source.ended) == (2, 1)
+
+    run(scene)
+
+
+BAD: list[Any] = [
+    {"input": {}},
+    {"id": "", "input": {}},
+    {"id": 7, "input": {}},
+    {"id": "no-input"},
+    "a text",
+    None,
+    [],
+]
+
+
+def test_what_is_no_job_is_left_out() -> None:
+    """The SDK would end the process for it, with every job in hand."""
+    source = Source(brings=[*BAD, JOB])
+
+    async def scene() -> None:
+        assert await source.intake().fetch(None, 9) == [JOB]
+
+    run(scene)
+
+
+def test_a_job_in_hand_is_not_taken_again() -> None:
+    """A frozen worker may be given up, and handed its own job once more."""
+    source = Source(brings=[JOB, {"id": "another", "input": {}}])
+    JobsProgress().add(JOB)
+    try:
+
+        async def scene() -> None:
+            assert [job["id"] for job in await source.intake().fetch(None, 2) or ()] == ["another"]
+
+        run(scene)
+    finally:
+        JobsProgress().remove(JOB)
+
+
+def test_a_stop_waits_for_the_job_that_it_is_for() -> None:
+    source = Source()
+    source.stops = ["a-job"]
+
+    async def scene() -> None:
+        stops = asyncio.ensure_future(source.intake().fetch_stops(None))
+        await asyncio.sleep(0.1)
+        assert not stops.done()
+        source.running["a-job"] = object()
+        assert await asyncio.wait_for(stops, 0.2) == ["a-job"]
+
+    run(scene)
+
+
+def test_a_stop_for_a_job_that_is_over_keeps_no_other_waiting() -> None:
+    source = Source()
+    source.stops = ["over"]
+
+    async def scene() -> None:
+        assert await asyncio.wait_for(source.intake().fetch_stops(None), 2) == ["over"]
 
     run(scene)

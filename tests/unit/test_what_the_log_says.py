@@ -3,7 +3,9 @@
 import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -178,3 +180,25 @@ def test_large_pictures_cost_no_time(formatter: RedactingFormatter, written: io.
             logging.getLogger("worker").info("a red square")
         assert time.process_time() - started < 1
         assert "red" not in written.getvalue()
+
+
+def test_jobs_that_come_and_go_at_once_hide_and_leave_nothing(
+    formatter: RedactingFormatter, written: io.StringIO
+) -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+
+    def work(number: int) -> None:
+        for turn in range(100):
+            text = f"canary-{number}-{turn}"
+            with formatter.in_hand("a-job", {"input": {"prompt": text}}):
+                logging.getLogger("worker").info("the prompt is %s", text)
+
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(work, range(8)))
+    finally:
+        sys.setswitchinterval(before)
+    assert "canary" not in written.getvalue()
+    logging.getLogger("worker").info("canary-3-99 is a word like any other now")
+    assert "canary-3-99" in written.getvalue()

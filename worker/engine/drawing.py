@@ -1,12 +1,13 @@
 """Jobs that are drawn together: what each wants, how far it is, and what became of it."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from worker.clock import CLOCK
 from worker.engine.engine import Engine
 from worker.engine.meter import Meter, Stage, Usage
 from worker.engine.prompts.encode import PromptEncoder
+from worker.engine.prompts.warnings import list_prompt_warnings
 from worker.engine.steps import OnStep, StepCounter
 from worker.plan import Plan
 from worker.request import GeneratedImage, Picture
@@ -37,7 +38,8 @@ class Outcome:
 
     Attributes:
         error: why it has not all its pictures; None if it has.
-        began: on time.monotonic()'s clock.
+        began: in the clock's running time.
+        warnings: what of its prompts the model cannot use.
         batch: the most pictures that were drawn at once with one of its own.
         first: whether the engine had drawn nothing before, so that the job has paid for what is warm now.
     """
@@ -45,6 +47,7 @@ class Outcome:
     error: Exception | None
     began: float
     usage: Usage
+    warnings: Sequence[str]
     batch: int
     first: bool
 
@@ -64,6 +67,8 @@ class DrawnJob:
         self.prompts = PromptEncoder(engine, drawing.plan.request)
         self.steps = StepCounter(drawing.plan, drawing.on_step, drawing.deadline)
         self.error: Exception | None = None
+        self._engine = engine
+        self._warnings: Sequence[str] = ()
         self._meter = Meter(engine.device)
         self._began: float | None = None
         self._batch = 0
@@ -71,7 +76,7 @@ class DrawnJob:
 
     def begin_batch(self, pictures: int) -> None:
         """So many pictures are drawn at once now, one of its own among them."""
-        self._began = self._began or time.monotonic()
+        self._began = self._began or CLOCK.running_time()
         self._batch = max(self._batch, pictures)
         self._meter.start()
 
@@ -83,6 +88,7 @@ class DrawnJob:
         """
         self.drawing.check()
         self.prompts.check_lengths()
+        self._warnings = list_prompt_warnings(self._engine, self.plan.request)
 
     def lap(self, stage: Stage) -> None:
         """This stage has taken the time since the last lap."""
@@ -90,7 +96,14 @@ class DrawnJob:
 
     def outcome(self) -> Outcome:
         """What became of it."""
-        return Outcome(self.error, self._began or time.monotonic(), self._meter.read(), self._batch, self._first)
+        return Outcome(
+            self.error,
+            self._began or CLOCK.running_time(),
+            self._meter.read(),
+            self._warnings,
+            self._batch,
+            self._first,
+        )
 
 
 @dataclass(frozen=True, eq=False)

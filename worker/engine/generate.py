@@ -28,22 +28,18 @@ def draw_jobs(engine: Engine, drawings: Sequence[Drawing], recover: Recover, max
     """Draw these jobs, whose plans have one batch key; what became of each.
 
     Args:
-        recover: called with each error that is a job's, in the end; puts the engine back as it was, and says what the
-            error means for the job.
+        recover: called with what has ended a job, when nothing is attached any more; puts the engine back as it was,
+            and says what the error means for the job.
         max_batch: pictures that are drawn at once, at most.
     """
     jobs = [DrawnJob(engine, drawing) for drawing in drawings]
     for job in jobs:
-        _attempt(job.start, [job], recover)
-    items = [Item(job, picture) for job in jobs for picture in job.plan.request.pictures]
-    at_once = max_batch if _takes_batches(engine, drawings[0].plan.request) else 1
-
-    def draw_all() -> None:
-        with _attach(engine, drawings[0].plan.request):
-            for batch in _batches([item for item in items if item.job.error is None], at_once):
-                _draw(engine, batch, recover)
-
-    _attempt(draw_all, jobs, recover)
+        _attempt(job.start, [job])
+    started = [job for job in jobs if job.error is None]
+    _attempt(lambda: _draw_all(engine, started, max_batch), started)
+    for job in started:
+        if job.error is not None:
+            job.error = recover(job.error)
     return [job.outcome() for job in jobs]
 
 
@@ -77,6 +73,18 @@ def _attach(engine: Engine, request: Request) -> Iterator[None]:
         yield
 
 
+def _draw_all(engine: Engine, jobs: Sequence[DrawnJob], max_batch: int) -> None:
+    if not jobs:
+        return
+    items = [Item(job, picture) for job in jobs for picture in job.plan.request.pictures]
+    request = jobs[0].plan.request
+    with _attach(engine, request):
+        for batch in _batches(items, max_batch if _takes_batches(engine, request) else 1):
+            if any(job.error is not None for job in jobs):
+                engine.repair()
+            _draw(engine, batch)
+
+
 def _takes_batches(engine: Engine, request: Request) -> bool:
     """Whether pictures that are drawn at once are those that are drawn alone.
 
@@ -93,7 +101,7 @@ def _batches(items: Sequence[Item], max_batch: int) -> Iterator[Sequence[Item]]:
             yield batch
 
 
-def _draw(engine: Engine, items: Sequence[Item], recover: Recover) -> None:
+def _draw(engine: Engine, items: Sequence[Item]) -> None:
     """Draw these pictures at once, those of jobs that have failed meanwhile left out; if that fails, in parts."""
     items = [item for item in items if item.job.error is None]
     jobs = jobs_of(items)
@@ -104,19 +112,19 @@ def _draw(engine: Engine, items: Sequence[Item], recover: Recover) -> None:
         pictures = draw_batch(engine, items)
     except Exception as error:
         if not (parts := _split(items, error)):
-            _blame(jobs, error, recover)
+            _blame(jobs, error)
             return
         release_exception_memory(error)
-        engine.repair()
     else:
         for item, picture in zip(items, pictures, strict=True):
             if item.job.error is None:
-                _attempt(partial(item.job.drawing.on_picture, picture), [item.job], recover)
+                _attempt(partial(item.job.drawing.on_picture, picture), [item.job])
         return
     for job, steps in zip(jobs, done, strict=True):
         job.steps.done = steps
     for part in parts:
-        _draw(engine, part, recover)
+        engine.repair()
+        _draw(engine, part)
 
 
 def _split(items: Sequence[Item], error: Exception) -> list[Sequence[Item]]:
@@ -130,15 +138,14 @@ def _split(items: Sequence[Item], error: Exception) -> list[Sequence[Item]]:
     return [[item for item in items if item.job is job] for job in jobs] if len(jobs) > 1 else []
 
 
-def _attempt(action: Callable[[], None], jobs: Sequence[DrawnJob], recover: Recover) -> None:
+def _attempt(action: Callable[[], None], jobs: Sequence[DrawnJob]) -> None:
     try:
         action()
     except Exception as error:
-        _blame(jobs, error, recover)
+        _blame(jobs, error)
 
 
-def _blame(jobs: Sequence[DrawnJob], error: Exception, recover: Recover) -> None:
-    """These jobs have failed for this reason, if they have not for another before."""
-    failure = recover(error)
+def _blame(jobs: Sequence[DrawnJob], error: Exception) -> None:
+    """This has ended these jobs, if nothing has before."""
     for job in jobs:
-        job.error = job.error or failure
+        job.error = job.error or error

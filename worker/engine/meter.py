@@ -4,12 +4,13 @@ A GPU works behind the program that feeds it, so a clock on the CPU would give t
 them. Events in the device's own queue tell them apart, and nothing waits for an event before the pictures are done.
 """
 
-import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+
+from worker.clock import CLOCK
 
 Stage = Literal["text", "denoise", "decode"]
 
@@ -66,4 +67,4 @@ class Meter:
             event.record(torch.cuda.current_stream(self._device))
             self._marks.append((stage, event))
         else:
-            self._marks.append((stage, time.perf_counter()))
+            self._marks.append((stage, CLOCK.running_time()))

@@ -3,7 +3,10 @@
 import logging
 
 from worker.engine.device_errors import is_device_fault, is_out_of_memory
-from worker.errors import InternalError, OutOfMemoryError, WorkerBrokenError, WorkerError
+from worker.engine.engine import Engine
+from worker.engine.recovery import release_exception_memory
+from worker.engine.self_test import self_test
+from worker.errors import InternalError, InvalidInputError, OutOfMemoryError, WorkerBrokenError, WorkerError
 
 log = logging.getLogger("worker")
 
@@ -21,3 +24,19 @@ def classify(error: Exception, doing: str = "making the picture") -> WorkerError
     if is_device_fault(error):
         return WorkerBrokenError(f"the accelerator has failed; {BROKEN}")
     return InternalError(f"unexpected {type(error).__name__} while {doing}")
+
+
+def recover(engine: Engine, error: Exception) -> WorkerError:
+    """What this exception of a drawing means, once the engine is as it was; or that this process is broken."""
+    failure = classify(error)
+    if failure.refresh_worker or isinstance(failure, InvalidInputError):
+        return failure
+    try:
+        release_exception_memory(error)
+        engine.repair()
+        if failure.suspicious:
+            self_test(engine)
+    except Exception as second:
+        log.error("the engine could not be repaired", exc_info=second)
+        return WorkerBrokenError(f"{failure}; {BROKEN}")
+    return failure

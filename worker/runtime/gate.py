@@ -74,8 +74,8 @@ class Gate:
         CLOCK.watch()
         scaler = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
         self._loop = asyncio.get_running_loop()
-        self._intake = Intake(scaler.jobs_fetcher)
-        scaler.jobs_fetcher = self._intake.fetch
+        self._intake = Intake(scaler.jobs_fetcher, scaler.stop_signals_fetcher, scaler.jobs_tasks)
+        scaler.jobs_fetcher, scaler.stop_signals_fetcher = self._intake.fetch, self._intake.fetch_stops
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._close())
 

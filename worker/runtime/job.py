@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.clock import CLOCK
+from worker.engine.steps import MakePreview
 from worker.runtime.cancellation import Cancellation
 from worker.runtime.progress import Progress
 from worker.runtime.record import JobRecord
@@ -36,3 +37,12 @@ class Job:
         self.cancellation = Cancellation()
         self.record = JobRecord()
         self.deadline = CLOCK.running_time() + timeout_s if timeout_s else None
+
+    def on_step(self, done: int, total: int, make_preview: MakePreview | None) -> None:
+        """Tell how many of how many steps are done.
+
+        Raises:
+            JobCancelledError: nobody wants it any more.
+        """
+        self.cancellation.check()
+        self.progress.step(done, total, make_preview)

@@ -7,6 +7,7 @@ the settings, is struck out wherever it appears.
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -37,7 +38,8 @@ class RedactingFormatter(logging.Formatter):
         super().__init__("%(message)s")
         self._as_json = as_json
         self._owners: tuple[str, ...] = ()
-        self._callers: list[tuple[str, ...]] = []  # of each job in hand
+        self._callers: list[tuple[str, ...]] = []  # of each job in hand; never changed, only replaced
+        self._lock = threading.Lock()
 
     def redact_settings(self, settings: Settings) -> None:
         """Hide the secrets among the settings, for good."""
@@ -52,13 +54,15 @@ class RedactingFormatter(logging.Formatter):
         """
         texts = (text for part in ("input", "s3Config") for text in _texts(job.get(part)))
         hidden = _spellings(islice(texts, MAX_TEXTS))
-        self._callers = [*self._callers, hidden]
+        with self._lock:
+            self._callers = [*self._callers, hidden]
         token = _job.set(job_id)
         try:
             yield
         finally:
             _job.reset(token)
-            self._callers = [one for one in self._callers if one is not hidden]
+            with self._lock:
+                self._callers = [one for one in self._callers if one is not hidden]
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, or the lines of a traceback; in JSON with the figures that the record brings."""

@@ -1,12 +1,12 @@
 """What the log says of a job once it is over: one line, with figures and names of fields, never what they hold."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from worker.api.response import Timings
 from worker.api.schema import spellings
+from worker.clock import CLOCK
 from worker.engine.drawing import Outcome
 from worker.errors import InvalidInputError, WorkerError
 from worker.plan import Plan
@@ -50,7 +50,7 @@ class JobRecord:
     peak_gpu_bytes: int | None = None
     retried: bool | None = None
     total_s: float = 0.0
-    _started: float = field(default_factory=time.monotonic, repr=False)
+    _started: float = field(default_factory=CLOCK.running_time, repr=False)
 
     def note_input(self, given: object) -> None:
         """It gives these fields."""
@@ -79,7 +79,7 @@ class JobRecord:
 
     def seconds(self) -> float:
         """Since it came."""
-        return time.monotonic() - self._started
+        return CLOCK.running_time() - self._started
 
     def figures(self) -> dict[str, Any]:
         """All that is known, by name; the timings beside the rest."""

@@ -1,22 +1,19 @@
 """One job from the platform to its answer, and the one place that catches."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from worker.api.parse import parse
 from worker.api.response import Answer, Timings, count_bytes, make_answer, write_answer, write_failure
+from worker.clock import CLOCK
 from worker.engine.drawing import Drawing, Outcome
 from worker.engine.generate import draw_jobs
 from worker.engine.load.loader import choose_device, load
-from worker.engine.prompts.warnings import list_prompt_warnings
-from worker.engine.recovery import release_exception_memory
-from worker.engine.self_test import self_test
-from worker.engine.steps import MakePreview
-from worker.errors import InvalidInputError, WorkerBrokenError, WorkerError
+from worker.errors import WorkerBrokenError, WorkerError
 from worker.images.load import PictureRules
 from worker.output.delivery import DeliveredPictures, Delivery, deliver
 from worker.output.encode import File, encode
@@ -25,7 +22,7 @@ from worker.output.options import OutputOptions, OutputRules
 from worker.plan import Plan, make_plan
 from worker.request import GeneratedImage
 from worker.runtime.batcher import Batcher
-from worker.runtime.failures import BROKEN, classify
+from worker.runtime.failures import BROKEN, classify, recover
 from worker.runtime.gate import Gate
 from worker.runtime.job import Job
 from worker.runtime.logs import log, log_to_stderr
@@ -127,65 +124,45 @@ class Worker:
         pictures: list[GeneratedImage] = []
         files: list[Future[File]] = []
 
-        def on_step(done: int, total: int, make_preview: MakePreview | None) -> None:
-            job.cancellation.check()
-            job.progress.step(done, total, make_preview)
-
         def on_picture(one: GeneratedImage) -> None:
             pictures.append(one)
             files.append(self._encoding.submit(self._encode, one, plan, output.format, output.quality))
 
-        ready = time.monotonic()
-        outcome = self._batcher.draw(Drawing(plan, on_step, on_picture, job.deadline, job.cancellation.check))
+        ready = CLOCK.running_time()
+        outcome = self._batcher.draw(Drawing(plan, job.on_step, on_picture, job.deadline, job.cancellation.check))
         job.record.note_drawing(pictures, outcome)
         if outcome.error is not None:
             raise outcome.error
-        ended = time.monotonic()
+        ended = CLOCK.running_time()
         encoded = [file.result() for file in files]
         timings = Timings(
             waited_s=_round(outcome.began - ready),
             text_s=_round(outcome.usage.text_s),
             denoise_s=_round(outcome.usage.denoise_s),
             decode_s=_round(outcome.usage.decode_s),
-            encode_s=_round(time.monotonic() - ended),
+            encode_s=_round(CLOCK.running_time() - ended),
             deliver_s=0.0,
         )
-        return _Drawn(pictures, encoded, timings)
+        return _Drawn(pictures, encoded, timings, outcome.warnings)
 
     def _draw_jobs(self, drawings: Sequence[Drawing]) -> list[Outcome]:
         """In the drawing thread."""
-        return draw_jobs(self._engine, drawings, self._repair)
-
-    def _repair(self, error: Exception) -> WorkerError:
-        """What this exception means, once the engine is as it was; or that this process is broken."""
-        failure = classify(error)
-        if failure.refresh_worker or isinstance(failure, InvalidInputError):
-            return failure
-        try:
-            release_exception_memory(error)
-            self._engine.repair()
-            if failure.suspicious:
-                self_test(self._engine)
-        except Exception as second:
-            log.error("the engine could not be repaired", exc_info=second)
-            return WorkerBrokenError(f"{failure}; {BROKEN}")
-        return failure
+        return draw_jobs(self._engine, drawings, partial(recover, self._engine))
 
     def _deliver(self, job: Job, plan: Plan, output: OutputOptions, drawn: "_Drawn") -> Answer:
         """The answer, once the pictures are where it says."""
         job.cancellation.check()
-        price, started = self._settings.price_per_second, time.monotonic()
-        warnings = list_prompt_warnings(self._engine, plan.request)
+        price, started = self._settings.price_per_second, CLOCK.running_time()
 
         def complete(delivered: DeliveredPictures, deliver_s: float, cost: float) -> Answer:
             timings = replace(drawn.timings, deliver_s=deliver_s)
             name = self._engine.capabilities.name
-            return make_answer(name, plan, drawn.pictures, warnings, timings, delivered, cost if price else None)
+            return make_answer(name, plan, drawn.pictures, drawn.warnings, timings, delivered, cost if price else None)
 
         delivery = self._delivery(job, plan, output, drawn)
         delivered = deliver(drawn.files, delivery, lambda one: count_bytes(complete(one, LONGEST, LONGEST)))
         cost = (price or 0.0) * (job.record.seconds() - drawn.timings.waited_s)
-        answer = complete(delivered, _round(time.monotonic() - started), round(cost, 6))
+        answer = complete(delivered, _round(CLOCK.running_time() - started), float(f"{cost:.6g}"))
         job.record.timings = answer.timings
         job.record.bytes = sum(len(file.data) for file in drawn.files)
         return answer
@@ -213,11 +190,12 @@ class Worker:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A job's pictures, a file of each, and the seconds up to here."""
+    """A job's pictures, a file of each, the seconds up to here, and what of its prompts had no effect."""
 
     pictures: list[GeneratedImage]
     files: list[File]
     timings: Timings
+    warnings: Sequence[str]
 
 
 async def _await(answer: Future[dict[str, Any]], job: Job) -> dict[str, Any]:
