@@ -70,42 +70,60 @@ def test_each_has_its_own_time(start_platform: Any, open_worker: Any, tiny_sd1: 
         assert platform.ask({"prompt": "draw 0.2"})["status"] == "COMPLETED"
 
 
-@pytest.mark.parametrize("offered_after_s", [0.0, 1.0, 4.0])
+def _offer(platform: Any) -> list[str]:
+    """The ids of jobs that are offered at once, a second and four seconds later."""
+    offered = []
+    for pause in (0.0, 1.0, 3.0):
+        time.sleep(pause)
+        offered.append(platform.submit({"prompt": "draw 0.1"}))
+    return offered
+
+
 def test_a_broken_worker_is_handed_nothing_more_and_delivers_what_it_has(
-    offered_after_s: float, start_platform: Any, open_worker: Any, tiny_sd1: str
+    start_platform: Any, open_worker: Any, tiny_sd1: str
 ) -> None:
     platform = start_platform(hold_s=60.0)
     with open_worker(platform, PACED, env={"MODEL_NAME": tiny_sd1, **FOUR}) as worker:
-        encoding = platform.submit({"prompt": "draw 0.1 encode 7"})
+        encoding = platform.submit({"prompt": "draw 0.1 encode 8"})
         platform.events.wait("taken", job_id=encoding)
         breaking = platform.submit({"prompt": "draw 0.5 break"})
         assert platform.wait(breaking)["output"]["code"] == "WORKER_BROKEN"
-        time.sleep(offered_after_s)
-        offered = platform.submit({"prompt": "draw 0.1"})
+        offered = _offer(platform)
 
+        assert platform.events.story(encoding).count("result") == 0, "it was still in hand"
         assert platform.wait(encoding)["status"] == "COMPLETED"
         assert worker.wait(10) == 1
         assert worker.orphans == []
-        assert platform.events.story(offered) == ["queued"]
+        assert [platform.events.story(job_id) for job_id in offered] == [["queued"]] * 3
 
 
-@pytest.mark.parametrize("offered_after_s", [0.0, 1.0, 4.0])
 def test_a_worker_that_is_told_to_stop_runs_whatever_it_has_been_handed(
-    offered_after_s: float, start_platform: Any, open_worker: Any, tiny_sd1: str
+    start_platform: Any, open_worker: Any, tiny_sd1: str
 ) -> None:
     platform = start_platform(hold_s=60.0)
     with open_worker(platform, PACED, env={"MODEL_NAME": tiny_sd1, **FOUR}) as worker:
-        running = platform.submit({"prompt": "draw 6"})
+        running = platform.submit({"prompt": "draw 8"})
         platform.events.wait("progress", job_id=running)
         worker.send(signal.SIGTERM)
-        time.sleep(offered_after_s)
-        offered = platform.submit({"prompt": "draw 0.1"})
+        offered = _offer(platform)
 
+        assert platform.events.story(running).count("result") == 0, "it was still in hand"
         assert platform.wait(running)["status"] == "COMPLETED"
         assert worker.wait(10) == 0
         assert worker.orphans == []
-        story = platform.events.story(offered)
-        assert story == ["queued"] or "result" in story
+        for job_id in offered:
+            story = platform.events.story(job_id)
+            assert story == ["queued"] or "result" in story
+
+
+def test_a_job_that_is_cancelled_as_soon_as_it_is_handed_out_is_not_drawn(scene: Any) -> None:
+    for pause in (0.0, 0.03, 0.06, 0.1):
+        job_id = scene.submit({"prompt": "draw 20"})
+        scene.events.wait("taken", job_id=job_id)
+        time.sleep(pause)
+        scene.call("POST", f"/cancel/{job_id}")
+        assert scene.wait(scene.submit({"prompt": "draw 0.1"}), 10)["status"] == "COMPLETED"
+        assert "result" not in scene.events.story(job_id)
 
 
 def test_a_stop_signal_reaches_a_job_of_a_worker_that_is_leaving(
