@@ -15,6 +15,8 @@ from worker.errors import InternalError
 from worker.plan import make_plan
 from worker.runtime.batcher import Batcher
 
+MAX_BATCH = 4
+
 
 class Engine:
     """Notes what it is given to draw, and when it is held, waits."""
@@ -45,7 +47,7 @@ def engine() -> Engine:
 @pytest.fixture
 def batcher(engine: Engine) -> Iterator[Batcher]:
     """One with its thread."""
-    batcher = Batcher(engine.draw_jobs)
+    batcher = Batcher(engine.draw_jobs, MAX_BATCH)
     yield batcher
     engine.go.set()
     batcher.close()
@@ -82,6 +84,20 @@ def test_jobs_of_one_key_are_drawn_with_the_first_of_them(batcher: Batcher, engi
     assert engine.batches[1:] == [["a1", "a2", "a3"], ["b1", "b2"], ["c1"]]
 
 
+def test_no_more_pictures_than_are_drawn_at_once(batcher: Batcher, engine: Engine) -> None:
+    counts = {"a": 1, "b": 2, "c": 2, "d": 9, "e": 1}
+    _draw_all(batcher, engine, [_drawing(name, num_images=count) for name, count in counts.items()])
+    assert engine.batches[1:] == [["a", "b", "e"], ["c"], ["d"]]
+
+
+def test_one_at_a_time_is_first_come_first_served(engine: Engine) -> None:
+    batcher = Batcher(engine.draw_jobs)
+    jobs = [_drawing(name, steps={"a": 5, "b": 6}[name[0]]) for name in ("a1", "b1", "a2")]
+    _draw_all(batcher, engine, jobs)
+    batcher.close()
+    assert engine.batches[1:] == [["a1"], ["b1"], ["a2"]]
+
+
 def test_each_hears_of_its_own(batcher: Batcher, engine: Engine) -> None:
     found = _draw_all(batcher, engine, [_drawing(name) for name in ("one", "bad", "three")])
     assert found[0] is None and found[2] is None
@@ -89,7 +105,7 @@ def test_each_hears_of_its_own(batcher: Batcher, engine: Engine) -> None:
 
 
 def test_a_batch_without_outcomes_keeps_nobody_waiting_and_the_next_is_drawn(batcher: Batcher, engine: Engine) -> None:
-    jobs = [_drawing("one"), _drawing("broken"), _drawing("later", steps=3)]
+    jobs = [_drawing("one"), _drawing("broken"), _drawing("later", steps=30)]
     found = _draw_all(batcher, engine, jobs)
     assert [type(one) for one in found] == [KeyError, KeyError, type(None)]
 

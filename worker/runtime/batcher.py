@@ -1,7 +1,7 @@
-"""Decides what is drawn next, and what together: jobs that wait take their turn, those with one batch key at once."""
+"""Decides what is drawn next, and what together: jobs take their turn, and those with one batch key share it."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -19,20 +19,32 @@ class _Waiting:
     outcome: Future[Outcome] = field(default_factory=Future)
     context: Context = field(default_factory=copy_context)
 
+    @property
+    def key(self) -> Hashable:
+        """Equal for jobs that can be drawn at once."""
+        return self.drawing.plan.batch_key
+
+    @property
+    def pictures(self) -> int:
+        """How many it wants."""
+        return len(self.drawing.plan.request.pictures)
+
 
 class Batcher:
     """The one thread that draws, and the jobs that wait for it.
 
     The engine and its CUDA context are used by this thread alone. Jobs are drawn in the order in which they came,
-    except that those with the batch key of the first are drawn with it.
+    except that those with the batch key of the first are drawn with it, as many as there is room for.
     """
 
-    def __init__(self, draw_jobs: DrawJobs) -> None:
+    def __init__(self, draw_jobs: DrawJobs, max_batch: int = 1) -> None:
         """Nothing waits.
 
         Args:
             draw_jobs: draws jobs of one batch key; what becomes of each is its outcome.
+            max_batch: pictures that are drawn at once; a job with more is drawn without others.
         """
+        self._max_batch = max_batch
         self._draw_jobs = draw_jobs
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="draw")
         self._lock = threading.Lock()
@@ -51,7 +63,7 @@ class Batcher:
         self._thread.shutdown()
 
     def _draw_next(self) -> None:
-        """The first that waits and all with its key; nothing, if they were drawn with another."""
+        """The first that waits and those that are drawn with it; nothing, if all were drawn with others."""
         if not (batch := self._take_batch()):
             return
         try:
@@ -64,8 +76,10 @@ class Batcher:
 
     def _take_batch(self) -> list[_Waiting]:
         with self._lock:
-            batch = [
-                one for one in self._waiting if one.drawing.plan.batch_key == self._waiting[0].drawing.plan.batch_key
-            ]
+            batch, pictures = self._waiting[:1], sum(one.pictures for one in self._waiting[:1])
+            for one in self._waiting[1:]:
+                if one.key == batch[0].key and pictures + one.pictures <= self._max_batch:
+                    batch.append(one)
+                    pictures += one.pictures
             self._waiting = [one for one in self._waiting if one not in batch]
         return batch
