@@ -124,7 +124,7 @@ class Settings(BaseSettings):
         1,
         ge=1,
         le=64,
-        description="jobs that a worker takes at once; docs/several-jobs.md says when more than one pays",
+        description="jobs that a worker takes at once; [more than one pays](docs/several-jobs.md) where jobs are short",
     )
     job_timeout_s: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds after which a job is stopped with an error"
