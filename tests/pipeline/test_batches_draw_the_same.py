@@ -5,6 +5,7 @@ On a CPU the sums of a batch are taken in another order than those of one pictur
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -138,6 +139,17 @@ def test_a_cancel_in_a_batch_ends_one_job_alone(which: int, engines: dict[str, E
     assert isinstance(outcomes[which].error, JobCancelledError) and asked[which].pictures == []
     assert outcomes[1 - which].error is None
     _assert_alike(asked[1 - which].pictures, alone.pictures)
+
+
+def test_after_a_failure_nothing_is_done_for_what_nobody_draws(engines: dict[str, Engine]) -> None:
+    engine = engines["sd1"]
+    with (
+        mock.patch.object(type(engine), "repair", autospec=True, side_effect=type(engine).repair) as repair,
+        raising(last_layer(engine, "denoiser"), lambda: KeyError("a bug")),
+    ):
+        (outcome,) = _draw(engine, [Asked(engine, num_images=3)], max_batch=1)
+    assert isinstance(outcome.error, KeyError)
+    assert repair.call_count == 0, "that is for whoever hears of the error"
 
 
 def test_when_nobody_waits_any_more_the_batch_is_left(engines: dict[str, Engine]) -> None:

@@ -185,8 +185,8 @@ BAD: list[Any] = [
 
 
 def test_what_is_no_job_is_left_out() -> None:
-    """The SDK would end the process for it, with every job in hand."""
-    source = Source(brings=[*BAD, JOB])
+    """The SDK would end the process for it, with every job in hand; and of a job that comes twice, lose one result."""
+    source = Source(brings=[*BAD, JOB, JOB])
 
     async def scene() -> None:
         assert await source.intake().fetch(None, 9) == [JOB]

@@ -9,8 +9,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import groupby, islice
 
-from diffusers import StableDiffusion3Pipeline
-
 from worker.engine.batch import draw_batch
 from worker.engine.device_errors import is_device_fault, is_out_of_memory
 from worker.engine.drawing import Drawing, DrawnJob, Item, Outcome, jobs_of
@@ -80,9 +78,10 @@ def _draw_all(engine: Engine, jobs: Sequence[DrawnJob], max_batch: int) -> None:
     request = jobs[0].plan.request
     with _attach(engine, request):
         for batch in _batches(items, max_batch if _takes_batches(engine, request) else 1):
-            if any(job.error is not None for job in jobs):
+            wanted = [item for item in batch if item.job.error is None]
+            if wanted and any(job.error is not None for job in jobs):
                 engine.repair()
-            _draw(engine, batch)
+            _draw(engine, wanted)
 
 
 def _takes_batches(engine: Engine, request: Request) -> bool:
@@ -91,7 +90,7 @@ def _takes_batches(engine: Engine, request: Request) -> bool:
     Several ControlNets take one picture each. Stable Diffusion 3's sample theirs without any generator.
     """
     controls = len(request.controls)
-    return controls == 0 or (controls == 1 and not isinstance(engine.pipeline, StableDiffusion3Pipeline))
+    return controls == 0 or (controls == 1 and "StableDiffusion3" not in type(engine.pipeline).__name__)
 
 
 def _batches(items: Sequence[Item], max_batch: int) -> Iterator[Sequence[Item]]:

@@ -47,11 +47,13 @@ class DeliveredPictures:
 
     Attributes:
         images: data URIs, URLs or paths, one for each picture, in order.
+        file_bytes: of all files together, as they are there.
         with_image_url: False where the answer has no room to say once more where the first picture is.
         warnings: what the caller may not have expected.
     """
 
     images: tuple[str, ...]
+    file_bytes: int = 0
     with_image_url: bool = True
     warnings: tuple[str, ...] = ()
 
@@ -68,12 +70,12 @@ def deliver(files: Sequence[File], to: Delivery, count_bytes: Callable[[Delivere
         DeliveryError: the bucket or the folder did not take them.
     """
     if to.local:
-        return DeliveredPictures(_write(files))
+        return DeliveredPictures(_write(files), _size(files))
     bucket, wanted = to.output.bucket, to.output.delivery
     warnings: tuple[str, ...] = ()
     if bucket is not None and wanted != "base64":
         try:
-            return DeliveredPictures(tuple(upload(files, bucket, to.job_id, to.check)))
+            return DeliveredPictures(tuple(upload(files, bucket, to.job_id, to.check)), _size(files))
         except DeliveryError as error:
             if wanted == "s3":
                 raise
@@ -84,14 +86,14 @@ def deliver(files: Sequence[File], to: Delivery, count_bytes: Callable[[Delivere
     if bucket is not None and wanted == "base64":
         urls = tuple(upload(files, bucket, to.job_id, to.check))
         moved = "delivery: base64 would pass the answer's size limit; the pictures are in the bucket"
-        return DeliveredPictures(urls, warnings=(moved,))
+        return DeliveredPictures(urls, _size(files), warnings=(moved,))
     if to.reencode is not None:
         smaller = to.reencode()
         warnings += (f"sent as {smaller[0].extension}: {files[0].extension} would pass the size limit",)
         if inline := _inline(smaller, warnings, to.max_result_bytes, count_bytes):
             return inline
     raise ResultTooLargeError(
-        f"the pictures are {sum(len(file.data) for file in files)} bytes as {files[0].extension}; the answer may be "
+        f"the pictures are {_size(files)} bytes as {files[0].extension}; the answer may be "
         f"{to.max_result_bytes} bytes of JSON; ask for fewer or smaller pictures, for output_format jpeg or webp, or "
         "set a bucket (BUCKET_* or s3Config)"
     )
@@ -101,10 +103,14 @@ def _inline(
     files: Sequence[File], warnings: tuple[str, ...], limit: int, count_bytes: Callable[[DeliveredPictures], int]
 ) -> DeliveredPictures | None:
     """The pictures as data URIs, at need without the repeated first one; None when they do not fit."""
-    whole = DeliveredPictures(tuple(_make_data_uri(file) for file in files), warnings=warnings)
+    whole = DeliveredPictures(tuple(_make_data_uri(file) for file in files), _size(files), warnings=warnings)
     left_out = "image_url is left out: with it the answer would pass its size limit"
     shorter = replace(whole, with_image_url=False, warnings=(*warnings, left_out))
     return next((one for one in (whole, shorter) if count_bytes(one) <= limit), None)
+
+
+def _size(files: Sequence[File]) -> int:
+    return sum(len(file.data) for file in files)
 
 
 def _make_data_uri(file: File) -> str:

@@ -81,7 +81,11 @@ class Intake:
         if not request.done():
             request.cancel()
             await asyncio.wait({request})
-        return None if request.cancelled() else [job for job in request.result() or () if _is_new(job)]
+        return (
+            None
+            if request.cancelled()
+            else list({job["id"]: job for job in request.result() or () if _is_new(job)}.values())
+        )
 
     async def fetch_stops(self, session: Any) -> list[str]:
         """The ids of jobs to stop, once each can be.

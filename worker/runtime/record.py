@@ -66,7 +66,9 @@ class JobRecord:
         self.seed = plan.request.pictures[0].seed
 
     def note_drawing(self, pictures: Sequence[GeneratedImage], outcome: Outcome) -> None:
-        """It was drawn, or some of it."""
+        """It was drawn, or some of it; or nothing."""
+        if not outcome.batch:
+            return
         self.retried = any(one.low_memory for one in pictures)
         self.first, self.batch = outcome.first, outcome.batch
         self.peak_gpu_bytes = outcome.usage.peak_bytes

@@ -164,7 +164,7 @@ class Worker:
         cost = (price or 0.0) * (job.record.seconds() - drawn.timings.waited_s)
         answer = complete(delivered, _round(CLOCK.running_time() - started), float(f"{cost:.6g}"))
         job.record.timings = answer.timings
-        job.record.bytes = sum(len(file.data) for file in drawn.files)
+        job.record.bytes = delivered.file_bytes
         return answer
 
     def _encode(self, one: GeneratedImage, plan: Plan, extension: str, quality: int) -> File:
