@@ -54,16 +54,16 @@ SCENES = (
         "jobs-16",
         "jobs",
         "sd15",
-        "Sixteen jobs of one picture wait while another is drawn; from its end until all are delivered, through "
+        "Sixteen jobs of one picture wait; from when the first is taken until all are delivered, through "
         "RunPod's SDK and the emulated platform. *Drawing* is what the device takes for them, however long they wait.",
     ),
     Scene(
         "between-jobs",
         "between",
         "",
-        "Eight jobs wait; the seconds for each of them, through RunPod's SDK and the emulated platform. Nothing is "
-        "drawn: a job sleeps for its own time, in the real worker or in a plain function that is handed to the SDK. "
-        "What is above its own time is what lies between jobs.",
+        "Eight jobs wait; from when the first is taken, the seconds for each, through RunPod's SDK and the emulated "
+        "platform. Nothing is drawn: a job sleeps for its own time, in the real worker or in a plain function that is "
+        "handed to the SDK. What is above its own time is what lies between jobs.",
         rounds=3,
     ),
     Scene(

@@ -85,12 +85,12 @@ def test_waiting_jobs(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_jobs_that_sleep(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_jobs, "PACES_S", (0.05,))
+    monkeypatch.setattr(waiting_jobs, "PACES_S", (0.3,))
     monkeypatch.setattr(waiting_jobs, "AT_ONCE", (4,))
     monkeypatch.setattr(waiting_jobs, "PACED_JOBS", 4)
     result = play_once("between-jobs", models)
-    assert [case.name for case in result.cases] == ["0.05 s, a plain function", "0.05 s, `JOBS_AT_ONCE=4`"]
-    assert all(case.median > 0.05 for case in result.cases), "a job takes its own time at least"
+    assert [case.name for case in result.cases] == ["0.3 s, a plain function", "0.3 s, `JOBS_AT_ONCE=4`"]
+    assert all(case.median >= 0.3 for case in result.cases), "a job takes its own time at least"
 
 
 def test_a_start_is_told_part_by_part(models: Path) -> None:
