@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,27 +32,25 @@ def main() -> None:
     """Play what the command line says."""
     options = parse_options()
     names = options.scenes or (ON_A_GPU if options.device == "cuda" else ON_A_CPU)
-    # Tiny models are too little work to share: with more threads they mostly wait for each other.
-    alone = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    env = {**os.environ, **(alone if options.device == "cpu" else {})}
-    failed = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            task = Task(
-                scene=name,
-                size=options.size or ("full" if options.device == "cuda" else "tiny"),
-                models=str(options.models or folder),
-                out=str(options.out.resolve()),
-                rounds=options.rounds,
-                keep_cache=options.keep_cache,
-                ours=[dict(pair.split("=", 1) for pair in one.split(",")) for one in options.ours] or [{}],
-            )
-            if not _play(task, env):
-                failed.append(name)
-    slow = list(list_slower(results.read(options.out), results.read(options.compare), names)) if options.compare else []
-    for problem in [*(f"{name}: failed" for name in failed), *slow]:
-        print(problem, file=sys.stderr)
-    raise SystemExit(1 if failed or slow else 0)
+        problems = [f"{name}: failed" for name in names if not _play(name, options, Path(folder))]
+        # What other programs did meanwhile is no news of this one: what is slow is played once more.
+        for name in _list_slow(names, options):
+            print(f"\n{name}: slow, hence once more", flush=True)
+            _play(name, options, Path(folder))
+    for lines in _list_slow(names, options).values():
+        problems += lines
+    print(*problems, sep="\n", file=sys.stderr)
+    raise SystemExit(1 if problems else 0)
+
+
+def _list_slow(names: Sequence[str], options: argparse.Namespace) -> dict[str, list[str]]:
+    """The scenes that have passed what is allowed, with a line for each ratio."""
+    if not options.compare:
+        return {}
+    seen, recorded = results.read(options.out), results.read(options.compare)
+    lines = {name: list(list_slower(seen, recorded, [name])) for name in names}
+    return {name: found for name, found in lines.items() if found}
 
 
 def parse_options() -> argparse.Namespace:
@@ -73,14 +71,29 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
-def _play(task: Task, env: Mapping[str, str]) -> bool:
-    """Whether the scene could be played; prints what it showed."""
+def _play(name: str, options: argparse.Namespace, folder: Path) -> bool:
+    """Whether the scene could be played; prints what it showed.
+
+    Args:
+        folder: where models are made, unless the caller keeps them.
+    """
+    task = Task(
+        scene=name,
+        size=options.size or ("full" if options.device == "cuda" else "tiny"),
+        models=str(options.models or folder),
+        out=str(options.out.resolve()),
+        rounds=options.rounds,
+        keep_cache=options.keep_cache,
+        ours=[dict(pair.split("=", 1) for pair in one.split(",")) for one in options.ours] or [{}],
+    )
+    # Tiny models are too little work to share: with more threads they mostly wait for each other.
+    alone = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} if options.device == "cpu" else {}
     started = time.monotonic()
     command = [sys.executable, "-m", "benchmarks.play", json.dumps(asdict(task))]
-    done = subprocess.run(command, env=env, cwd=ROOT)
-    print(f"\n{task.scene}: {time.monotonic() - started:.0f} s in all", flush=True)
+    done = subprocess.run(command, env={**os.environ, **alone}, cwd=ROOT)
+    print(f"\n{name}: {time.monotonic() - started:.0f} s in all", flush=True)
     if done.returncode == 0:
-        print(*summarize(results.read(Path(task.out)).scenes[task.scene]), sep="\n", flush=True)
+        print(*summarize(results.read(options.out).scenes[name]), sep="\n", flush=True)
     return done.returncode == 0
 
 
