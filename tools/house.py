@@ -45,6 +45,7 @@ ORDER = {
         "generate.py",
         "drawing.py",
         "batch.py",
+        "batch_size.py",
         "steps.py",
         "meter.py",
         "pipelines.py",

@@ -21,6 +21,8 @@ EMBEDDED_MODEL = Path(__file__).parent.parent / "models" / "shapes"
 EMBEDDED_LORAS = EMBEDDED_MODEL.parent / "loras"
 VOLUME = Path("/runpod-volume")  # where the platform mounts an endpoint's network volume
 
+MAX_BATCH = 64  # pictures drawn at once
+
 _HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 _HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
@@ -62,6 +64,12 @@ def _check_places(setting: str) -> str:
         if name in names:
             raise _refuse("have one place for each name", entry)
         names.add(name)
+    return setting
+
+
+def _check_max_batch(setting: str) -> str:
+    if setting != "auto" and not (setting.isdecimal() and 1 <= int(setting) <= MAX_BATCH):
+        raise _refuse(f"be auto, or a number from 1 to {MAX_BATCH}")
     return setting
 
 
@@ -126,6 +134,11 @@ class Settings(BaseSettings):
         le=64,
         description="jobs that a worker takes at once; [more than one pays](docs/several-jobs.md) where jobs are short",
     )
+    max_batch: Annotated[str, AfterValidator(_check_max_batch)] = Field(
+        "auto",
+        description="pictures drawn at once; `auto`: by memory and by what is faster, on a CPU 1; "
+        "[1 draws each to the bit as if alone](docs/several-jobs.md#drawn-at-once)",
+    )
     job_timeout_s: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds after which a job is stopped with an error"
     )
@@ -171,6 +184,11 @@ class Settings(BaseSettings):
     def image_hosts(self) -> tuple[str, ...]:
         """The hosts that jobs may load pictures from; empty for any public one."""
         return split_list(self.allowed_image_hosts)
+
+    @property
+    def pictures_at_once(self) -> int | None:
+        """How many pictures are drawn at once, as the owner wants it; None for what is fastest."""
+        return None if self.max_batch == "auto" else int(self.max_batch)
 
     @property
     def bucket_hosts(self) -> tuple[str, ...]:

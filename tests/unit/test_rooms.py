@@ -36,7 +36,7 @@ ENGINE = [
         f"{E}.{name}"
         for name in ("device_errors", "meter", "steps", "scheduling", "pipelines", "preview", "decoder", "denoiser")
     },
-    {f"{E}.{name}" for name in ("adapters", "memory", "recovery")},
+    {f"{E}.{name}" for name in ("adapters", "memory", "recovery", "batch_size")},
     {f"{E}.engine"},
     {f"{E}.load", f"{E}.prompts"},
     {f"{E}.drawing"},

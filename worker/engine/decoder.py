@@ -12,10 +12,12 @@ from worker.errors import NonFiniteOutputError
 
 
 def guard_decoder(vae: Any) -> None:
-    """Let the VAE's decoder take and give finite numbers only.
+    """Let the VAE's decoder take and give finite numbers only, and the memory of one picture.
 
     What overflows in half precision is decoded again in float32.
     """
+    if hasattr(vae, "enable_slicing"):
+        vae.enable_slicing()
     decode = vae.decode
 
     @functools.wraps(decode)

@@ -8,6 +8,7 @@ import torch
 
 from worker.engine.adapters.ip_adapter import IPAdapter
 from worker.engine.adapters.loras import LoraManager
+from worker.engine.batch_size import BatchSize
 from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.pipelines import build_pipeline, combine_controlnets, task_classes
 from worker.engine.preview import Previewer
@@ -30,6 +31,7 @@ class Engine:
         ip_adapter: the IP-Adapter; or None.
         words: of textual inversion.
         previewer: shows what is being drawn.
+        batch_size: how many pictures are drawn at once.
         release: to be called after each job.
         snapshot: how every weight was after loading.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
@@ -46,6 +48,7 @@ class Engine:
     ip_adapter: IPAdapter | None
     words: frozenset[str]
     previewer: Previewer
+    batch_size: BatchSize
     release: Callable[[], None]
     snapshot: Snapshot
     scheduler_config: Mapping[str, Any]

@@ -49,7 +49,7 @@ class Worker:
         self._formatter = log_to_stderr(as_json=self.on_platform)
         self.gate = Gate()
         self.failure: WorkerError | None = None
-        self._batcher = Batcher(self._draw_jobs)
+        self._batcher = Batcher(self._draw_jobs, lambda plan: self._engine.batch_size.choose(plan))
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
         for mistake in list_mistaken_names():
             log.warning(mistake)
