@@ -48,6 +48,7 @@ ORDER = {
         "batch_size.py",
         "steps.py",
         "meter.py",
+        "cache.py",
         "pipelines.py",
         "scheduling.py",
         "preview.py",

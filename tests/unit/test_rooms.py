@@ -34,7 +34,17 @@ ENGINE = [
     {f"{E}.__init__"},
     {
         f"{E}.{name}"
-        for name in ("device_errors", "meter", "steps", "scheduling", "pipelines", "preview", "decoder", "denoiser")
+        for name in (
+            "device_errors",
+            "meter",
+            "steps",
+            "scheduling",
+            "pipelines",
+            "preview",
+            "decoder",
+            "denoiser",
+            "cache",
+        )
     },
     {f"{E}.{name}" for name in ("adapters", "memory", "recovery", "batch_size")},
     {f"{E}.engine"},

@@ -9,6 +9,7 @@ import torch
 from worker.engine.adapters.ip_adapter import IPAdapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.batch_size import BatchSize
+from worker.engine.cache import TensorCache
 from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.pipelines import build_pipeline, combine_controlnets, task_classes
 from worker.engine.preview import Previewer
@@ -36,6 +37,7 @@ class Engine:
         snapshot: how every weight was after loading.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
         schedulers, pipelines: those built so far.
+        embeddings: of prompts that jobs had before.
     """
 
     pipeline: Any
@@ -54,11 +56,13 @@ class Engine:
     scheduler_config: Mapping[str, Any]
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     pipelines: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    embeddings: TensorCache = field(default_factory=TensorCache)
 
     def repair(self) -> None:
         """Put the weights back as they were after loading, whatever an exception has left behind."""
         self.release()
         self.snapshot.restore()
+        self.embeddings.clear()
         for runner in self.runners:
             runner.invalidate()
 

@@ -12,6 +12,7 @@ import torch
 from diffusers import ControlNetModel, MultiControlNetModel
 from transformers import CLIPTextModel
 
+from worker.engine.decoder import convert_on_device
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
 
 Arguments = Mapping[str, object]
@@ -87,6 +88,7 @@ def build_pipeline(pipeline: Any, kind: type, safety_checker: bool = True, **ext
     parts = _parts(kind)
     built = kind(**{name: known[name] for name in parts if name in known})
     built.set_progress_bar_config(disable=True)
+    convert_on_device(built)
     return built
 
 

@@ -26,7 +26,7 @@ from worker.engine.adapters.embeddings import load_words
 from worker.engine.adapters.ip_adapter import load_ip_adapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.batch_size import BatchSize
-from worker.engine.decoder import guard_decoder
+from worker.engine.decoder import convert_on_device, guard_decoder
 from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.engine import Engine
 from worker.engine.load.completeness import check_complete
@@ -97,6 +97,8 @@ def _assemble(
     controlnets = load_controlnets(catalogue, pipeline, settings)
     words = load_words(catalogue, pipeline)
     pipelines = [part for part in (pipeline, refiner) if part is not None]
+    for one in pipelines:
+        convert_on_device(one)
     runners = tuple(DenoiserRunner(find_denoiser(one)) for one in pipelines)
     ip_adapter = load_ip_adapter(catalogue, pipeline, runners[0], settings)
     nets = list(controlnets.values())

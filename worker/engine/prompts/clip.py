@@ -15,6 +15,7 @@ from compel import Compel
 from compel.prompt_parser import Conjunction, FlattenedPrompt
 from torch import Tensor
 
+from worker.engine.cache import TensorCache
 from worker.engine.prompts.weighting import is_weighted, parse_weights
 
 MAX_WINDOWS = 32  # of CLIP's 75 tokens; English prompts of the greatest length have some 16
@@ -37,21 +38,23 @@ class Encoded:
 class ClipEncoder:
     """One text encoder of a pipeline and its tokenizer; each text is tokenized and encoded once."""
 
-    def __init__(self, pipeline: Any, suffix: str, knows_words: bool) -> None:
+    def __init__(self, pipeline: Any, suffix: str, knows_words: bool, kept: TensorCache) -> None:
         """Around the pipeline's modules; nothing is encoded yet.
 
         Args:
             suffix: of the modules' names: none, or _2.
             knows_words: whether there is textual inversion, of which one word may be several tokens.
+            kept: what the pipeline's encoders made of texts before.
         """
         self._pipeline = pipeline
+        self._suffix = suffix
+        self._kept = kept
         self._tokenizer = getattr(pipeline, f"tokenizer{suffix}")
         self._encoder = getattr(pipeline, f"text_encoder{suffix}")
         self._knows_words = knows_words
         self._penultimate = is_xl(pipeline)
         self._pools = hasattr(self._encoder, "text_projection")
         self._tokens: dict[str, list[int]] = {}
-        self._encoded: dict[tuple[str, int], Encoded] = {}
         self.window = int(self._tokenizer.model_max_length)
 
     def tokenize(self, text: str) -> list[int]:
@@ -67,9 +70,7 @@ class ClipEncoder:
         Args:
             skip: layers to leave out, beside those that the model always leaves out.
         """
-        if (text, skip) not in self._encoded:
-            self._encoded[text, skip] = self._encode(text, skip)
-        return self._encoded[text, skip]
+        return self._kept.recall((self._suffix, text, skip), lambda: self._encode(text, skip))
 
     def pad(self, features: Tensor, tokens: int) -> Tensor:
         """The features with empty windows at their end, so that they are of so many tokens."""
