@@ -45,8 +45,8 @@ class Scene:
     server: S3Server
     proxy: faulty_proxy.FaultyProxy
 
-    def start(self, steps: int = 200) -> str:
-        """The id of a job that is being drawn, for about two seconds."""
+    def start(self, steps: int = 100) -> str:
+        """The id of a job that is being drawn, for about a second."""
         job_id = str(self.platform.submit({**JOB, "steps": steps}))
         self.platform.events.wait("progress", job_id=job_id)
         return job_id
