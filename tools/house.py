@@ -38,7 +38,15 @@ ORDER = {
     "worker/api": ["parse.py", "schema.py", "validators.py", "validation_errors.py", "resolve.py", "response.py"],
     "worker/images": ["load.py", "fetch.py", "guard.py", "resize.py"],
     "worker/": ["request.py", "plan.py"],
-    "worker/engine/load": ["loader.py", "single_file.py", "vae.py", "quantize.py", "completeness.py", "describe.py"],
+    "worker/engine/load": [
+        "loader.py",
+        "single_file.py",
+        "vae.py",
+        "quantize.py",
+        "acceleration.py",
+        "completeness.py",
+        "describe.py",
+    ],
     "worker/engine": [
         "engine.py",
         "memory.py",
@@ -60,7 +68,7 @@ ORDER = {
     "worker/engine/adapters": ["loras.py", "controlnets.py", "ip_adapter.py", "embeddings.py"],
     "worker/engine/prompts": ["encode.py", "clip.py", "weighting.py", "warnings.py"],
     "worker/engine/passes": ["draw.py", "prepare.py", "run.py"],
-    "worker/engine/denoiser": ["runner.py"],
+    "worker/engine/denoiser": ["runner.py", "graphs.py"],
     "worker/output": ["options.py", "address.py", "metadata.py", "encode.py", "delivery.py", "bucket.py"],
 }
 TITLES = {

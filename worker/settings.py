@@ -134,6 +134,10 @@ class Settings(BaseSettings):
         le=64,
         description="jobs that a worker takes at once; [more than one pays](docs/several-jobs.md) where jobs are short",
     )
+    acceleration: Literal["auto", "off", "graphs"] = Field(
+        "auto",
+        description="how the denoiser runs on a GPU: as written, by CUDA graphs, or `auto`, what is faster",
+    )
     max_batch: Annotated[str, AfterValidator(_check_max_batch)] = Field(
         "auto",
         description="pictures drawn at once; `auto`: by memory and by what is faster, on a CPU 1; "

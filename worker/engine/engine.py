@@ -61,10 +61,10 @@ class Engine:
     def repair(self) -> None:
         """Put the weights back as they were after loading, whatever an exception has left behind."""
         self.release()
-        self.snapshot.restore()
         self.embeddings.clear()
-        for runner in self.runners:
-            runner.invalidate()
+        if self.snapshot.restore():
+            for runner in self.runners:
+                runner.invalidate()
 
     def pipeline_for(self, one: Pass) -> Any:
         """The pipeline that runs this pass, around the modules that are loaded already."""

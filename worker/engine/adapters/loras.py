@@ -84,6 +84,7 @@ class LoraManager:
             if len(self._loaded) < MAX_LORAS and sum(self._loaded.values()) + size <= MAX_LORA_BYTES:
                 return
             self._pipeline.delete_adapters(_key(name))
+            self._runner.invalidate()
             del self._loaded[name]
 
     def _load(self, name: str, file: Path) -> None:
@@ -107,6 +108,7 @@ class LoraManager:
         if any(key in adapters for adapters in self._pipeline.get_list_adapters().values()):
             self._pipeline.delete_adapters(key)
             self._pipeline.disable_lora()
+            self._runner.invalidate()
 
 
 def _check_adds_layers_only(pipeline: Any, file: Path) -> None:

@@ -25,22 +25,21 @@ from worker.engine.adapters.controlnets import load_controlnets
 from worker.engine.adapters.embeddings import load_words
 from worker.engine.adapters.ip_adapter import load_ip_adapter
 from worker.engine.adapters.loras import LoraManager
-from worker.engine.batch_size import BatchSize
 from worker.engine.decoder import convert_on_device, guard_decoder
 from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.engine import Engine
+from worker.engine.load.acceleration import choose_batch_size, choose_graphs
 from worker.engine.load.completeness import check_complete
 from worker.engine.load.describe import describe
 from worker.engine.load.quantize import check_quantize, quantization_options
 from worker.engine.load.single_file import load_single_file
 from worker.engine.load.vae import replace_vae
-from worker.engine.memory import MemoryPlan, place_weights, plan_memory
+from worker.engine.memory import place_weights, plan_memory
 from worker.engine.pipelines import find_denoiser, needs_a_prior
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
 from worker.errors import ModelError, SettingsError
 from worker.models.adapters import AdapterCatalogue, find_adapters
-from worker.models.capabilities import Capabilities
 from worker.models.checks import SAFETY_CHECKER, check_component, read_json
 from worker.models.download_log import fetch_file, fetch_snapshot
 from worker.models.hub import download, first_line, hub_options, local_file, make_lora_fetcher
@@ -106,6 +105,9 @@ def _assemble(
     plan = plan_memory(model, pipelines, nets, wanted, device, settings.quantize)
     log.info("memory: %s", plan.reason)
     release = place_weights(pipelines, nets, plan, device)
+    graphs = choose_graphs(settings, plan, device)
+    for runner in runners:
+        runner.graphs = graphs
     if hasattr(pipeline, "vae"):
         guard_decoder(pipeline.vae)
     if ip_adapter is not None:
@@ -121,19 +123,11 @@ def _assemble(
         ip_adapter=ip_adapter,
         words=words,
         previewer=Previewer(pipeline),
-        batch_size=_make_batch_size(pipeline, model, settings, plan),
+        batch_size=choose_batch_size(pipeline, model, settings, plan),
         release=release,
         snapshot=Snapshot(unique_modules(pipelines, nets), resident=plan.offload == "none"),
         scheduler_config=MappingProxyType(dict(pipeline.scheduler.config)),
     )
-
-
-def _make_batch_size(pipeline: Any, model: Capabilities, settings: Settings, plan: MemoryPlan) -> BatchSize:
-    # Stable Diffusion 3's ControlNets sample the pictures that they follow without any generator.
-    joins_controls = "StableDiffusion3" not in type(pipeline).__name__
-    batch_size = BatchSize(settings.pictures_at_once, plan.room, model.family.batch_pixels, joins_controls)
-    log.info("drawn at once: %s", batch_size.explain(model.width, model.height))
-    return batch_size
 
 
 def choose_device() -> torch.device:

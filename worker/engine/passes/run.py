@@ -54,6 +54,8 @@ def run_pass(
         arguments[guidance] = request.guidance_scale
     if request.image_prompt is not None and one.kind != "refine":  # the refiner has no IP-Adapter
         arguments["ip_adapter_image"] = request.image_prompt.image
+    for runner in engine.runners:
+        runner.begin()
     prediction = Prediction()
     if any(item.job.plan.request.preview for item in items):
         watch(pipeline.scheduler, prediction.observe)
