@@ -11,6 +11,7 @@ from torch import Tensor
 
 from worker.engine.drawing import Item, jobs_of, lap
 from worker.engine.engine import Engine
+from worker.engine.meter import Pace
 from worker.engine.pipelines import call_arguments
 from worker.engine.preview import Prediction
 from worker.engine.scheduling import build_scheduler, watch
@@ -56,10 +57,15 @@ def run_pass(
         arguments["ip_adapter_image"] = request.image_prompt.image
     for runner in engine.runners:
         runner.begin()
-    prediction = Prediction()
+    prediction, pace = Prediction(), Pace(engine.device)
     if any(item.job.plan.request.preview for item in items):
         watch(pipeline.scheduler, prediction.observe)
-    arguments |= step_callbacks(lambda: _count_step(engine, items, number, pipeline, prediction))
+
+    def on_step() -> None:
+        pace.step()
+        _count_step(engine, items, number, pipeline, prediction)
+
+    arguments |= step_callbacks(on_step)
     accepted = call_arguments(type(pipeline))
     result = pipeline(**{name: value for name, value in arguments.items() if name in accepted and value is not None})
     if one.returns_latents:
