@@ -11,9 +11,11 @@ if __name__ != "__mp_main__":
 
     gc.disable()  # until all is imported, which leaves no garbage: looking for it took a fifth of their time
 
-    from worker.settings import on_platform, quiet_sdk
+    from worker.settings import list_unused_packages, on_platform, quiet_sdk
+    from worker.spared_imports import spare_imports
 
     quiet_sdk()
+    spare_imports(list_unused_packages())
 
     import runpod
 

@@ -11,7 +11,7 @@ from pathlib import Path
 # Room -> its files, in the order in which a job, or before it the start, meets them.
 ORDER = {
     "": ["handler.py"],
-    "worker": ["errors.py", "settings.py", "setting_names.py", "clock.py", "http.py"],
+    "worker": ["errors.py", "settings.py", "setting_names.py", "spared_imports.py", "clock.py", "http.py"],
     "worker/runtime": [
         "worker.py",
         "logs.py",

@@ -236,6 +236,20 @@ def list_mistaken_names() -> list[str]:
     return [f"{name} is not a setting; did you mean {setting}?" for name, setting in meant.items()]
 
 
+def list_unused_packages() -> list[str]:
+    """Packages that these settings have no use for, though libraries import them where they are installed."""
+    try:
+        settings = read_settings()
+    except SettingsError:
+        return []
+    with_loras = settings.lora_dir or settings.lora_repos or settings.model_name in (None, str(EMBEDDED_MODEL))
+    unused = {
+        "bitsandbytes": settings.quantize == "none",
+        "peft": not with_loras and settings.ip_adapter is None,
+    }
+    return [name for name, is_unused in unused.items() if is_unused]
+
+
 def on_platform() -> bool:
     """Whether this process will take its jobs from RunPod's queue, rather than run a local test or serve an API."""
     local = any(argument.startswith(("--test_input", "--rp_serve_api")) for argument in sys.argv)
