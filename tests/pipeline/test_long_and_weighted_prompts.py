@@ -19,6 +19,7 @@ from worker.engine.engine import Engine
 from worker.engine.prompts.encode import PromptEncoder
 from worker.engine.prompts.warnings import list_prompt_warnings
 from worker.errors import InvalidInputError
+from worker.plan import make_plan
 
 FULL = "abcde" * 15  # CLIP's window: 75 tokens, between one that starts and one that ends
 LONG = "a red square on a white ground " * 6
@@ -33,7 +34,9 @@ def embed(engines: dict[str, Engine]) -> Embed:
     def arguments(family: str, **fields: Any) -> dict[str, Any]:
         engine = engines[family]
         request = parse({"input": {**SMALL, **fields}}, engine.capabilities)[0]
-        return PromptEncoder(engine, request).encode(engine.pipeline, request.pictures[0].prompt)
+        return (
+            PromptEncoder(engine, make_plan(request)).encode(engine.pipeline, request.pictures[0].prompt)[0].embeddings
+        )
 
     return arguments
 
