@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from worker.api.schema import MAX_JOB_LORAS, MAX_LORA_SCALE, Fields
 from worker.models.capabilities import Capabilities
-from worker.request import Lora
+from worker.request import PROMPT_TAG, Lora
 
 MAX_NAMED = 5  # tags in one warning
-_TAG = re.compile(r"<(?P<kind>\w+):(?P<rest>[^<>]+)>")
 _KINDS = ("lora", "lyco")
 
 
@@ -32,11 +31,6 @@ class PromptLora:
     name: str
     scale: float | None
     ignored: bool
-
-
-def remove_tags(prompt: str, capabilities: Capabilities) -> str:
-    """The prompt as text."""
-    return prompt if capabilities.plain_prompts else _TAG.sub("", prompt)
 
 
 def merge_loras(fields: Fields, capabilities: Capabilities) -> tuple[Lora, ...]:
@@ -68,14 +62,14 @@ def list_tag_notes(fields: Fields, capabilities: Capabilities) -> Iterator[str]:
     if capabilities.plain_prompts:
         return
     prompts = list(dict.fromkeys(fields.prompt))
-    tags = [tag for prompt in prompts for tag in _TAG.finditer(prompt)]
+    tags = [tag for prompt in prompts for tag in PROMPT_TAG.finditer(prompt)]
     unknown = [tag[0] for tag in tags if _find_name(tag, capabilities.loras) is None]
     if unknown:
         yield f"prompt: {_enumerate(unknown)} had no effect; this endpoint has no LoRA of such a name"
     offered = [one for prompt in prompts for one in _list_offered(prompt, capabilities)]
     if several := [one.text for one in offered if one.ignored]:
         yield f"prompt: {_enumerate(several)}: a LoRA has one scale here, that of the denoiser; the rest had no effect"
-    if negative := [tag[0] for tag in _TAG.finditer(fields.negative_prompt or "")]:
+    if negative := [tag[0] for tag in PROMPT_TAG.finditer(fields.negative_prompt or "")]:
         yield f"negative_prompt: {_enumerate(negative)} had no effect; LoRAs are named in the prompt or in loras"
 
 
@@ -89,7 +83,7 @@ def _list_offered(prompt: str, capabilities: Capabilities) -> list[PromptLora]:
     """The tags of this prompt that name one of the endpoint's LoRAs."""
     if capabilities.plain_prompts:
         return []
-    tags = ((tag, _find_name(tag, capabilities.loras)) for tag in _TAG.finditer(prompt))
+    tags = ((tag, _find_name(tag, capabilities.loras)) for tag in PROMPT_TAG.finditer(prompt))
     return [_read(tag, name) for tag, name in tags if name is not None]
 
 

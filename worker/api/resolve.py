@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from PIL.Image import Image
 
-from worker.api.lora_tags import list_tag_notes, merge_loras, remove_tags, uses_default_scale
+from worker.api.lora_tags import list_tag_notes, merge_loras, uses_default_scale
 from worker.api.schema import Fields, RefinerField
 from worker.api.validators import choose_scheduler
 from worker.errors import InvalidInputError
@@ -51,8 +51,8 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         strength = _resolve_strength(fields.strength, capabilities.tasks[task], steps)
         init_image = _make_init_image(fields, image, mask, strength, size, warnings)
     request = Request(
-        pictures=_list_pictures(fields, capabilities),
-        negative_prompt=fields.negative_prompt and remove_tags(fields.negative_prompt, capabilities),
+        pictures=_list_pictures(fields),
+        negative_prompt=fields.negative_prompt,
         width=size[0],
         height=size[1],
         num_inference_steps=steps,
@@ -150,8 +150,8 @@ def _fill_transparency(name: str, image: Image, warnings: list[str]) -> Image:
     return flatten(image)
 
 
-def _list_pictures(fields: Fields, capabilities: Capabilities) -> tuple[Picture, ...]:
-    prompts = [remove_tags(prompt, capabilities) for prompt in fields.prompt for _ in range(fields.num_images)]
+def _list_pictures(fields: Fields) -> tuple[Picture, ...]:
+    prompts = [prompt for prompt in fields.prompt for _ in range(fields.num_images)]
     if isinstance(fields.seed, list):
         seeds = [_choose_seed(seed) for seed in fields.seed]
     else:

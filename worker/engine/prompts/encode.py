@@ -20,6 +20,7 @@ from worker.engine.prompts.schedule import ScheduledPrompt, list_pass_steps, par
 from worker.engine.prompts.weighting import parse_weights, read_plain
 from worker.errors import InvalidInputError
 from worker.plan import Plan
+from worker.request import remove_tags
 
 # Text-to-image pipeline -> what its `encode_prompt` returns, in the words of its call.
 _RETURNS = {
@@ -110,10 +111,12 @@ class PromptEncoder:
         return max(len(encoder.windows(text)) for encoder in encoders for text in texts)
 
     def _schedule(self, prompt: str) -> ScheduledPrompt:
-        if not self._by_clip or self._engine.capabilities.plain_prompts:
+        if self._engine.capabilities.plain_prompts:
             return ScheduledPrompt(prompt)
+        if not self._by_clip:
+            return ScheduledPrompt(remove_tags(prompt))
         if prompt not in self._scheduled:
-            found = parse_schedule(escape_words(prompt, self._engine.words))
+            found = parse_schedule(escape_words(remove_tags(prompt), self._engine.words))
             self._scheduled[prompt] = found if can_change(type(self._engine.pipeline)) else found.as_text()
         return self._scheduled[prompt]
 

@@ -13,7 +13,7 @@ from worker.engine.pipelines import call_arguments
 from worker.engine.prompts.phases import can_change
 from worker.engine.prompts.schedule import parse_schedule
 from worker.engine.prompts.weighting import MAX_WEIGHT, find_marks, parse_weights
-from worker.request import Request
+from worker.request import Request, remove_tags
 
 _AND = re.compile(r"\bAND\b")
 _EMBEDDING = re.compile(r"(?<!\w)embedding:([\w./-]*\w)", re.IGNORECASE)
@@ -56,6 +56,7 @@ def list_prompt_warnings(engine: Engine, request: Request) -> list[str]:
 def _list_notes(engine: Engine, text: str) -> Iterator[str]:
     model = engine.capabilities
     if not model.plain_prompts:
+        text = remove_tags(text)
         yield from _list_syntax_notes(engine, escape_words(text, engine.words))
     if not model.weighted_prompts and (lost := _count_lost_tokens(engine.pipeline, text)):
         yield f"the last {lost} tokens are beyond what {model.family.title} reads, and had no effect"
