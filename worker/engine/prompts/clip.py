@@ -17,6 +17,7 @@ from worker.engine.adapters.embeddings import replace_words
 from worker.engine.prompts.weighting import MAX_WEIGHT, Sections
 from worker.engine.prompts.windows import Token, Window, fill_windows
 
+_MIN_MEAN = 1e-6  # of features, as a share of their size; a smaller one is what rounding has left
 MAX_WINDOWS = 32  # of CLIP's 75 tokens; English prompts of the greatest length have some 16
 
 
@@ -155,9 +156,11 @@ def _weigh(features: Tensor, weights: Tensor) -> Tensor:
     """
     given = features.float()
     weighed = given * weights.unsqueeze(-1)
-    restored = weighed * (given.mean((1, 2), keepdim=True) / weighed.mean((1, 2), keepdim=True))
-    # A mean that weights have brought near to 0 cannot be brought back.
-    fits = (restored.abs() <= torch.finfo(features.dtype).max).all(2, keepdim=True).all(1, keepdim=True)
+    before, after = given.mean((1, 2), keepdim=True), weighed.mean((1, 2), keepdim=True)
+    restored = weighed * (before / after)
+    least = _MIN_MEAN * given.square().mean((1, 2), keepdim=True).sqrt()
+    largest = restored.abs().amax((1, 2), keepdim=True)
+    fits = (before.abs() > least) & (after.abs() > least) & (largest <= torch.finfo(features.dtype).max)
     return torch.where(fits, restored, weighed).to(features.dtype)
 
 
