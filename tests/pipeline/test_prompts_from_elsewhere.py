@@ -248,14 +248,15 @@ def test_the_second_pass_counts_from_one_to_two(sd1: Engine) -> None:
         _assert_told(_tell(sd1, prompt=f"[cat:dog:{when}]", **job), cat[:step], dog[step:])
 
 
-def test_the_refiner_goes_on_in_the_same_schedule(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_the_refiner_goes_on_in_the_same_schedule(kits: Kits, tmp_path: Path) -> None:
     refiner = tiny_models.save(tiny_models.sdxl_refiner(), tmp_path)
-    engine = load_engine(MODEL_NAME=str(folders["sdxl"]), REFINER_NAME=str(refiner))
-    job = {"num_inference_steps": 10, "refiner": {"high_noise_frac": 0.8}}
+    engine = load_engine(**kits["sdxl"].settings("controlnets"), REFINER_NAME=str(refiner))
+    job: dict[str, Any] = {"num_inference_steps": 10, "refiner": {"high_noise_frac": 0.8}}
     cat, dog = _tell(engine, prompt="cat", **job), _tell(engine, prompt="dog", **job)
     assert len(cat) == 10
-    for when, step in {"0.5": 5, "9": 9}.items():
-        _assert_told(_tell(engine, prompt=f"[cat:dog:{when}]", **job), cat[:step], dog[step:])
+    for extra in ({}, {"controlnet": EDGES}):
+        for when, step in {"0.7": 7, "9": 9}.items():
+            _assert_told(_tell(engine, prompt=f"[cat:dog:{when}]", **job, **extra), cat[:step], dog[step:])
 
 
 def test_a_lora_in_the_prompt_is_one_in_the_field(able: dict[str, Engine]) -> None:

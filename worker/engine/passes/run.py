@@ -53,7 +53,7 @@ def run_pass(
     plan = items[0].job.plan
     request, one, guidance = plan.request, plan.passes[number], engine.capabilities.family.guidance
     pipeline.scheduler = build_scheduler(request.scheduler, engine.scheduler_config, engine.schedulers)
-    changer = PhaseChanger(phases, list_pass_steps(plan.passes)[number])
+    changer = PhaseChanger(phases, list_pass_steps(plan.passes)[number].start, one.num_inference_steps)
     arguments = {**arguments, **phases[0].embeddings, **changer.arguments(pipeline)}
     arguments |= {"generator": list(generators), "guidance_rescale": request.guidance_rescale}
     if guidance:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from worker.engine.pipelines import call_arguments
-from worker.engine.prompts.schedule import PassSteps
 
 Embeddings = Mapping[str, Any]  # arguments of a pipeline's call
 
@@ -43,10 +42,16 @@ def join_phases(found: Sequence[Sequence[Phase]], pipeline: Any) -> list[Phase]:
 class PhaseChanger:
     """Tells a pipeline, while it runs, what each phase says."""
 
-    def __init__(self, phases: Sequence[Phase], steps: PassSteps) -> None:
-        """The pipeline has been told what the first phase says."""
+    def __init__(self, phases: Sequence[Phase], start: int, length: int) -> None:
+        """The pipeline has been told what the first phase says.
+
+        Args:
+            start: steps of the pass's noise schedule that are done before it.
+            length: steps that the scheduler is asked for, whether the pass runs all of them or not.
+        """
         self._phases = phases
-        self._steps = steps
+        self._start = start
+        self._length = length
         self._now = phases[0]
 
     def arguments(self, pipeline: Any) -> dict[str, Any]:
@@ -61,8 +66,8 @@ class PhaseChanger:
 
         In place: some pipelines show their embeddings, and do not take them back.
         """
-        total = getattr(pipeline, "num_timesteps", self._steps.count)  # twice as many where each step is two
-        phase = _at(self._steps.start + (index + 1) * self._steps.count // total, self._phases)
+        timesteps = len(pipeline.scheduler.timesteps)  # twice as many where each step is two
+        phase = _at(self._start + (index + 1) * self._length // timesteps, self._phases)
         if phase is self._now:
             return
         self._now = phase

@@ -58,6 +58,8 @@ def _list_notes(engine: Engine, text: str) -> Iterator[str]:
     if not model.plain_prompts:
         text = remove_tags(text)
         yield from _list_syntax_notes(engine, escape_words(text, engine.words))
+        if missing := dict.fromkeys(_EMBEDDING.findall(replace_words(text, engine.words))):
+            yield f"there is no embedding {', '.join(missing)[:80]}; it was read as plain text"
     if not model.weighted_prompts and (lost := _count_lost_tokens(engine.pipeline, text)):
         yield f"the last {lost} tokens are beyond what {model.family.title} reads, and had no effect"
 
@@ -73,8 +75,6 @@ def _list_syntax_notes(engine: Engine, text: str) -> Iterator[str]:
         yield f"{', '.join(read)} had the meaning that AUTOMATIC1111's web UI gives it"
     if model.weighted_prompts and any(abs(one.weight) > MAX_WEIGHT for part in parse_weights(text) for one in part):
         yield f"weights beyond {MAX_WEIGHT:g} count as {MAX_WEIGHT:g}"
-    if missing := dict.fromkeys(_EMBEDDING.findall(replace_words(text, engine.words))):
-        yield f"there is no embedding {', '.join(missing)[:80]}; it was read as plain text"
 
 
 def _find_syntax(text: str) -> Iterator[_Syntax]:
