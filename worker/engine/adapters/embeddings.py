@@ -2,6 +2,7 @@
 
 import logging
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,25 @@ def replace_words(text: str, words: frozenset[str]) -> str:
     """
     if not words:
         return text
-    spelled = {word.casefold(): word for word in sorted(words)}
-    longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    pattern = rf"(?<![\w<])(?:embedding:({longest_first})(?:\.safetensors|\.pt)?|({longest_first}))(?![\w>])"
 
     def replace(found: re.Match[str]) -> str:
         came = found[1] or found[2]
-        word = came if came in words else spelled.get(came.casefold())
+        word = came if came in words else _spellings(words).get(came.casefold())
         return found[0] if word is None else word_token(word)
 
-    return re.sub(pattern, replace, text, flags=re.IGNORECASE)
+    return _pattern(words).sub(replace, text)
+
+
+@cache
+def _spellings(words: frozenset[str]) -> dict[str, str]:
+    return {word.casefold(): word for word in sorted(words)}
+
+
+@cache
+def _pattern(words: frozenset[str]) -> re.Pattern[str]:
+    longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    named = rf"embedding:({longest_first})(?:\.safetensors|\.pt)?"
+    return re.compile(rf"(?<![\w<])(?:{named}|({longest_first}))(?![\w>])", re.IGNORECASE)
 
 
 def escape_words(text: str, words: frozenset[str]) -> str:

@@ -52,6 +52,9 @@ class ClipEncoder:
         self._read_text = read_text
         self._penultimate = is_xl(pipeline)
         self._pools = hasattr(self._encoder, "text_projection")
+        known = self._tokenizer.get_added_vocab() if words else {}
+        # What stands for a word's vectors beyond the first.
+        self._rests = {number for token, number in known.items() if re.fullmatch(r"<.*>_\d+", token, re.DOTALL)}
         self._windows: dict[str, list[Window]] = {}
         self._encoded: dict[tuple[str, int], Encoded] = {}
         self._window_length = int(self._tokenizer.model_max_length)
@@ -89,19 +92,16 @@ class ClipEncoder:
 
     def _expand_words(self, text: str) -> str:
         """The text with every word of textual inversion written out as its tokens."""
-        if not self._words:
-            return text
-        return str(self._pipeline.maybe_convert_prompt(replace_words(text, self._words), self._tokenizer))
+        spelled = replace_words(text, self._words)
+        if not self._words or "<" not in spelled:
+            return spelled
+        return str(self._pipeline.maybe_convert_prompt(spelled, self._tokenizer))
 
     def _group(self, ids: Sequence[int]) -> list[tuple[int, ...]]:
         """The tokens, those of one word of textual inversion in one."""
-        rests = set()
-        if self._words:
-            known = self._tokenizer.get_added_vocab()
-            rests = {number for token, number in known.items() if re.fullmatch(r"<.*>_\d+", token, re.DOTALL)}
         groups: list[tuple[int, ...]] = []
         for one in ids:
-            if one in rests and groups:
+            if one in self._rests and groups:
                 groups[-1] += (one,)
             else:
                 groups.append((one,))
