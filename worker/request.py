@@ -1,5 +1,6 @@
 """The request with nothing left open, and the pictures that come of it. Knows nothing of where they go."""
 
+import re
 from dataclasses import dataclass
 
 from PIL.Image import Image
@@ -7,10 +8,18 @@ from PIL.Image import Image
 from worker.models.capabilities import Capabilities, task_name
 from worker.models.schedulers import Scheduler
 
+# AUTOMATIC1111's web UI names LoRAs in prompts, <lora:name:0.8>; such a tag is no text, whatever stands in it.
+PROMPT_TAG = re.compile(r"<(?P<kind>\w+):(?P<rest>[^<>]+)>")
+
+
+def remove_tags(prompt: str) -> str:
+    """What of a prompt is text."""
+    return PROMPT_TAG.sub("", prompt)
+
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to draw."""
+    """One picture to draw; its prompt as it was asked for, tags included."""
 
     prompt: str
     seed: int

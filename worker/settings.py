@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     embeddings_dir: _Folder | None = Field(
         None, description="folder of textual inversion embeddings; each file's name is a word for prompts"
     )
+    prompt_syntax: Literal["a1111", "plain"] = Field(
+        "a1111", description="how prompts are read: as AUTOMATIC1111's web UI reads them, or as text and nothing else"
+    )
     safety_checker: Literal["on", "off"] = Field("on", description="run the safety checker where the model has one")
     max_pixels: int | None = Field(
         None, ge=64 * 64, description="width times height a job may ask for, and gets if it asks for no size"

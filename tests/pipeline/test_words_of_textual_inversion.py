@@ -1,6 +1,7 @@
 """A word of textual inversion draws as in plain diffusers where it stands alone, and changes no other prompt."""
 
 import logging
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.helpers import drawing, plain_diffusers, tiny_addons
 from tests.helpers.drawing import assert_same, load_engine
 from tests.helpers.plain_diffusers import EULER, plain
 from tests.helpers.tiny_addons import FAMILIES, Kits
+from worker.engine.adapters.embeddings import replace_words
 from worker.engine.engine import Engine
 from worker.errors import SettingsError
 
@@ -57,9 +59,26 @@ def plain_ones(kits: Kits) -> dict[str, Any]:
 @pytest.mark.parametrize("family", UNETS)
 @pytest.mark.parametrize("word", WORDS)
 def test_as_in_plain_diffusers(family: str, word: str, equipped: dict[str, Engine], plain_ones: dict[str, Any]) -> None:
-    for prompt in ("{}", "a red {} here", "({}), {}.", "{} and\n{}"):
+    for prompt in ("{}", "a red {} here", r"\({}\), {}.", "{} and\n{}"):
         ours = picture(equipped[family], prompt=prompt.replace("{}", word), **EULER)
-        assert_same(ours, plainly(plain_ones[family], prompt=prompt.replace("{}", f"<{word}>")))
+        spelled = prompt.replace("{}", f"<{word}>").replace("\\", "")
+        assert_same(ours, plainly(plain_ones[family], prompt=spelled))
+
+
+@pytest.mark.parametrize("family", UNETS)
+@pytest.mark.parametrize("prompt", ["a Wobble", "WOBBLE, a", "a embedding:wobble", "a Embedding:WOBBLE.pt"])
+def test_in_any_case_and_as_comfyui_writes_it(
+    family: str, prompt: str, equipped: dict[str, Engine], plain_ones: dict[str, Any]
+) -> None:
+    spelled = re.sub(r"(embedding:)?wobble(\.pt)?", "<wobble>", prompt, flags=re.IGNORECASE)
+
+    assert_same(picture(equipped[family], prompt=prompt, **EULER), plainly(plain_ones[family], prompt=spelled))
+
+
+def test_of_two_names_the_one_in_the_same_case_is_meant() -> None:
+    words = frozenset({"Cat", "cat"})
+    assert [replace_words(text, words) for text in ("Cat", "cat")] == ["<Cat>", "<cat>"]
+    assert replace_words("CAT", words) in ("<Cat>", "<cat>")
 
 
 @pytest.mark.parametrize("family", UNETS)
@@ -73,7 +92,7 @@ def test_in_the_negative_prompt(family: str, equipped: dict[str, Engine], plain_
 def test_a_prompt_without_the_word_draws_as_if_there_were_none(
     family: str, equipped: dict[str, Engine], untouched: dict[str, Engine]
 ) -> None:
-    others = ["a red square", "wobbles", "wobble_", "awobble", "Wobble", "wob ble", "dots and dotted", "", "<dotty>"]
+    others = ["a red square", "wobbles", "wobble_", "awobble", "wob ble", "dots and dotted", "", "<dotty>"]
     others += ["(wobbles:1.3) here", "a long prompt of wobbles " * 6]
     for prompt in others:
         assert_same(picture(equipped[family], prompt=prompt), picture(untouched[family], prompt=prompt))

@@ -158,7 +158,7 @@ def _packages(module: str) -> set[str]:
 
 @pytest.mark.parametrize("module", sorted(module for module in MODULES if not module.startswith(E)))
 def test_only_the_engine_imports_torch_and_diffusers(module: str) -> None:
-    assert not _packages(module) & {"torch", "diffusers", "transformers", "accelerate", "peft", "compel"}
+    assert not _packages(module) & {"torch", "diffusers", "transformers", "accelerate", "peft"}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from PIL.Image import Image
 
+from worker.api.lora_tags import list_tag_notes, merge_loras, uses_default_scale
 from worker.api.schema import Fields, RefinerField
 from worker.api.validators import choose_scheduler
 from worker.errors import InvalidInputError
@@ -15,7 +16,7 @@ from worker.images.resize import SizeLimits, choose_size, fit_image, flatten, ha
 from worker.models.capabilities import CONTROLLED, TEXT, Capabilities, task_name
 from worker.output.options import Bucket, OutputOptions
 from worker.plan import Plan, make_plan
-from worker.request import Control, Hires, ImagePrompt, InitImage, Lora, Picture, Refinement, Request
+from worker.request import Control, Hires, ImagePrompt, InitImage, Picture, Refinement, Request
 
 SEEDS = 2**32
 # The image encoder's processor scales the shorter side to 224 pixels before it cuts the middle out.
@@ -60,7 +61,7 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         init_image=init_image,
         controls=_make_controls(fields, followed, size, capabilities, warnings),
         image_prompt=_read_image_prompt(fields, rules, warnings),
-        loras=_list_loras(fields),
+        loras=merge_loras(fields, capabilities),
         clip_skip=fields.clip_skip,
         guidance_rescale=fields.guidance_rescale,
         hires=_resolve_hires(fields, size, steps, family.size_step, warnings),
@@ -163,14 +164,6 @@ def _choose_seed(seed: int | None) -> int:
     return secrets.randbelow(SEEDS) if seed is None or seed == -1 else seed % SEEDS
 
 
-def _list_loras(fields: Fields) -> tuple[Lora, ...]:
-    default = 1.0 if fields.lora_scale is None else fields.lora_scale
-    return tuple(
-        Lora(given.name.removesuffix(".safetensors"), default if given.scale is None else given.scale)
-        for given in fields.loras or []
-    )
-
-
 def _resolve_hires(fields: Fields, size: Size, steps: int, size_step: int, warnings: list[str]) -> Hires | None:
     given = fields.hires
     if given is None:
@@ -213,9 +206,10 @@ def _list_ignored(fields: Fields, plan: Plan, capabilities: Capabilities) -> lis
         without_effect |= dict.fromkeys(names, "has no effect; this endpoint has no refiner")
     if plan.passes[0].strength is None:
         without_effect["strength"] = "has no effect without an image"
-    if all(lora.scale is not None for lora in fields.loras or []):
+    if not uses_default_scale(fields, capabilities):
         without_effect["lora_scale"] = "has no effect without a LoRA that brings no scale"
-    notes = [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
+    notes = list(list_tag_notes(fields, capabilities))
+    notes += [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
     if fields.guidance_scale is not None and capabilities.family.guidance is None:
         notes.append(f"guidance_scale: has no effect; {capabilities.family.title} has its guidance built in")
     enlarging = [one.task for one in plan.passes if one.kind == "enlarge"]

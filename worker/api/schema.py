@@ -21,6 +21,8 @@ from pydantic_core import PydanticCustomError
 
 from worker.output.address import BUCKET_NAME, SPECIAL_BUCKETS
 
+MAX_JOB_LORAS = 8
+MAX_LORA_SCALE = 10  # either way
 Text = Annotated[str, Field(max_length=5_000)]
 Reference = Annotated[str, Field(min_length=1)]  # of a picture; its length is bounded where it is read
 
@@ -35,7 +37,7 @@ class LoraField(StrictObject):
     """A LoRA by name."""
 
     name: str = Field(min_length=1, max_length=300)
-    scale: float | None = Field(None, ge=-10, le=10, allow_inf_nan=False)
+    scale: float | None = Field(None, ge=-MAX_LORA_SCALE, le=MAX_LORA_SCALE, allow_inf_nan=False)
 
 
 class ControlField(StrictObject):
@@ -115,7 +117,7 @@ Prompts = Annotated[
 ]
 # One may stand alone; a LoRA may be a plain name. Of such validators the last runs first.
 Loras = Annotated[
-    list[LoraField], Field(min_length=1, max_length=8), BeforeValidator(_wrap_names), BeforeValidator(_wrap)
+    list[LoraField], Field(min_length=1, max_length=MAX_JOB_LORAS), BeforeValidator(_wrap_names), BeforeValidator(_wrap)
 ]
 Controls = Annotated[list[ControlField], Field(min_length=1, max_length=4), BeforeValidator(_wrap)]
 
@@ -194,7 +196,11 @@ class Fields(StrictObject):
         description="LoRAs for this job: names, or name and scale each",
     )
     lora_scale: float | None = Field(
-        None, ge=-10, le=10, allow_inf_nan=False, description="scale of the LoRAs that bring none"
+        None,
+        ge=-MAX_LORA_SCALE,
+        le=MAX_LORA_SCALE,
+        allow_inf_nan=False,
+        description="scale of the LoRAs that bring none",
     )
     clip_skip: int | None = Field(
         None, ge=1, description="layers of the text encoder to leave out; 1 takes the last but one"

@@ -7,6 +7,7 @@ field as left out. Of each field the first problem is told.
 
 from collections.abc import Callable, Iterator, Sequence
 
+from worker.api.lora_tags import list_tag_problems
 from worker.api.schema import Fields
 from worker.api.validation_errors import Problem
 from worker.models import schedulers
@@ -135,6 +136,11 @@ def _check_loras(fields: Fields, capabilities: Capabilities) -> Iterator[Problem
         yield Problem("loras", "each LoRA can be named once")
 
 
+def _check_lora_tags(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    for wrong in list_tag_problems(fields, capabilities):
+        yield Problem("prompt", wrong)
+
+
 def _check_hires(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     if fields.hires is None:
         return
@@ -207,6 +213,7 @@ RULES: tuple[Rule, ...] = (
     _check_ip_adapter,
     _check_clip_skip,
     _check_loras,
+    _check_lora_tags,
     _check_hires,
     _check_hires_size,
     _check_hires_steps,

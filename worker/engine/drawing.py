@@ -64,7 +64,7 @@ class DrawnJob:
         """Nothing of it is drawn yet."""
         self.plan = drawing.plan
         self.drawing = drawing
-        self.prompts = PromptEncoder(engine, drawing.plan.request)
+        self.prompts = PromptEncoder(engine, drawing.plan)
         self.steps = StepCounter(drawing.plan, drawing.on_step, drawing.deadline)
         self.error: Exception | None = None
         self._engine = engine

@@ -32,6 +32,7 @@ class Capabilities:
         max_pixels, max_steps, max_images: the family's limits or the owner's.
         tasks: what it can be asked to do -> the arguments of that pipeline's call and their defaults.
         weighted_prompts: whether `(word:1.3)` and prompts beyond the text encoder's window are understood.
+        plain_prompts: whether the owner wants prompts read as text alone.
         latent_upscaling: whether its latents are plain pictures of their own, which can be enlarged.
         clip_layers: of the text encoder; 0 where none can be skipped.
         previews: whether its latents can be shown while it draws.
@@ -52,6 +53,7 @@ class Capabilities:
     refiner: bool = False
     tasks: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: MappingProxyType({}))
     weighted_prompts: bool = False
+    plain_prompts: bool = False
     latent_upscaling: bool = False
     clip_layers: int = 0
     previews: bool = False

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,40 @@ def word_token(word: str) -> str:
 
 
 def replace_words(text: str, words: frozenset[str]) -> str:
-    """The text with each of these words, where it stands alone, as the tokenizers know it."""
+    """The text with each of these words, where it stands alone, as the tokenizers know it.
+
+    In upper case or lower case, and as ComfyUI writes them: `embedding:word`, `embedding:word.safetensors`.
+    """
     if not words:
         return text
+
+    def replace(found: re.Match[str]) -> str:
+        came = found[1] or found[2]
+        word = came if came in words else _spellings(words).get(came.casefold())
+        return found[0] if word is None else word_token(word)
+
+    return _pattern(words).sub(replace, text)
+
+
+@cache
+def _spellings(words: frozenset[str]) -> dict[str, str]:
+    return {word.casefold(): word for word in sorted(words)}
+
+
+@cache
+def _pattern(words: frozenset[str]) -> re.Pattern[str]:
     longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    return re.sub(rf"(?<![\w<])(?:{longest_first})(?![\w>])", lambda found: word_token(found[0]), text)
+    named = rf"embedding:({longest_first})(?:\.safetensors|\.pt)?"
+    return re.compile(rf"(?<![\w<])(?:{named}|({longest_first}))(?![\w>])", re.IGNORECASE)
+
+
+def escape_words(text: str, words: frozenset[str]) -> str:
+    """The text in which a word's own brackets are letters, and no syntax of prompts."""
+    bracketed = [word for word in words if re.search(r"[()\[\]]", word)]
+    if not bracketed:
+        return text
+    pattern = "|".join(re.escape(word) for word in sorted(bracketed, key=len, reverse=True))
+    return re.sub(pattern, lambda found: re.sub(r"[\\()\[\]]", r"\\\g<0>", found[0]), text, flags=re.IGNORECASE)
 
 
 def _load_word(pipeline: Any, word: str, file: Path) -> bool:

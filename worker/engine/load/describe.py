@@ -49,6 +49,7 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         refiner=settings.refiner_name is not None,
         tasks=MappingProxyType({task: call_arguments(one) for task, one in task_classes(type(pipeline)).items()}),
         weighted_prompts=reads_clip(type(pipeline)),
+        plain_prompts=settings.prompt_syntax == "plain",
         latent_upscaling=_has_plain_latents(pipeline),
         clip_layers=_clip_layers(pipeline, arguments),
         previews=can_preview(pipeline),
