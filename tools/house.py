@@ -33,6 +33,7 @@ ORDER = {
         "adapters.py",
         "families.py",
         "schedulers.py",
+        "scheduler_classes.py",
         "capabilities.py",
     ],
     "worker/api": ["parse.py", "schema.py", "validators.py", "validation_errors.py", "resolve.py", "response.py"],

@@ -17,6 +17,7 @@ from worker.api.validation_errors import Problem, describe_errors, describe_prob
 from worker.api.validators import RULES
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules, read_parameters
+from worker.models import schedulers
 from worker.models.capabilities import Capabilities
 from worker.output import metadata
 from worker.output.options import Bucket, OutputOptions, OutputRules
@@ -44,8 +45,9 @@ def parse(
     """
     picture_rules, output_rules = picture_rules or PictureRules(), output_rules or OutputRules()
     given, warnings = _read_input(job, capabilities, picture_rules)
+    given, unjoined = _join_sampler(given)
     bucket, problems = _read_bucket(job.get("s3Config"), output_rules)
-    fields = _check(given, capabilities, bucket, problems)
+    fields = _check(given, capabilities, bucket, unjoined + problems)
     return resolve(fields, capabilities, picture_rules, warnings), resolve_output(fields, bucket)
 
 
@@ -95,6 +97,24 @@ def _apply_replay(
         short = {part: beside.pop(name) for name, part in _SHORT.items() if beside.get(name) is not None}
         kept["refiner"] = {**kept["refiner"], **short}
     return {**kept, **beside}
+
+
+def _join_sampler(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The fields with one name for a sampler and its schedule type, which some clients send apart; what is wrong."""
+    sampler, schedule = given.get("sampler_name"), given.get("scheduler")
+    if not (isinstance(sampler, str) and isinstance(schedule, str)):
+        return given, []
+    joined = schedulers.join_names(sampler, schedule)
+    if joined is None:
+        allowed = (
+            f"beside sampler_name {summarize(sampler)} it is one of {', '.join(schedulers.list_schedules(sampler))}"
+        )
+        problems = [f"scheduler: got {summarize(schedule)}; {allowed}"]
+    else:
+        problems = []
+    return {name: value for name, value in given.items() if name != "scheduler"} | {
+        "sampler_name": joined or sampler
+    }, problems
 
 
 def _read_bucket(s3_config: object, rules: OutputRules) -> tuple[Bucket | None, list[str]]:

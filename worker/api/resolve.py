@@ -42,7 +42,8 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
     limits = SizeLimits(capabilities.width, capabilities.height, capabilities.max_pixels, family.size_step)
     size = choose_size(fields.width, fields.height, image or next(iter(followed), None), limits, warnings)
     scheduler = choose_scheduler(fields.scheduler, capabilities)
-    steps = fields.num_inference_steps or max(scheduler.min_steps, min(family.steps, capabilities.max_steps))
+    most = min(capabilities.max_steps, scheduler.max_steps or capabilities.max_steps)
+    steps = fields.num_inference_steps or max(scheduler.min_steps, min(family.steps, most))
     mask = _read_mask(fields, image, capabilities, rules, warnings)
     task = task_name(image is not None, mask is not None, bool(followed))
     init_image = None

@@ -145,7 +145,8 @@ class Fields(StrictObject):
     scheduler: Text | None = Field(
         None,
         validation_alias=AliasChoices("scheduler", "sampler_name"),
-        description="by name or diffusers class name; the model's default if left out",
+        description="by name or diffusers class name; `own`: the model's own; beside `sampler_name` the schedule type "
+        "(`Karras`); the model's default if left out",
     )
     num_inference_steps: int | None = Field(
         None,

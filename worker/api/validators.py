@@ -19,8 +19,8 @@ Rule = Callable[[Fields, Capabilities], Iterator[Problem]]
 
 def choose_scheduler(name: str | None, capabilities: Capabilities) -> Scheduler:
     """The scheduler a job names, or the model's default."""
-    own = capabilities.scheduler
-    return (schedulers.find_scheduler(name, own) if name is not None else None) or own
+    found = schedulers.find_scheduler(name, capabilities.own_scheduler) if name is not None else None
+    return found or capabilities.scheduler
 
 
 def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -45,12 +45,22 @@ def _check_size(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]
 
 
 def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    name, own = fields.scheduler, capabilities.scheduler
-    limits = own, capabilities.family.noise, capabilities.prediction_type
-    scheduler = own if name is None else schedulers.find_scheduler(name, own)
-    if scheduler is None or not schedulers.is_usable(scheduler, *limits):
-        names = ", ".join(schedulers.list_names(*limits))
+    name = fields.scheduler
+    scheduler = schedulers.find_scheduler(name, capabilities.own_scheduler) if name else capabilities.scheduler
+    if scheduler is None or not capabilities.can_use(scheduler):
+        names = ", ".join(capabilities.list_schedulers())
         yield Problem("scheduler", f"{capabilities.family.title} takes one of {names}")
+
+
+def _check_scheduler_for_pictures(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    scheduler, refiner = choose_scheduler(fields.scheduler, capabilities), getattr(fields, "refiner", None)
+    starts = {
+        "image": getattr(fields, "image", None) is not None,
+        "hires": getattr(fields, "hires", None) is not None,
+        "refiner.strength": capabilities.refiner and refiner is not None and refiner.strength is not None,
+    }
+    for field in [name for name, given in starts.items() if given and not scheduler.starts_from_picture]:
+        yield Problem("scheduler", f"{scheduler.name} cannot start from a picture, which {field} needs; take another")
 
 
 def _check_num_inference_steps(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -197,6 +207,7 @@ RULES: tuple[Rule, ...] = (
     _check_num_images,
     _check_size,
     _check_scheduler,
+    _check_scheduler_for_pictures,
     _check_num_inference_steps,
     _check_seed,
     _check_image,
@@ -242,7 +253,8 @@ def _get_scheduler(fields: Fields) -> str | None:
 
 
 def _check_steps(field: str, steps: int | None, scheduler: str | None, capabilities: Capabilities) -> Iterator[Problem]:
-    row, most = choose_scheduler(scheduler, capabilities), capabilities.max_steps
+    row = choose_scheduler(scheduler, capabilities)
+    most = min(capabilities.max_steps, row.max_steps or capabilities.max_steps)
     if steps is not None and not row.min_steps <= steps <= most:
         yield Problem(field, f"{row.name} takes {row.min_steps} to {most} steps")
 

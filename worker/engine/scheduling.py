@@ -53,7 +53,26 @@ def build_scheduler(row: Scheduler, config: Mapping[str, Any], built: dict[tuple
     if key not in built:
         kind = BoundedLMS if row.class_name == "LMSDiscreteScheduler" else getattr(diffusers, row.class_name)
         built[key] = kind.from_config(dict(config), **row.options)
-    return copy.deepcopy(built[key])
+    scheduler = copy.deepcopy(built[key])
+    if hasattr(scheduler, "_init_step_index"):
+        _start_at_the_first(scheduler)
+    return scheduler
+
+
+def _start_at_the_first(scheduler: Any) -> None:
+    """Have a schedule whose first timesteps are equal start at the first of them.
+
+    Sigmas close together are rounded to one timestep. diffusers then takes the second, and misses one in the end.
+    """
+    find = scheduler._init_step_index
+
+    def find_first(timestep: Any) -> None:
+        if scheduler.begin_index is None and timestep == scheduler.timesteps[0]:
+            scheduler._step_index = 0
+        else:
+            find(timestep)
+
+    scheduler._init_step_index = find_first
 
 
 def watch(scheduler: Any, on_prediction: OnPrediction) -> None:

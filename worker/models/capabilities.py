@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from worker.models.families import Family
-from worker.models.schedulers import Scheduler
+from worker.models.schedulers import Scheduler, is_usable, list_names
 
 # What a pipeline is started from. Those with a ControlNet are classes of their own in diffusers.
 TEXT, IMAGE, MASK = "text to image", "image to image", "inpainting"
@@ -27,7 +27,9 @@ class Capabilities:
         name: as the owner named it.
         width, height: native size in pixels.
         prediction_type: what the network predicts: epsilon, v_prediction, ...
+        zero_snr: whether it was trained down to no signal at all, which few schedulers start from.
         scheduler: for jobs that name none.
+        published_scheduler: the model's own, where that is another.
         safety_checker, refiner: whether one is loaded.
         max_pixels, max_steps, max_images: the family's limits or the owner's.
         tasks: what it can be asked to do -> the arguments of that pipeline's call and their defaults.
@@ -58,6 +60,21 @@ class Capabilities:
     loras: tuple[str, ...] = ()
     controlnets: tuple[str, ...] = ()
     ip_adapter: bool = False
+    zero_snr: bool = False
+    published_scheduler: Scheduler | None = None
+
+    @property
+    def own_scheduler(self) -> Scheduler:
+        """The model's own, as published."""
+        return self.published_scheduler or self.scheduler
+
+    def can_use(self, row: Scheduler) -> bool:
+        """Whether it can be drawn with this scheduler."""
+        return is_usable(row, self.own_scheduler, self.family.noise, self.prediction_type, self.zero_snr)
+
+    def list_schedulers(self) -> list[str]:
+        """The names of the schedulers that it can be drawn with."""
+        return list_names(self.own_scheduler, self.family.noise, self.prediction_type, self.zero_snr)
 
     def accepts(self, task: str, argument: str) -> bool:
         """Whether the pipeline for this task takes this argument."""
