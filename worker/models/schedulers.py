@@ -169,11 +169,18 @@ def find_scheduler(name: str, own: Scheduler | None = None) -> Scheduler | None:
     """The row that goes by this name, or None.
 
     Args:
-        own: the model's own scheduler, which goes by "own" and by its class name, in the table or not.
+        own: the model's own scheduler, which goes by "own" and by its class's full name.
     """
-    if own is not None and _key(name) in (_OWN, _key(own.class_name)):
+    key, known = _key(name), _BY_NAME.get(_key(name))
+    if own is not None and (key == _OWN or (key == _key(own.class_name) and _is_class_name(name, known))):
         return own
-    return _BY_NAME.get(_key(name))
+    return known
+
+
+def _is_class_name(name: str, known: Scheduler | None) -> bool:
+    """Whether it can only be a class: "DDIM" is a row of the table too, "DDIMScheduler" is not."""
+    row_names = (known.name, *known.aliases) if known else ()
+    return name.strip().casefold().endswith("scheduler") or _key(name) not in map(_key, row_names)
 
 
 def join_names(sampler: str, schedule: str) -> str | None:
@@ -212,12 +219,11 @@ def describe_own(class_name: str, noise: Noise, config: Mapping[str, object] | N
     for row in rows:
         if _agrees(row, config):
             return row
-    name = class_name.removesuffix("Scheduler")
     if not rows:
-        return Scheduler(name, class_name, noise=noise)
+        return Scheduler(class_name, class_name, noise=noise)
     steps = config.get("original_inference_steps")
     most = steps if isinstance(steps, int) else rows[0].max_steps
-    return replace(rows[0], name=name, aliases=(), options=MappingProxyType({}), max_steps=most)
+    return replace(rows[0], name=class_name, aliases=(), options=MappingProxyType({}), max_steps=most)
 
 
 def _agrees(row: Scheduler, config: Mapping[str, object]) -> bool:
@@ -245,4 +251,4 @@ def list_names(own: Scheduler, noise: Noise, prediction_type: str, zero_snr: boo
     """The names that such a model accepts, in the table's order; its own last if the table has none such."""
     usable = [row.name for row in SCHEDULERS if is_usable(row, own, noise, prediction_type, zero_snr)]
     own_is_usable = is_usable(own, own, noise, prediction_type, zero_snr)
-    return [*usable, own.class_name] if own_is_usable and own.name not in usable else usable
+    return [*usable, own.name] if own_is_usable and own.name not in usable else usable
