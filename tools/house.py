@@ -39,7 +39,15 @@ ORDER = {
     "worker/api": ["parse.py", "schema.py", "validators.py", "validation_errors.py", "resolve.py", "response.py"],
     "worker/images": ["load.py", "fetch.py", "guard.py", "resize.py"],
     "worker/": ["request.py", "plan.py"],
-    "worker/engine/load": ["loader.py", "single_file.py", "vae.py", "quantize.py", "completeness.py", "describe.py"],
+    "worker/engine/load": [
+        "loader.py",
+        "single_file.py",
+        "vae.py",
+        "quantize.py",
+        "completeness.py",
+        "describe.py",
+        "defaults.py",
+    ],
     "worker/engine": [
         "engine.py",
         "memory.py",

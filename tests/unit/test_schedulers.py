@@ -114,8 +114,8 @@ def test_a_flow_model_takes_flow_schedulers(family: str) -> None:
 
 
 def test_a_model_always_takes_its_own_scheduler_by_class_name() -> None:
-    strange = describe_own("EDMEulerScheduler", "diffusion")
-    model = model_of("sdxl", scheduler=strange)
+    strange = describe_own("EDMEulerScheduler", "diffusion", {})
+    model = model_of("sdxl", scheduler=strange, own_scheduler=strange)
     assert ask(model).scheduler.class_name == "EDMEulerScheduler"
     assert ask(model, scheduler="EDMEulerScheduler").scheduler.class_name == "EDMEulerScheduler"
 
@@ -191,6 +191,12 @@ def test_what_cannot_start_from_a_picture_is_refused_where_one_is_needed(starts:
     assert told.startswith("scheduler: got 'IPNDM'; IPNDM cannot start from a picture")
 
 
+@pytest.mark.parametrize("fields", [{"refiner": {"steps": 60}}, {"refiner_inference_steps": 60}], ids=str)
+def test_the_refiner_takes_as_many_steps_as_the_jobs_scheduler(fields: dict[str, object]) -> None:
+    told = refusal(model_of("sdxl", refiner=True), scheduler="LCM", **fields)
+    assert told.startswith(f"{next(iter(fields))}: got ") and told.endswith("LCM takes 1 to 50 steps")
+
+
 @pytest.mark.parametrize("name", ["LMS", "DPM2", "PNDM", "DPM++ 2S", "DEIS", "Heun", "DDIM", "LCM"])
 def test_a_zero_snr_model_that_predicts_noise_refuses_what_cannot_honour_it(name: str) -> None:
     model = model_of("sd2", zero_snr=True)
@@ -200,7 +206,7 @@ def test_a_zero_snr_model_that_predicts_noise_refuses_what_cannot_honour_it(name
 
 def test_a_class_name_is_the_models_own_and_a_rows_name_is_the_row() -> None:
     own = describe_own("DDIMScheduler", "diffusion", {"clip_sample": True})
-    model = model_of("sd2", scheduler=own)
+    model = model_of("sd2", own_scheduler=own)
     assert ask(model, scheduler="DDIMScheduler").scheduler == ask(model, scheduler="own").scheduler == own
     assert ask(model, scheduler="DDIM").scheduler.options["clip_sample"] is False
 

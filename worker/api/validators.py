@@ -45,8 +45,9 @@ def _check_size(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]
 
 
 def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    name = fields.scheduler
-    scheduler = schedulers.find_scheduler(name, capabilities.own_scheduler) if name else capabilities.scheduler
+    if fields.scheduler is None:
+        return
+    scheduler = schedulers.find_scheduler(fields.scheduler, capabilities.own_scheduler)
     if scheduler is None or not capabilities.can_use(scheduler):
         names = ", ".join(capabilities.list_schedulers())
         yield Problem("scheduler", f"{capabilities.family.title} takes one of {names}")
@@ -177,7 +178,7 @@ def _check_refiner(fields: Fields, capabilities: Capabilities) -> Iterator[Probl
         ways = "high_noise_frac shares one schedule, strength starts a second one"
         yield Problem("refiner", f"{ways}; give one of them")
     if given is not None:
-        yield from _check_refiner_steps("refiner", given.steps, capabilities)
+        yield from _check_refiner_steps("refiner", given.steps, fields, capabilities)
 
 
 def _check_high_noise_frac(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -188,7 +189,7 @@ def _check_high_noise_frac(fields: Fields, capabilities: Capabilities) -> Iterat
 def _check_refiner_inference_steps(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     if fields.refiner_inference_steps is not None and fields.refiner is not None:
         yield Problem("refiner_inference_steps", "stands in refiner already; give one of them")
-    yield from _check_refiner_steps("refiner_inference_steps", fields.refiner_inference_steps, capabilities)
+    yield from _check_refiner_steps("refiner_inference_steps", fields.refiner_inference_steps, fields, capabilities)
 
 
 def _check_preview(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -254,15 +255,16 @@ def _get_scheduler(fields: Fields) -> str | None:
 
 def _check_steps(field: str, steps: int | None, scheduler: str | None, capabilities: Capabilities) -> Iterator[Problem]:
     row = choose_scheduler(scheduler, capabilities)
-    most = min(capabilities.max_steps, row.max_steps or capabilities.max_steps)
-    if steps is not None and not row.min_steps <= steps <= most:
-        yield Problem(field, f"{row.name} takes {row.min_steps} to {most} steps")
+    fewest, most = capabilities.step_limits(row)
+    if steps is not None and not fewest <= steps <= most:
+        yield Problem(field, f"{row.name} takes {fewest} to {most} steps")
 
 
-def _check_refiner_steps(field: str, steps: int | None, capabilities: Capabilities) -> Iterator[Problem]:
-    """The refiner brings a scheduler of its own, so that only the owner's limit counts."""
-    if capabilities.refiner and steps is not None and steps > capabilities.max_steps:
-        yield Problem(field, f"the refiner takes 1 to {capabilities.max_steps} steps")
+def _check_refiner_steps(
+    field: str, steps: int | None, fields: Fields, capabilities: Capabilities
+) -> Iterator[Problem]:
+    if capabilities.refiner:
+        yield from _check_steps(field, steps, _get_scheduler(fields), capabilities)
 
 
 def _list_names(kind: str, name: str, known: Sequence[str]) -> str:

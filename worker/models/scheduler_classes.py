@@ -60,11 +60,7 @@ CLASSES: Mapping[str, SchedulerClass] = MappingProxyType(
         "DPMSolverSinglestepScheduler": SchedulerClass(merge(_DPM)),
         "DEISMultistepScheduler": SchedulerClass(merge(_SOLVER, {"algorithm_type": "deis", "solver_type": "logrho"})),
         "UniPCMultistepScheduler": SchedulerClass(
-            merge(
-                _SOLVER,
-                _TO_ZERO,
-                {"solver_type": "bh2", "predict_x0": True, "disable_corrector": (), "solver_p": None},
-            ),
+            merge(_SOLVER, _TO_ZERO, {"solver_type": "bh2", "predict_x0": True, "disable_corrector": ()}),
             zero_snr="honoured",
         ),
         "DDIMScheduler": SchedulerClass(merge(_UNCLIPPED), zero_snr="unless epsilon"),

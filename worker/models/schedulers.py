@@ -71,40 +71,40 @@ SCHEDULERS: tuple[Scheduler, ...] = (
     _row("Euler Karras", "EulerDiscrete", (), _KARRAS),
     _row("Euler Exponential", "EulerDiscrete", (), _EXPONENTIAL),
     _row("Euler Beta", "EulerDiscrete", (), _BETA),
-    _row("Euler SGM Uniform", "EulerDiscrete", ("Euler Trailing", "Euler Simple"), _TRAILING),
+    _row("Euler SGM Uniform", "EulerDiscrete", (), _TRAILING),
     _row("Euler a", "EulerAncestralDiscrete", ("K-Euler-Ancestral", "Euler Ancestral")),
-    _row("Euler a SGM Uniform", "EulerAncestralDiscrete", ("Euler a Trailing", "Euler a Simple"), _TRAILING),
+    _row("Euler a SGM Uniform", "EulerAncestralDiscrete", (), _TRAILING),
     _row("Heun", "HeunDiscrete", ("K-Heun",)),
     _row("Heun Karras", "HeunDiscrete", (), _KARRAS),
     _row("DPM2", "KDPM2Discrete", ("KDPM2-D", "KDPM2", "K-DPM-2")),
     _row("DPM2 Karras", "KDPM2Discrete", (), _KARRAS),
     _row("DPM2 a", "KDPM2AncestralDiscrete", ("KDPM2-A", "K-DPM-2-Ancestral")),
     _row("DPM2 a Karras", "KDPM2AncestralDiscrete", (), _KARRAS),
-    _row("DPM++ 2M", "DPMSolverMultistep", ("DPM-M", "dpmpp_2m")),
+    _row("DPM++ 2M", "DPMSolverMultistep", ("DPM-M",)),
     _row("DPM++ 2M Karras", "DPMSolverMultistep", ("KarrasDPM", "DPMSolverMultistep Karras"), _KARRAS),
     _row("DPM++ 2M Exponential", "DPMSolverMultistep", (), _EXPONENTIAL),
     _row("DPM++ 2M Beta", "DPMSolverMultistep", (), _BETA),
-    _row("DPM++ 2M SGM Uniform", "DPMSolverMultistep", ("DPM++ 2M Trailing", "DPM++ 2M Simple"), _TRAILING),
-    _row("DPM++ 2M SDE", "DPMSolverMultistep", ("dpmpp_2m_sde",), _SDE),
+    _row("DPM++ 2M SGM Uniform", "DPMSolverMultistep", (), _TRAILING),
+    _row("DPM++ 2M SDE", "DPMSolverMultistep", (), _SDE),
     _row("DPM++ 2M SDE Karras", "DPMSolverMultistep", (), _SDE, _KARRAS),
     _row("DPM++ 2M SDE Exponential", "DPMSolverMultistep", (), _SDE, _EXPONENTIAL),
-    _row("DPM++ 2M SDE SGM Uniform", "DPMSolverMultistep", ("DPM++ 2M SDE Trailing",), _SDE, _TRAILING),
-    _row("DPM++ 3M SDE", "DPMSolverMultistep", ("dpmpp_3m_sde",), _SDE_3),
+    _row("DPM++ 2M SDE SGM Uniform", "DPMSolverMultistep", (), _SDE, _TRAILING),
+    _row("DPM++ 3M SDE", "DPMSolverMultistep", (), _SDE_3),
     _row("DPM++ 3M SDE Karras", "DPMSolverMultistep", (), _SDE_3, _KARRAS),
     _row("DPM++ 3M SDE Exponential", "DPMSolverMultistep", (), _SDE_3, _EXPONENTIAL),
     _row("DPM++ 2S", "DPMSolverSinglestep", ("DPM-S",)),
     _row("DPM++ 2S Karras", "DPMSolverSinglestep", (), _KARRAS),
-    _row("DPM++ 2S a", "DPMSolverSinglestep", ("dpmpp_2s_ancestral",), caveat=_NOT_ANCESTRAL),
+    _row("DPM++ 2S a", "DPMSolverSinglestep", caveat=_NOT_ANCESTRAL),
     _row("DPM++ 2S a Karras", "DPMSolverSinglestep", (), _KARRAS, caveat=_NOT_ANCESTRAL),
-    _row("DPM++ SDE", "DPMSolverSinglestep", ("dpmpp_sde",), _SDE),
+    _row("DPM++ SDE", "DPMSolverSinglestep", (), _SDE),
     _row("DPM++ SDE Karras", "DPMSolverSinglestep", (), _SDE, _KARRAS),
     _row("DEIS", "DEISMultistep"),
     _row("DEIS Karras", "DEISMultistep", (), _KARRAS),
     _row("UniPC", "UniPCMultistep", ("uni_pc_bh2",)),
     _row("UniPC Karras", "UniPCMultistep", (), _KARRAS),
-    _row("UniPC SGM Uniform", "UniPCMultistep", ("UniPC Trailing", "UniPC Simple"), _TRAILING),
+    _row("UniPC SGM Uniform", "UniPCMultistep", (), _TRAILING),
     _row("DDIM", "DDIM", ("DDIM Uniform",)),
-    _row("DDIM SGM Uniform", "DDIM", ("DDIM Trailing", "DDIM Simple"), _TRAILING),
+    _row("DDIM SGM Uniform", "DDIM", (), _TRAILING),
     _row("DDPM", "DDPM"),
     _row("PNDM", "PNDM", ("PLMS",)),
     _row("LCM", "LCM", ("LCM SGM Uniform",), max_steps=50),
@@ -208,13 +208,12 @@ def _plain_name(row: Scheduler) -> str:
     return next((row.name.removesuffix(f" {word}") for word in SCHEDULES if row.name.endswith(f" {word}")), row.name)
 
 
-def describe_own(class_name: str, noise: Noise, config: Mapping[str, object] | None = None) -> Scheduler:
+def describe_own(class_name: str, noise: Noise, config: Mapping[str, object]) -> Scheduler:
     """The row for a model's own scheduler: one that means what its config says, else one of its own.
 
     Args:
-        config: all entries, as loaded.
+        config: as loaded; what it does not hold is as the class has it.
     """
-    config = config or {}
     rows = [row for row in SCHEDULERS if row.class_name == class_name]
     for row in rows:
         if _agrees(row, config):
@@ -227,14 +226,12 @@ def describe_own(class_name: str, noise: Noise, config: Mapping[str, object] | N
 
 
 def _agrees(row: Scheduler, config: Mapping[str, object]) -> bool:
-    """Whether such a config already says all that the row means."""
-    if not config:
-        return False
-    found = {name: config.get(name, value) for name, value in row.options.items()}
-    return all((tuple(one) if isinstance(one, list) else one) == row.options[name] for name, one in found.items())
+    """Whether such a config says all that the row means."""
+    said = {name: config.get(name, value) for name, value in row.options.items()}
+    return all((tuple(one) if isinstance(one, list) else one) == row.options[name] for name, one in said.items())
 
 
-def is_usable(row: Scheduler, own: Scheduler, noise: Noise, prediction_type: str, zero_snr: bool = False) -> bool:
+def is_usable(row: Scheduler, own: Scheduler, noise: Noise, prediction_type: str, zero_snr: bool) -> bool:
     """Whether a model with this scheduler of its own, so trained, can be drawn with this row.
 
     Args:
@@ -245,10 +242,3 @@ def is_usable(row: Scheduler, own: Scheduler, noise: Noise, prediction_type: str
     if row.noise == noise == "diffusion" and row.class_name in CLASSES:
         return draws_with(row.class_name, prediction_type, zero_snr)
     return row == own or row.noise == noise
-
-
-def list_names(own: Scheduler, noise: Noise, prediction_type: str, zero_snr: bool = False) -> list[str]:
-    """The names that such a model accepts, in the table's order; its own last if the table has none such."""
-    usable = [row.name for row in SCHEDULERS if is_usable(row, own, noise, prediction_type, zero_snr)]
-    own_is_usable = is_usable(own, own, noise, prediction_type, zero_snr)
-    return [*usable, own.name] if own_is_usable and own.name not in usable else usable

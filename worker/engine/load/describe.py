@@ -5,15 +5,16 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from worker.engine.load.defaults import apply_defaults
 from worker.engine.pipelines import call_arguments, can_preview, reads_clip, task_classes
-from worker.errors import ModelError, SettingsError
+from worker.errors import ModelError
 from worker.images.resize import limit_size
 from worker.models import schedulers
 from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import Capabilities
 from worker.models.families import Family, find_family, general_family
 from worker.models.scheduler_classes import BETA_SCHEDULES, PREDICTIONS
-from worker.models.schedulers import Noise, Scheduler
+from worker.models.schedulers import Noise
 from worker.settings import Settings
 
 
@@ -36,6 +37,7 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
     max_pixels = settings.max_pixels or family.max_pixels
     if width * height > max_pixels:
         width, height = limit_size((width, height), max_pixels, family.size_step)
+    own = schedulers.describe_own(type(pipeline.scheduler).__name__, family.noise, pipeline.scheduler.config)
     capabilities = Capabilities(
         name=name,
         family=family,
@@ -43,9 +45,10 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         height=height,
         prediction_type=_read_prediction_type(pipeline),
         zero_snr=bool(pipeline.scheduler.config.get("rescale_betas_zero_snr")),
-        scheduler=schedulers.describe_own(
-            type(pipeline.scheduler).__name__, family.noise, dict(pipeline.scheduler.config)
-        ),
+        scheduler=own,
+        own_scheduler=own,
+        steps=family.steps,
+        guidance_scale=family.guidance_scale,
         safety_checker=getattr(pipeline, "safety_checker", None) is not None,
         max_pixels=max_pixels,
         max_steps=settings.max_steps or family.max_steps,
@@ -60,11 +63,7 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         controlnets=tuple(catalogue.controlnets),
         ip_adapter=catalogue.ip_adapter is not None,
     )
-    return replace(
-        capabilities,
-        scheduler=_choose_scheduler(capabilities, settings),
-        published_scheduler=capabilities.scheduler,
-    )
+    return apply_defaults(capabilities, settings)
 
 
 def read_config_entry(pipeline: Any, key: str) -> Any:
@@ -126,23 +125,6 @@ def _tell_noise(pipeline: Any, family: Family) -> Noise:
         and config.get("interpolation_type", "linear") == "linear"
     )
     return "diffusion" if plain else "own"
-
-
-def _choose_scheduler(model: Capabilities, settings: Settings) -> Scheduler:
-    """The owner's, or the first that can draw the model: its family's, its own, Euler."""
-    if settings.default_scheduler is not None:
-        return _find_scheduler("DEFAULT_SCHEDULER", settings.default_scheduler, model)
-    rows = [schedulers.find_scheduler(name) for name in (model.family.scheduler, "Euler") if name]
-    rows.insert(-1, model.scheduler)
-    return next((row for row in rows if row is not None and model.can_use(row)), model.scheduler)
-
-
-def _find_scheduler(setting: str, name: str, model: Capabilities) -> Scheduler:
-    row = schedulers.find_scheduler(name, model.scheduler)
-    if row is None or not model.can_use(row):
-        allowed = ", ".join(model.list_schedulers())
-        raise SettingsError(f"{setting}: got {name!r}; {model.family.title} takes one of {allowed}")
-    return row
 
 
 def _clip_layers(pipeline: Any, arguments: Mapping[str, object]) -> int:
