@@ -31,6 +31,7 @@ from worker.engine.scheduling import build_scheduler
 from worker.errors import SettingsError
 from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import Capabilities
+from worker.models.schedulers import SCHEDULERS, Scheduler
 from worker.settings import Settings
 
 V = {"prediction_type": "v_prediction"}
@@ -57,7 +58,8 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "clipped": ("DDIMScheduler", {"clip_sample": True, "thresholding": True, "timestep_spacing": "leading"}),
     "pndm": ("PNDMScheduler", {"skip_prk_steps": False, "steps_offset": 1}),
-    "lcm": ("LCMScheduler", {"original_inference_steps": 20}),
+    "lcm": ("LCMScheduler", {"original_inference_steps": 20, "timestep_scaling": 5.0}),
+    "ddpm": ("DDPMScheduler", {"variance_type": "fixed_large"}),
     "trailing": ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}),
     "leading": ("EulerDiscreteScheduler", {"timestep_spacing": "leading", "steps_offset": 1}),
     "linspace": ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "linspace"}),
@@ -167,6 +169,31 @@ def test_a_name_draws_what_it_says_or_is_refused(name: str, config: str, models:
     else:
         told = refusal(model.capabilities, **fields, image=IMAGE)
         assert told.startswith(f"scheduler: got {name!r}; {name} cannot start from a picture")
+
+
+# What else a model's training decides; and solver_p, a second scheduler, which no file holds.
+OF_THE_MODEL = {"interpolation_type", "timestep_type", "sigma_min", "sigma_max", "lambda_min_clipped", "invert_sigmas"}
+OF_THE_MODEL |= {"variance_type", "solver_p"}
+# Entries without effect -> the entry that leaves them none.
+WITHOUT_EFFECT = {
+    "dynamic_thresholding_ratio": "thresholding",
+    "sample_max_value": "thresholding",
+    "clip_sample_range": "clip_sample",
+    "euler_at_final": "final_sigmas_type",
+    "flow_shift": "use_flow_sigmas",
+    "use_dynamic_shifting": "use_flow_sigmas",
+    "time_shift_type": "use_flow_sigmas",
+    "shift_terminal": "use_flow_sigmas",
+}
+
+
+@pytest.mark.parametrize("row", SCHEDULERS, ids=lambda row: row.name)
+def test_a_name_says_every_entry_that_is_not_the_models(row: Scheduler) -> None:
+    """Also those that a new diffusers brings."""
+    entries = inspect.signature(getattr(diffusers, row.class_name)).parameters.keys()
+    settled = {name for name, decided_by in WITHOUT_EFFECT.items() if decided_by in row.options}
+    assert entries - row.options.keys() - {*TRAINING} - OF_THE_MODEL - settled == set()
+    assert row.options.keys() <= entries
 
 
 OFFERED_LEAST = {"sample": 30, "zero SNR": 15, "zero SNR, v": 19, "zero SNR, v, a class that ignores it": 19}

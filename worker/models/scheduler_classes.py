@@ -54,9 +54,7 @@ CLASSES: Mapping[str, SchedulerClass] = MappingProxyType(
         "HeunDiscreteScheduler": SchedulerClass(merge(_SIGMAS, {"clip_sample": False})),
         "KDPM2DiscreteScheduler": SchedulerClass(merge(_SIGMAS), (EPSILON, V_PREDICTION)),
         "KDPM2AncestralDiscreteScheduler": SchedulerClass(merge(_SIGMAS), (EPSILON, V_PREDICTION)),
-        "DPMSolverMultistepScheduler": SchedulerClass(
-            merge(_DPM, {"euler_at_final": False, "use_lu_lambdas": False}), zero_snr="honoured"
-        ),
+        "DPMSolverMultistepScheduler": SchedulerClass(merge(_DPM, {"use_lu_lambdas": False}), zero_snr="honoured"),
         "DPMSolverSinglestepScheduler": SchedulerClass(merge(_DPM)),
         "DEISMultistepScheduler": SchedulerClass(merge(_SOLVER, {"algorithm_type": "deis", "solver_type": "logrho"})),
         "UniPCMultistepScheduler": SchedulerClass(
