@@ -33,6 +33,7 @@ ORDER = {
         "adapters.py",
         "families.py",
         "schedulers.py",
+        "scheduler_classes.py",
         "capabilities.py",
     ],
     "worker/api": [
@@ -46,7 +47,15 @@ ORDER = {
     ],
     "worker/images": ["load.py", "fetch.py", "guard.py", "resize.py"],
     "worker/": ["request.py", "plan.py"],
-    "worker/engine/load": ["loader.py", "single_file.py", "vae.py", "quantize.py", "completeness.py", "describe.py"],
+    "worker/engine/load": [
+        "loader.py",
+        "single_file.py",
+        "vae.py",
+        "quantize.py",
+        "completeness.py",
+        "describe.py",
+        "defaults.py",
+    ],
     "worker/engine": [
         "engine.py",
         "memory.py",

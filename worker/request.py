@@ -160,11 +160,11 @@ def self_test_request(model: Capabilities) -> Request:
     """The smallest request that exercises all of a model, within the owner's limits or not."""
     return Request(
         pictures=(Picture("", 0),),
-        negative_prompt=None,
+        negative_prompt=model.negative_prompt,
         width=min(model.width, SELF_TEST_SIDE),
         height=min(model.height, SELF_TEST_SIDE),
         num_inference_steps=model.scheduler.min_steps,
-        guidance_scale=model.family.guidance_scale,
+        guidance_scale=model.guidance_scale,
         scheduler=model.scheduler,
         refinement=Refinement(None, 1.0, model.scheduler.min_steps) if model.refiner else None,
     )

@@ -24,6 +24,7 @@ VOLUME = Path("/runpod-volume")  # where the platform mounts an endpoint's netwo
 _HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 _HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
+_SIZE = re.compile(r"([0-9]{1,5})\s*[xX]\s*([0-9]{1,5})")
 _BUCKET = ("bucket_endpoint_url", "bucket_access_key_id", "bucket_secret_access_key")  # without which there is none
 
 
@@ -65,6 +66,12 @@ def _check_places(setting: str) -> str:
     return setting
 
 
+def _check_size(setting: str) -> str:
+    if not (found := _SIZE.fullmatch(setting)) or any(not 64 <= int(side) <= 8192 for side in found.groups()):
+        raise _refuse("be width and height like 832x1216, in pixels, each 64 to 8192")
+    return setting
+
+
 _Folder = Annotated[Path, AfterValidator(_check_folder)]
 
 
@@ -86,6 +93,16 @@ class Settings(BaseSettings):
         description="token for gated or private hub models; the older name `HF_AUTH_TOKEN` works too",
     )
     default_scheduler: str | None = Field(None, description="scheduler for jobs that name none")
+    default_steps: int | None = Field(None, ge=1, description="denoising steps of jobs that name none")
+    default_guidance_scale: float | None = Field(
+        None, ge=0, le=50, allow_inf_nan=False, description="guidance scale of jobs that name none"
+    )
+    default_negative_prompt: str | None = Field(
+        None, max_length=5_000, description="negative prompt of jobs that bring none; an empty one in a job is one"
+    )
+    default_size: Annotated[str, AfterValidator(_check_size)] | None = Field(
+        None, description="width and height, for example `832x1216`, of jobs that name none and start from no picture"
+    )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="number format of the weights")
     offload: Literal["auto", "none", "model", "group"] = Field(
         "auto", description="where weights wait: on the device, or in main memory by component or by layer"
@@ -169,6 +186,12 @@ class Settings(BaseSettings):
         """Without the blanks and line ends that come with what people paste; what is blank counts as unset."""
         trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
         return {name: value for name, value in trimmed.items() if value != ""}
+
+    @property
+    def default_sides(self) -> tuple[int, int] | None:
+        """Width and height of `default_size`, in pixels."""
+        found = _SIZE.fullmatch(self.default_size or "")
+        return (int(found[1]), int(found[2])) if found else None
 
     @property
     def image_hosts(self) -> tuple[str, ...]:

@@ -157,6 +157,13 @@ def test_a_file_that_predicts_v_gets_such_a_scheduler(tmp_path: Path, caplog: py
     assert "768.safetensors: Stable Diffusion 2.x; v_prediction: the last norm's bias" in caplog.text
 
 
+def test_zero_snr_is_kept_where_the_published_scheduler_ignores_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.safetensors", sd1() | dict.fromkeys(["v_pred", "ztsnr"], (0,)))
+    config = load_single_file(path, torch.float16).scheduler.config
+    assert (config["prediction_type"], config["rescale_betas_zero_snr"]) == ("v_prediction", True)
+    assert diffusers.EulerDiscreteScheduler.from_config(config).config.timestep_spacing == "trailing"
+
+
 def test_a_picture_is_drawn_in_the_colour_of_the_last_bias(tmp_path: Path) -> None:
     """All else is zero. 8 by 8 pixels, because half precision is slow on a CPU."""
     path = write(tmp_path / "model.safetensors", sd1(), **{VAE_LAST_BIAS: [0.0, -0.25, 0.5]})

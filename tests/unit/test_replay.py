@@ -34,6 +34,7 @@ ABLE: dict[str, Any] = {
     "ip_adapter": True,
 }
 GIFTED = model_of("sd1", **ABLE)
+DIFFUSION = [row for row in schedulers.SCHEDULERS if row.noise == "diffusion"]
 REFINED = model_of("sdxl", refiner=True)
 FOREIGN = "replay: the picture carries no request of this worker's, or a changed one"
 
@@ -175,7 +176,7 @@ def test_all_prompts_come_back_letter_by_letter(prompt: str, negative: str | Non
 @pytest.mark.parametrize("family", [family.name for family in FAMILIES])
 def test_every_scheduler_comes_back_as_it_was(family: str) -> None:
     model = model_of(family)
-    names = schedulers.list_names(model.scheduler, model.family.noise, model.prediction_type)
+    names = model.list_schedulers()
     for name in [*names, model.scheduler.class_name]:
         request = ask(model, scheduler=name)
         again = _again(_made(request, model), model)
@@ -185,15 +186,16 @@ def test_every_scheduler_comes_back_as_it_was(family: str) -> None:
 
 @pytest.mark.parametrize("row", [*schedulers.SCHEDULERS, None], ids=lambda row: row.name if row else "not in the table")
 def test_a_models_own_scheduler_comes_back_as_it_was(row: schedulers.Scheduler | None) -> None:
-    """It is built from the model's config alone, where the table's row of that class may add options."""
+    """It is built from the model's config alone, which says other than the table's rows of that class."""
     class_name = row.class_name if row else "EDMDPMSolverMultistepScheduler"
-    model = model_of("sd1", scheduler=schedulers.describe_own(class_name, "diffusion"))
+    own = schedulers.describe_own(class_name, "diffusion", dict.fromkeys(row.options if row else (), "another"))
+    model = model_of("sd1", scheduler=own, own_scheduler=own)
     request = ask(model)
     assert request.scheduler == model.scheduler
     assert _again(_made(request, model), model).scheduler == model.scheduler
 
 
-@pytest.mark.parametrize("row", schedulers.SCHEDULERS[:-2], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", DIFFUSION, ids=lambda row: row.name)
 def test_the_owners_choice_of_a_scheduler_does_not_change_a_replayed_one(row: schedulers.Scheduler) -> None:
     """DEFAULT_SCHEDULER is one endpoint's; the picture says which scheduler made it."""
     chosen = model_of("sd1", scheduler=row)
@@ -202,6 +204,17 @@ def test_the_owners_choice_of_a_scheduler_does_not_change_a_replayed_one(row: sc
         made = _made(request, chosen)
         assert _again(made, chosen).scheduler == request.scheduler
         assert _again(made, SD1).scheduler == request.scheduler
+
+
+def test_the_owners_negative_prompt_is_not_added_to_a_replayed_picture() -> None:
+    """DEFAULT_NEGATIVE_PROMPT is one endpoint's; the picture was drawn without one."""
+    endpoint = model_of("sd1", negative_prompt="blurry")
+    request = ask(SD1)
+    made = _made(request, SD1)
+    assert _same(_again(made, endpoint), request)
+    assert _again(made, endpoint).warnings == ()
+    assert _again(made, endpoint, negative_prompt="dull").negative_prompt == "dull"
+    assert _again(_made(ask(endpoint), endpoint), SD1).negative_prompt == "blurry"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from worker.api.validation_errors import Problem, describe_errors, describe_prob
 from worker.api.validators import RULES
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules, read_parameters
+from worker.models import schedulers
 from worker.models.capabilities import Capabilities
 from worker.output import metadata
 from worker.output.options import Bucket, OutputOptions, OutputRules
@@ -44,8 +45,9 @@ def parse(
     """
     picture_rules, output_rules = picture_rules or PictureRules(), output_rules or OutputRules()
     given, warnings = _read_input(job, capabilities, picture_rules)
+    given, unjoined = _join_sampler(given)
     bucket, problems = _read_bucket(job.get("s3Config"), output_rules)
-    fields = _check(given, capabilities, bucket, problems)
+    fields = _check(given, capabilities, bucket, unjoined + problems)
     return resolve(fields, capabilities, picture_rules, warnings), resolve_output(fields, bucket)
 
 
@@ -57,12 +59,11 @@ def _read_input(
     if not isinstance(given, dict):
         raise InvalidInputError([f"input: got {summarize(given)}; should be an object of fields"])
     _check_value_count(given, job.get("s3Config"))
-    warnings: list[str] = []
+    nulls = [name for name, value in given.items() if value is None and name in _CANONICAL]
+    warnings = [f"{name}: null was read as left out" for name in nulls if name != "seed"]
     if isinstance(given.get("replay"), str):
         given = _apply_replay(given, capabilities, rules, warnings)
         _check_value_count(given)
-    nulls = [name for name, value in given.items() if value is None and name in _CANONICAL]
-    warnings += [f"{name}: null was read as left out" for name in nulls if name != "seed"]
     return {name: value for name, value in given.items() if name not in nulls}, warnings
 
 
@@ -89,12 +90,27 @@ def _apply_replay(
     missing = [name for name in made.needs if name not in own]
     if missing:
         raise InvalidInputError([f"replay: the picture was made from others; give {', '.join(missing)} beside it"])
-    kept = {name: value for name, value in made.fields.items() if name not in own}
+    # What was drawn without a negative prompt is again, whatever the endpoint's own.
+    fields = {"negative_prompt": None, **made.fields}
+    kept = {name: value for name, value in fields.items() if name not in own}
     beside = {name: value for name, value in given.items() if name != "replay"}
     if isinstance(kept.get("refiner"), dict):  # whose short forms cannot stand beside it
         short = {part: beside.pop(name) for name, part in _SHORT.items() if beside.get(name) is not None}
         kept["refiner"] = {**kept["refiner"], **short}
     return {**kept, **beside}
+
+
+def _join_sampler(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The fields with one name for a sampler and its schedule type, which some clients send apart; what is wrong."""
+    sampler, schedule = given.get("sampler_name"), given.get("scheduler")
+    if not (isinstance(sampler, str) and isinstance(schedule, str)):
+        return given, []
+    rest = {name: value for name, value in given.items() if name != "scheduler"}
+    joined = schedulers.join_names(sampler, schedule)
+    if joined is not None:
+        return {**rest, "sampler_name": joined}, []
+    allowed = f"beside sampler_name {summarize(sampler)} it is one of {', '.join(schedulers.list_schedules(sampler))}"
+    return rest, [f"scheduler: got {summarize(schedule)}; {allowed}"]
 
 
 def _read_bucket(s3_config: object, rules: OutputRules) -> tuple[Bucket | None, list[str]]:

@@ -43,7 +43,8 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
     limits = SizeLimits(capabilities.width, capabilities.height, capabilities.max_pixels, family.size_step)
     size = choose_size(fields.width, fields.height, image or next(iter(followed), None), limits, warnings)
     scheduler = choose_scheduler(fields.scheduler, capabilities)
-    steps = fields.num_inference_steps or max(scheduler.min_steps, min(family.steps, capabilities.max_steps))
+    fewest, most = capabilities.step_limits(scheduler)
+    steps = fields.num_inference_steps or max(fewest, min(capabilities.steps, most))
     mask = _read_mask(fields, image, capabilities, rules, warnings)
     task = task_name(image is not None, mask is not None, bool(followed))
     init_image = None
@@ -52,11 +53,11 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         init_image = _make_init_image(fields, image, mask, strength, size, warnings)
     request = Request(
         pictures=_list_pictures(fields),
-        negative_prompt=fields.negative_prompt,
+        negative_prompt=_choose_negative_prompt(fields, capabilities),
         width=size[0],
         height=size[1],
         num_inference_steps=steps,
-        guidance_scale=family.guidance_scale if fields.guidance_scale is None else fields.guidance_scale,
+        guidance_scale=capabilities.guidance_scale if fields.guidance_scale is None else fields.guidance_scale,
         scheduler=scheduler,
         init_image=init_image,
         controls=_make_controls(fields, followed, size, capabilities, warnings),
@@ -162,6 +163,12 @@ def _list_pictures(fields: Fields) -> tuple[Picture, ...]:
 
 def _choose_seed(seed: int | None) -> int:
     return secrets.randbelow(SEEDS) if seed is None or seed == -1 else seed % SEEDS
+
+
+def _choose_negative_prompt(fields: Fields, capabilities: Capabilities) -> str | None:
+    """The job's, which may be none where a picture without one is replayed, or the endpoint's."""
+    given = "negative_prompt" in fields.model_fields_set
+    return fields.negative_prompt if given else capabilities.negative_prompt
 
 
 def _resolve_hires(fields: Fields, size: Size, steps: int, size_step: int, warnings: list[str]) -> Hires | None:

@@ -128,7 +128,9 @@ class Fields(StrictObject):
     model_config = ConfigDict(validate_default=True)
 
     prompt: Prompts = Field(description="what to draw; a list draws several prompts in one job")
-    negative_prompt: Text | None = Field(None, description="what not to draw")
+    negative_prompt: Text | None = Field(
+        None, description="what not to draw; the endpoint's default, if it has one, where left out"
+    )
     num_images: int = Field(
         1,
         ge=1,
@@ -136,24 +138,25 @@ class Fields(StrictObject):
         description="pictures for each prompt",
     )
     width: int | None = Field(
-        None, ge=64, le=8192, description="in pixels; the image's own or the model's native size if left out"
+        None, ge=64, le=8192, description="in pixels; the image's own or the endpoint's default if left out"
     )
     height: int | None = Field(
         None,
         ge=64,
         le=8192,
-        description="in pixels; the image's own or the model's native size if left out",
+        description="in pixels; the image's own or the endpoint's default if left out",
     )
     scheduler: Text | None = Field(
         None,
         validation_alias=AliasChoices("scheduler", "sampler_name"),
-        description="by name or diffusers class name; the model's default if left out",
+        description="by name or diffusers class name; `own`: the model's own; beside `sampler_name` the schedule type "
+        "(`Karras`); the endpoint's default if left out",
     )
     num_inference_steps: int | None = Field(
         None,
         ge=1,
         validation_alias=AliasChoices("num_inference_steps", "steps"),
-        description="denoising steps; the family's default if left out",
+        description="denoising steps; the endpoint's default if left out",
     )
     guidance_scale: float | None = Field(
         None,
@@ -161,7 +164,7 @@ class Fields(StrictObject):
         le=50,
         allow_inf_nan=False,
         validation_alias=AliasChoices("guidance_scale", "cfg_scale"),
-        description="how strongly to follow the prompt; the family's default if left out",
+        description="how strongly to follow the prompt; the endpoint's default if left out",
     )
     seed: int | list[int | None] | None = Field(
         None, description="the first picture's seed (the next counts up), or a list, one each; -1 or null: random"

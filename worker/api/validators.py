@@ -20,8 +20,8 @@ Rule = Callable[[Fields, Capabilities], Iterator[Problem]]
 
 def choose_scheduler(name: str | None, capabilities: Capabilities) -> Scheduler:
     """The scheduler a job names, or the model's default."""
-    own = capabilities.scheduler
-    return (schedulers.find_scheduler(name, own) if name is not None else None) or own
+    found = schedulers.find_scheduler(name, capabilities.own_scheduler) if name is not None else None
+    return found or capabilities.scheduler
 
 
 def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -46,12 +46,23 @@ def _check_size(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]
 
 
 def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    name, own = fields.scheduler, capabilities.scheduler
-    limits = own, capabilities.family.noise, capabilities.prediction_type
-    scheduler = own if name is None else schedulers.find_scheduler(name, own)
-    if scheduler is None or not schedulers.is_usable(scheduler, *limits):
-        names = ", ".join(schedulers.list_names(*limits))
+    if fields.scheduler is None:
+        return
+    scheduler = schedulers.find_scheduler(fields.scheduler, capabilities.own_scheduler)
+    if scheduler is None or not capabilities.can_use(scheduler):
+        names = ", ".join(capabilities.list_schedulers())
         yield Problem("scheduler", f"{capabilities.family.title} takes one of {names}")
+
+
+def _check_scheduler_for_pictures(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    scheduler, refiner = choose_scheduler(fields.scheduler, capabilities), getattr(fields, "refiner", None)
+    starts = {
+        "image": getattr(fields, "image", None) is not None,
+        "hires": getattr(fields, "hires", None) is not None,
+        "refiner.strength": capabilities.refiner and refiner is not None and refiner.strength is not None,
+    }
+    for field in [name for name, given in starts.items() if given and not scheduler.starts_from_picture]:
+        yield Problem("scheduler", f"{scheduler.name} cannot start from a picture, which {field} needs; take another")
 
 
 def _check_num_inference_steps(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -173,7 +184,7 @@ def _check_refiner(fields: Fields, capabilities: Capabilities) -> Iterator[Probl
         ways = "high_noise_frac shares one schedule, strength starts a second one"
         yield Problem("refiner", f"{ways}; give one of them")
     if given is not None:
-        yield from _check_refiner_steps("refiner", given.steps, capabilities)
+        yield from _check_refiner_steps("refiner", given.steps, fields, capabilities)
 
 
 def _check_high_noise_frac(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -184,7 +195,7 @@ def _check_high_noise_frac(fields: Fields, capabilities: Capabilities) -> Iterat
 def _check_refiner_inference_steps(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     if fields.refiner_inference_steps is not None and fields.refiner is not None:
         yield Problem("refiner_inference_steps", "stands in refiner already; give one of them")
-    yield from _check_refiner_steps("refiner_inference_steps", fields.refiner_inference_steps, capabilities)
+    yield from _check_refiner_steps("refiner_inference_steps", fields.refiner_inference_steps, fields, capabilities)
 
 
 def _check_preview(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -203,6 +214,7 @@ RULES: tuple[Rule, ...] = (
     _check_num_images,
     _check_size,
     _check_scheduler,
+    _check_scheduler_for_pictures,
     _check_num_inference_steps,
     _check_seed,
     _check_image,
@@ -249,15 +261,17 @@ def _get_scheduler(fields: Fields) -> str | None:
 
 
 def _check_steps(field: str, steps: int | None, scheduler: str | None, capabilities: Capabilities) -> Iterator[Problem]:
-    row, most = choose_scheduler(scheduler, capabilities), capabilities.max_steps
-    if steps is not None and not row.min_steps <= steps <= most:
-        yield Problem(field, f"{row.name} takes {row.min_steps} to {most} steps")
+    row = choose_scheduler(scheduler, capabilities)
+    fewest, most = capabilities.step_limits(row)
+    if steps is not None and not fewest <= steps <= most:
+        yield Problem(field, f"{row.name} takes {fewest} to {most} steps")
 
 
-def _check_refiner_steps(field: str, steps: int | None, capabilities: Capabilities) -> Iterator[Problem]:
-    """The refiner brings a scheduler of its own, so that only the owner's limit counts."""
-    if capabilities.refiner and steps is not None and steps > capabilities.max_steps:
-        yield Problem(field, f"the refiner takes 1 to {capabilities.max_steps} steps")
+def _check_refiner_steps(
+    field: str, steps: int | None, fields: Fields, capabilities: Capabilities
+) -> Iterator[Problem]:
+    if capabilities.refiner:
+        yield from _check_steps(field, steps, _get_scheduler(fields), capabilities)
 
 
 def _list_names(kind: str, name: str, known: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ class SizeLimits:
     """What sizes a model draws.
 
     Attributes:
-        width, height: native, in pixels.
+        width, height: in pixels, where nothing says another.
         max_pixels: width times height.
         step: sides are multiples of it, in pixels.
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from worker.models.families import Family
-from worker.models.schedulers import Scheduler
+from worker.models.schedulers import SCHEDULERS, Scheduler, is_usable
 
 # What a pipeline is started from. Those with a ControlNet are classes of their own in diffusers.
 TEXT, IMAGE, MASK = "text to image", "image to image", "inpainting"
@@ -25,9 +25,11 @@ class Capabilities:
 
     Attributes:
         name: as the owner named it.
-        width, height: native size in pixels.
+        width, height: in pixels, for jobs that say no size: native, or the owner's.
         prediction_type: what the network predicts: epsilon, v_prediction, ...
-        scheduler: for jobs that name none.
+        zero_snr: whether it was trained down to no signal at all, which few schedulers start from.
+        scheduler, steps, guidance_scale, negative_prompt: for jobs that name none: the family's or the owner's.
+        own_scheduler: the model's own, as published.
         safety_checker, refiner: whether one is loaded.
         max_pixels, max_steps, max_images: the family's limits or the owner's.
         tasks: what it can be asked to do -> the arguments of that pipeline's call and their defaults.
@@ -46,6 +48,9 @@ class Capabilities:
     height: int
     prediction_type: str
     scheduler: Scheduler
+    own_scheduler: Scheduler
+    steps: int
+    guidance_scale: float
     safety_checker: bool
     max_pixels: int
     max_steps: int
@@ -60,6 +65,21 @@ class Capabilities:
     loras: tuple[str, ...] = ()
     controlnets: tuple[str, ...] = ()
     ip_adapter: bool = False
+    zero_snr: bool = False
+    negative_prompt: str | None = None
+
+    def can_use(self, row: Scheduler) -> bool:
+        """Whether it can be drawn with this scheduler."""
+        return is_usable(row, self.own_scheduler, self.family.noise, self.prediction_type, self.zero_snr)
+
+    def list_schedulers(self) -> list[str]:
+        """The names of the schedulers that it can be drawn with; its own comes last if the table has none such."""
+        rows = SCHEDULERS if self.own_scheduler in SCHEDULERS else (*SCHEDULERS, self.own_scheduler)
+        return [row.name for row in rows if self.can_use(row)]
+
+    def step_limits(self, row: Scheduler) -> tuple[int, int]:
+        """The fewest and the most steps that a job may take with this scheduler."""
+        return row.min_steps, min(self.max_steps, row.max_steps or self.max_steps)
 
     def accepts(self, task: str, argument: str) -> bool:
         """Whether the pipeline for this task takes this argument."""

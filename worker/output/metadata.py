@@ -112,7 +112,7 @@ def _fields(plan: Plan, model: Capabilities) -> dict[str, Any]:
 def _scheduler(request: Request, model: Capabilities) -> str:
     """A name that means this scheduler: its own, or its class's where the model's own goes by that."""
     row = request.scheduler
-    return row.name if schedulers.find_scheduler(row.name, model.scheduler) == row else row.class_name
+    return row.name if schedulers.find_scheduler(row.name, model.own_scheduler) == row else row.class_name
 
 
 def _needs(request: Request) -> list[str]:

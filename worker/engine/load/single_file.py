@@ -143,7 +143,7 @@ def load_single_file(path: Path, dtype: torch.dtype) -> DiffusionPipeline:
     except (SingleFileComponentError, ValueError, LookupError, RuntimeError) as error:
         raise ModelError(f"{path} is no complete {architecture.title} checkpoint: {_lack(error)}") from error
     check_complete(pipeline.components, f"{path} is no complete {architecture.title} checkpoint")
-    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **_noise(checkpoint))
+    _set_noise(pipeline, checkpoint)
     return pipeline
 
 
@@ -239,6 +239,13 @@ def _sd2_prediction(path: Path) -> tuple[str, str]:
     if spread > 0.09:
         return V_PREDICTION, f"the last norm's bias spreads by {spread:.3f}, above 0.09, as in SD2's 768-pixel models"
     return EPSILON, f"the last norm's bias spreads by {spread:.3f}, not above 0.09, as in SD2's 512-pixel models"
+
+
+def _set_noise(pipeline: Any, checkpoint: Checkpoint) -> None:
+    """Write what the file says of its noise into the scheduler's config, which also keeps what its class ignores."""
+    config, noise = pipeline.scheduler.config, _noise(checkpoint)
+    defaults = [name for name in config.get("_use_default_values", []) if name not in noise]
+    pipeline.scheduler = type(pipeline.scheduler).from_config({**config, **noise, "_use_default_values": defaults})
 
 
 def _noise(checkpoint: Checkpoint) -> dict[str, Any]:
