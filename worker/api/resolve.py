@@ -5,13 +5,15 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from PIL import ImageOps
 from PIL.Image import Image
 
 from worker.api.schema import Fields, RefinerField
-from worker.api.validators import choose_scheduler
+from worker.api.validators import choose_scheduler, find_lora
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules, read_picture
-from worker.images.resize import SizeLimits, choose_size, fit_image, flatten, has_white, to_mask, transparency_mask
+from worker.images.masks import has_white, read_mask, soften, transparency_mask
+from worker.images.resize import SizeLimits, choose_size, fit_image, flatten
 from worker.models.capabilities import CONTROLLED, TEXT, Capabilities, task_name
 from worker.output.options import Bucket, OutputOptions
 from worker.plan import Plan, make_plan
@@ -60,7 +62,7 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         init_image=init_image,
         controls=_make_controls(fields, followed, size, capabilities, warnings),
         image_prompt=_read_image_prompt(fields, rules, warnings),
-        loras=_list_loras(fields),
+        loras=_list_loras(fields, capabilities),
         clip_skip=fields.clip_skip,
         guidance_rescale=fields.guidance_rescale,
         hires=_resolve_hires(fields, size, steps, family.size_step, warnings),
@@ -79,12 +81,10 @@ def _read_mask(
         return None
     if fields.mask is None:
         return _make_transparency_mask(fields, image, capabilities, warnings)
-    mask = to_mask(read_picture("mask", fields.mask, rules))
+    mask = read_mask(read_picture("mask", fields.mask, rules), image, warnings)
+    mask = soften(ImageOps.invert(mask) if fields.inpainting_mask_invert else mask, fields.mask_blur)
     if not has_white(mask):
         raise InvalidInputError(["mask: it is black; white is what is drawn anew"])
-    if mask.size != image.size:
-        warnings.append(f"mask: {_format(mask.size)} was stretched to the image's {_format(image.size)}")
-        mask = mask.resize(image.size)
     return mask
 
 
@@ -163,10 +163,10 @@ def _choose_seed(seed: int | None) -> int:
     return secrets.randbelow(SEEDS) if seed is None or seed == -1 else seed % SEEDS
 
 
-def _list_loras(fields: Fields) -> tuple[Lora, ...]:
+def _list_loras(fields: Fields, capabilities: Capabilities) -> tuple[Lora, ...]:
     default = 1.0 if fields.lora_scale is None else fields.lora_scale
     return tuple(
-        Lora(given.name.removesuffix(".safetensors"), default if given.scale is None else given.scale)
+        Lora(find_lora(given.name, capabilities), default if given.scale is None else given.scale)
         for given in fields.loras or []
     )
 

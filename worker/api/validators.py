@@ -5,6 +5,7 @@ field that may not stay as it is, and ends where it reads a field that failed; `
 field as left out. Of each field the first problem is told.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from worker.api.schema import Fields
@@ -12,15 +13,26 @@ from worker.api.validation_errors import Problem
 from worker.models import schedulers
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities, task_name
 from worker.models.schedulers import Scheduler
+from worker.nearest import suggest
 
 MAX_NAMES = 50  # in one answer; a folder of LoRAs may hold thousands
 Rule = Callable[[Fields, Capabilities], Iterator[Problem]]
+# Where the hub has a file, as Replicate and RunPod's public endpoints name LoRAs.
+_HUB_FILE = re.compile(r"(?:https?://)?huggingface\.co/([^/]+/[^/]+)(?:/(?:resolve|blob)/main/(.+?))?(?:\?.*)?/?")
 
 
 def choose_scheduler(name: str | None, capabilities: Capabilities) -> Scheduler:
     """The scheduler a job names, or the model's default."""
     own = capabilities.scheduler
     return (schedulers.find_scheduler(name, own) if name is not None else None) or own
+
+
+def find_lora(name: str, capabilities: Capabilities) -> str:
+    """The name that the endpoint has for a LoRA that is named by it, or by where the hub has it; or what was given."""
+    place = _HUB_FILE.fullmatch(name)
+    names = [f"{place[1]}/{place[2]}", place[1]] if place and place[2] else [place[1]] if place else [name]
+    plain = [one.removesuffix(".safetensors") for one in names]
+    return next((one for one in plain if one in capabilities.loras), name if place else plain[0])
 
 
 def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -49,8 +61,9 @@ def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Pro
     limits = own, capabilities.family.noise, capabilities.prediction_type
     scheduler = own if name is None else schedulers.find_scheduler(name, own)
     if scheduler is None or not schedulers.is_usable(scheduler, *limits):
-        names = ", ".join(schedulers.list_names(*limits))
-        yield Problem("scheduler", f"{capabilities.family.title} takes one of {names}")
+        names = schedulers.list_names(*limits)
+        near = suggest(name, names) if name is not None else ""
+        yield Problem("scheduler", f"{capabilities.family.title} takes one of {', '.join(names)}{near}")
 
 
 def _check_num_inference_steps(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -125,7 +138,7 @@ def _check_clip_skip(fields: Fields, capabilities: Capabilities) -> Iterator[Pro
 
 
 def _check_loras(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    names = [lora.name.removesuffix(".safetensors") for lora in fields.loras or []]
+    names = [find_lora(lora.name, capabilities) for lora in fields.loras or []]
     if names and not capabilities.loras:
         yield Problem("loras", "this endpoint has no LoRA (LORA_DIR, LORA_REPOS); leave it out")
     for name in names:
@@ -255,4 +268,7 @@ def _check_refiner_steps(field: str, steps: int | None, capabilities: Capabiliti
 
 def _list_names(kind: str, name: str, known: Sequence[str]) -> str:
     more = f" and {len(known) - MAX_NAMES} more" if len(known) > MAX_NAMES else ""
-    return f"there is no {kind} {name[:80]!r}; there are {', '.join(known[:MAX_NAMES])}{more}"
+    listed = f"there are {', '.join(known[:MAX_NAMES])}{more}{suggest(name, known)}"
+    if "://" in name:
+        return f"a job names a {kind} that the endpoint's owner offers, and fetches none; {listed}"
+    return f"there is no {kind} {name[:80]!r}; {listed}"
