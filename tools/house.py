@@ -46,7 +46,7 @@ ORDER = {
         "resolve.py",
         "response.py",
     ],
-    "worker/images": ["load.py", "fetch.py", "guard.py", "resize.py", "masks.py"],
+    "worker/images": ["load.py", "fetch.py", "guard.py", "avif.py", "resize.py", "masks.py"],
     "worker/": ["request.py", "plan.py"],
     "worker/engine/load": ["loader.py", "single_file.py", "vae.py", "quantize.py", "completeness.py", "describe.py"],
     "worker/engine": [
