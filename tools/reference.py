@@ -17,8 +17,9 @@ from pydantic import AliasChoices
 
 from examples.cuda_and_fork.harness.table import tables
 from tools.house import map_rows
-from worker.api.elsewhere import ANYTHING, ElsewhereFields, Neutral
+from worker.api.elsewhere import ElsewhereFields
 from worker.api.schema import Fields
+from worker.api.values import ANYTHING, Neutral
 from worker.engine.pipelines import call_arguments, reads_clip, task_classes
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
 from worker.models.families import FAMILIES

@@ -120,6 +120,7 @@ STRANGERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("data", STRANGERS.values(), ids=list(STRANGERS))
 def test_only_formats_that_are_listed(data: bytes) -> None:
     told = refused(f"data:image/png;base64,{base64_of(data)}")
@@ -438,6 +439,7 @@ def _walk(data: bytes) -> None:
         stream.read(4)
 
 
+@pytest.mark.filterwarnings("ignore:Tag data larger than file")
 @MANY
 def test_a_file_of_just_not_too_many_parts_opens_soon(make: Callable[[int], bytes], too_many: int) -> None:
     """Soon is measured by what plain Python needs for as many chunks, on the same machine in the same moment."""

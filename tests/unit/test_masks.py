@@ -3,9 +3,12 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
+from tests.helpers.fuzzing import examples
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities
 from worker.request import Request
 
@@ -207,6 +210,45 @@ def test_a_pen_in_the_colour_of_what_it_covers_is_a_pen(image: Image.Image) -> N
     strokes.paste((*covered, 255), (96, 24, 112, 40))
     mask = _mask(ask(image=sent(image), mask=sent(strokes)))
     assert mask.getpixel((100, 32)) == WHITE and mask.getpixel((10, 10)) == BLACK
+
+
+@st.composite
+def _boxes(draw: st.DrawFn) -> tuple[int, int, int, int]:
+    """A part of a picture of 128x64, of eight pixels a side at least and away from its edges."""
+    left, top = draw(st.integers(2, 110)), draw(st.integers(2, 46))
+    return left, top, draw(st.integers(left + 8, 126)), draw(st.integers(top + 8, 62))
+
+
+COLOUR = st.tuples(*[st.integers(0, 255)] * 3)
+ANY_PICTURE = st.one_of(
+    st.sampled_from([*PICTURES.values()]),
+    st.integers(0, 99).map(_noise),
+    COLOUR.map(lambda colour: Image.new("RGB", (128, 64), colour)),
+)
+
+
+def _check_marked(mask: Image.Image, box: tuple[int, int, int, int]) -> None:
+    """What is inside the box is drawn anew, and nothing else."""
+    assert mask.point(lambda value: 255 * (value >= 128)).getbbox() == box
+    assert mask.crop(box).point(lambda value: 255 * (value < 128)).getbbox() is None
+
+
+@examples(100)
+@given(ANY_PICTURE, COLOUR, st.integers(40, 255), _boxes())
+def test_any_pen_on_any_picture(
+    image: Image.Image, colour: tuple[int, int, int], opacity: int, box: tuple[int, int, int, int]
+) -> None:
+    canvas = Image.new("RGBA", image.size, (0, 0, 0, 0))
+    canvas.paste((*colour, opacity), box)
+    _check_marked(_mask(ask(image=sent(image), mask=sent(canvas))), box)
+
+
+@examples(100)
+@given(ANY_PICTURE, _boxes())
+def test_any_hole_in_any_picture(image: Image.Image, box: tuple[int, int, int, int]) -> None:
+    holed = image.convert("RGBA")
+    holed.paste((0, 0, 0, 0), box)
+    _check_marked(_mask(ask(image=sent(image), mask=sent(holed))), box)
 
 
 def test_a_mask_can_be_turned_round_and_softened_as_in_a1111() -> None:

@@ -15,10 +15,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
 from tests.helpers.fuzzing import examples
-from worker.api.elsewhere import ElsewhereFields, Neutral
+from worker.api.elsewhere import ElsewhereFields
 from worker.api.parse import parse
 from worker.api.response import write_failure
 from worker.api.schema import spellings
+from worker.api.values import Neutral
 from worker.errors import InvalidInputError
 from worker.models import schedulers
 from worker.models.capabilities import Capabilities

@@ -14,9 +14,10 @@ from PIL import Image
 from tests.helpers.asking import SD1, SDXL, ask, ask_all, ask_output, model_of, picture, refusal
 from tests.helpers.fuzzing import examples
 from tests.helpers.published_requests import A1111_BOTH, A1111_IMG2IMG, A1111_TXT2IMG, OPENAI, REPLICATE, RUNPOD
-from worker.api.elsewhere import ANYTHING, ElsewhereFields, Neutral
+from worker.api.elsewhere import ElsewhereFields
 from worker.api.parse import parse
 from worker.api.schema import Fields, spellings
+from worker.api.values import ANYTHING, Neutral
 from worker.errors import InvalidInputError
 from worker.models.capabilities import Capabilities
 from worker.models.families import FAMILIES

@@ -5,80 +5,20 @@ nothing, and refused with what to write instead; the table of fields of our own 
 """
 
 import re
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
-from worker.api.values import StrictObject, Text, read_value
+from worker.api.values import ANYTHING, Neutral, StrictObject, Text, Unasked
 from worker.images.resize import MIN_SIDE
 
-ANYTHING = object()
 MAX_SIDE = 8192  # pixels
 _SIZE = re.compile(r"([0-9]{1,5})\s*[x*\u00d7]\s*([0-9]{1,5})", re.IGNORECASE)
 _RATIO = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,4})?)\s*[:/x]\s*([0-9]{1,4}(?:\.[0-9]{1,4})?)")
 _MEGAPIXELS = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,4})?)\s*(mp)?", re.IGNORECASE)
 _SIDES = MappingProxyType({"0.5k": 512, "1k": 1024, "2k": 2048, "4k": 4096})  # of a square
-
-
-@dataclass(frozen=True)
-class Unasked:
-    """Values with which a field asks for nothing where other services have it; it counts as left out.
-
-    Attributes:
-        names: the spellings for which that holds; all if none is named.
-    """
-
-    values: tuple[str, ...]
-    names: tuple[str, ...] = ()
-
-    def asks_nothing(self, name: str, value: object) -> bool:
-        """Whether the field, written so, is as good as left out with this value."""
-        meant = not self.names or name in self.names
-        return meant and isinstance(value, str) and value.strip().casefold() in self.values
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return handler(schema) if self.names else {"anyOf": [handler(schema), {"enum": list(self.values)}]}
-
-
-class Neutral:
-    """A field that is taken where it asks for nothing, and else refused, or taken with a warning.
-
-    Attributes:
-        values: those that ask for nothing, beside null; ANYTHING for all.
-        instead: what to write instead of others, or why they have no effect.
-        warns: whether others are taken with a warning.
-        beside: the field without which it asks for nothing, whatever it holds.
-    """
-
-    def __init__(self, *values: object, instead: str = "", warns: bool = False, beside: str = "") -> None:
-        self.values, self.instead, self.warns, self.beside = values, instead, warns, beside
-
-    def asks_nothing(self, value: object) -> bool:
-        """Whether the field is as good as left out with this value."""
-        return value is None or ANYTHING in self.values or any(_is_same(value, one) for one in self.values)
-
-    def check(self, value: object) -> object:
-        """The value, if it may stand here."""
-        if self.warns or self.asks_nothing(value):
-            return value
-        raise PydanticCustomError("elsewhere", "{instead}", {"instead": self.instead})
-
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.check)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {} if self.warns or ANYTHING in self.values else {"enum": [*self.values, None]}
-
-
-def _is_same(value: object, neutral: object) -> bool:
-    """Whether it is this value, be it written as text or in other letters."""
-    if isinstance(neutral, str):
-        return isinstance(value, str) and value.strip().casefold() == neutral.casefold()
-    read = read_value(value, frozenset({type(neutral), *([float] if isinstance(neutral, int) else [])}))
-    return isinstance(read, bool) == isinstance(neutral, bool) and read == neutral
 
 
 def _read_size(value: object) -> object:

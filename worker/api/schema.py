@@ -19,8 +19,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from worker.api.elsewhere import ElsewhereFields, Unasked
-from worker.api.values import Reference, StrictObject, Text
+from worker.api.elsewhere import ElsewhereFields
+from worker.api.values import Reference, StrictObject, Text, Unasked
 from worker.output.address import BUCKET_NAME, SPECIAL_BUCKETS
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from worker.api.elsewhere import MAX_SIDE, ElsewhereFields, Neutral, Unasked
+from worker.api.elsewhere import MAX_SIDE, ElsewhereFields
 from worker.api.schema import Fields, HiresField, RefinerField, spellings
 from worker.api.validation_errors import Problem
+from worker.api.values import Neutral, Unasked
 from worker.images.resize import MIN_SIDE
 from worker.models.capabilities import Capabilities
 
@@ -45,11 +46,12 @@ class Translation:
 def drop_unasked(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields without those that ask for nothing, or for the same as another one."""
     kept: dict[str, Any] = {}
+    known: dict[str, list[object]] = {}
     for name, value in given.items():
-        meant = _CANONICAL.get(name)
-        same = [other for other in kept if meant is not None and _CANONICAL.get(other) == meant]
-        if not (_asks_nothing(name, value, given) or any(_is_equal(kept[other], value) for other in same)):
+        same = known.setdefault(_CANONICAL[name], []) if name in _CANONICAL else []
+        if not (_asks_nothing(name, value, given) or any(_is_equal(one, value) for one in same)):
             kept[name] = value
+            same.append(value)
     older = kept.pop("sampler_index", None)  # counts only without the newer name, beside which clients repeat it
     return kept if older is None else {"sampler_name": older, **kept}
 
