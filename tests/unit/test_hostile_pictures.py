@@ -147,6 +147,10 @@ OTHER_KINDS = {
     "bmp by run lengths": (GOOD["BMP"][:30] + b"\1" + GOOD["BMP"][31:], "a BMP with run-length encoding is not read"),
     "bmp of run lengths, 4 bits": (GOOD["BMP"][:30] + b"\2" + GOOD["BMP"][31:], "with run-length encoding"),
     **{f"tiff packed as {kind}": (_packed(259, kind), "packed in a way that is not read") for kind in (2, 6, 7, 50001)},
+    "tiff that tells its packing elsewhere": (
+        _packed(259, 8).replace(struct.pack("<HHI", 259, 3, 1), struct.pack("<HHI", 259, 16, 1)),
+        "packed in a way that is not read",
+    ),
     "big tiff": (b"II+\0\x08\0\0\0" + bytes(99), "a TIFF of that kind is not read"),
     "tiff of floats": (file_of(Image.new("F", (8, 8)), "TIFF"), "numbers of 32 bits are no colours"),
 }
@@ -389,6 +393,10 @@ MANY_PARTS |= {
     "gif comments": (lambda n: _gif_of((1, 1), (1, 1), b"!\xfe" + b"\1x" * n + b"\0"), 60_000),
     "gif extensions": (lambda n: _gif_of((1, 1), (1, 1), b"!\xfe\1x\0" * n), 30_000),
     "gif blocks behind an empty one": (lambda n: _gif_of((1, 1), (1, 1), b"!\xf9\0" + b"," * 45 * n), 60_000),
+    "gif blocks behind a loop": (
+        lambda n: _gif_of((1, 1), (1, 1), b"!\xff\x0cNETSCAPE2.0x\0" + b"," * 45 * n),
+        60_000,
+    ),
     "gif bytes that begin nothing": (lambda n: _gif_of((1, 1), (1, 1), b"\0" * n), 60_000),
     "tiff strips": (_tiff_of, 30_000),
     "tiff exif": (_tiff_with_a_directory, 60_000),

@@ -256,6 +256,7 @@ def test_fields_that_contradict_each_other_are_refused() -> None:
     assert refusal(aspect_ratio="16:9", width=512, height=512).startswith("aspect_ratio: got '16:9'; width and height")
     assert refusal(aspect_ratio="16:9", size="512x512").startswith("aspect_ratio: got '16:9'; width and height")
     assert refusal(enable_hr=True, hires={}).startswith("enable_hr: got True; stands in hires already")
+    assert refusal(enable_base64_output=True, delivery="s3").startswith("enable_base64_output: got True; delivery says")
     told = refusal(clip_skip=2, override_settings={"CLIP_stop_at_last_layers": 2})
     assert told.startswith("override_settings: got an object of 1; clip_skip says otherwise")
 
@@ -398,6 +399,11 @@ def test_the_model_may_be_named_if_it_is_this_one(name: str) -> None:
     for fields in ({"model": "dall-e-3"}, {"override_settings": {"sd_model_checkpoint": "dreamshaper_8"}}):
         with pytest.raises(InvalidInputError, match=f"this endpoint draws with {NAMED.name}; leave"):
             ask_for(**fields)
+
+
+def test_the_older_name_of_a_sampler_counts_by_itself_only() -> None:
+    assert ask(sampler_index="Euler").scheduler.name == ask(sampler_name="Euler", sampler_index="DDIM").scheduler.name
+    assert refusal(sampler_index="wizard").startswith("sampler_index: got 'wizard'; ")
 
 
 def test_nobody_but_the_owner_switches_the_safety_checker() -> None:

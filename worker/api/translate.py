@@ -52,8 +52,15 @@ def drop_unasked(given: Mapping[str, Any]) -> dict[str, Any]:
         if not (_asks_nothing(name, value, given) or any(_is_equal(one, value) for one in same)):
             kept[name] = value
             same.append(value)
-    older = kept.pop("sampler_index", None)  # counts only without the newer name, beside which clients repeat it
-    return kept if older is None else {"sampler_name": older, **kept}
+    return _read_older_name(kept)
+
+
+def _read_older_name(given: dict[str, Any]) -> dict[str, Any]:
+    """Without AUTOMATIC1111's older name of a sampler where the newer one is given too, which counts there."""
+    rest = {name: value for name, value in given.items() if name != "sampler_index"}
+    if "sampler_index" in given and "scheduler" in given and "sampler_name" not in given:
+        return {**rest, "sampler_name": given["sampler_index"]}
+    return rest if "sampler_name" in given else given
 
 
 def _is_equal(one: object, other: object) -> bool:
@@ -87,7 +94,9 @@ def translate(passed: Mapping[str, Any], capabilities: Capabilities) -> Translat
     _translate_safety(passed, capabilities, found)
     if passed.get("model") and not _is_named(passed["model"], capabilities.name):
         found.refuse("model", f"this endpoint draws with {capabilities.name}; leave it out")
-    if passed.get("enable_base64_output"):
+    if passed.get("enable_base64_output") and passed.get("delivery") == "s3":
+        found.refuse("enable_base64_output", "delivery says otherwise; give one of them")
+    elif passed.get("enable_base64_output"):
         found.values["delivery"] = "base64"
     return found
 

@@ -30,15 +30,16 @@ _END, _SCAN, _APP1, _PHOTOSHOP = 0xD9, 0xDA, 0xE1, 0xED
 
 _AVIF_PICTURES = 4  # colour and transparency, each in two layers
 _GIF = (b"GIF87a", b"GIF89a")
+_LOOP = b"NETSCAPE2.0"
 _EXTENSION, _FRAME, _TRAILER, _COMMENT, _APPLICATION = 0x21, 0x2C, 0x3B, 0xFE, 0xFF
 # BMP: the oldest header tells no compression; RLE8 and RLE4 are undone in Python.
 _CORE_HEADER, _RUN_LENGTHS = b"\x0c\0\0\0", (b"\1\0\0\0", b"\2\0\0\0")
 _TIFF_LITTLE, _TIFF_BIG = b"II*\0", b"MM\0*"
-# TIFF 6.0: sizes of the types of values, tags whose value is a directory, and what pixels may be packed by: not at all,
-# LZW, Deflate (two numbers) or PackBits.
-_TIFF_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)
+# TIFF 6.0: tags whose value is a directory, and what pixels may be packed by: not at all, LZW, Deflate (two numbers) or
+# PackBits.
 _TIFF_COMPRESSION, _TIFF_DIRECTORIES = 259, (330, 34665, 34853, 40965)
 _TIFF_PACKED = (1, 5, 8, 32773, 32946)
+_TIFF_SHORT, _TIFF_LONG = 3, 4
 _TIFF_BYTES = (1, 2, 6, 7)  # types whose values Pillow takes together
 
 
@@ -169,8 +170,9 @@ def _gif_blocks(data: bytes) -> Generator[tuple[int, bool], None, int]:
 def _gif_extension(data: bytes, place: int) -> Generator[tuple[int, bool], None, int]:
     """Its blocks, up to an empty one, which Pillow looks for behind the first; returns where it ends."""
     label = data[place] if place < len(data) else 0
+    loops = label == _APPLICATION and data[place + 1 : place + 2] >= b"\x0b" and data.startswith(_LOOP, place + 2)
     place, filled = _skip_block(data, place + 1)
-    if label == _APPLICATION and data[place - 11 : place] == b"NETSCAPE2.0":
+    if loops:
         place, filled = _skip_block(data, place)
     filled = filled or label != _COMMENT
     while filled:
@@ -206,7 +208,8 @@ def _tiff_values(data: bytes) -> Iterator[tuple[int, bool]]:
     order = "<" if data.startswith(_TIFF_LITTLE) else ">"
     for tag, kind, count, value in _tiff_entries(data, order, *struct.unpack_from(order + "I", data.ljust(8), 4)):
         yield 1 + (0 if kind in _TIFF_BYTES else count), False
-        if tag == _TIFF_COMPRESSION and _first(order, kind, value) not in _TIFF_PACKED:
+        plain = kind in (_TIFF_SHORT, _TIFF_LONG) and count == 1
+        if tag == _TIFF_COMPRESSION and not (plain and _first(order, kind, value) in _TIFF_PACKED):
             raise UnusablePictureError("that TIFF is packed in a way that is not read; save it as PNG")
         if tag in _TIFF_DIRECTORIES:
             inner = _tiff_entries(data, order, _first(order, kind, value))
@@ -223,4 +226,4 @@ def _tiff_entries(data: bytes, order: str, place: int) -> Iterator[tuple[int, in
 
 
 def _first(order: str, kind: int, value: bytes) -> int:
-    return int(struct.unpack_from(order + ("H" if kind == 3 else "I"), value)[0])
+    return int(struct.unpack_from(order + ("H" if kind == _TIFF_SHORT else "I"), value)[0])
