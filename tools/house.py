@@ -11,7 +11,7 @@ from pathlib import Path
 # Room -> its files, in the order in which a job, or before it the start, meets them.
 ORDER = {
     "": ["handler.py"],
-    "worker": ["errors.py", "settings.py", "setting_names.py", "clock.py", "http.py"],
+    "worker": ["errors.py", "settings.py", "setting_names.py", "nearest.py", "clock.py", "http.py"],
     "worker/runtime": [
         "worker.py",
         "logs.py",
@@ -39,13 +39,16 @@ ORDER = {
     "worker/api": [
         "parse.py",
         "schema.py",
+        "elsewhere.py",
+        "values.py",
+        "translate.py",
         "validators.py",
         "validation_errors.py",
         "lora_tags.py",
         "resolve.py",
         "response.py",
     ],
-    "worker/images": ["load.py", "fetch.py", "guard.py", "resize.py"],
+    "worker/images": ["load.py", "fetch.py", "guard.py", "avif.py", "resize.py", "masks.py"],
     "worker/": ["request.py", "plan.py"],
     "worker/engine/load": [
         "loader.py",

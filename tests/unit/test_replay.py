@@ -15,9 +15,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
 from tests.helpers.fuzzing import examples
+from worker.api.elsewhere import ElsewhereFields
 from worker.api.parse import parse
 from worker.api.response import write_failure
 from worker.api.schema import spellings
+from worker.api.values import Neutral
 from worker.errors import InvalidInputError
 from worker.models import schedulers
 from worker.models.capabilities import Capabilities
@@ -101,6 +103,15 @@ KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
     "image cut": (SD1, {"image": picture(300, 128), "width": 64, "height": 64}, ["image"]),
     "image and refiner": (REFINED, {"image": picture(256, 128)}, ["image"]),
     "mask": (SD1, {"image": picture(256, 128), "mask": picture(256, 128, "white")}, ["image", "mask"]),
+    "size": (SDXL, {"size": "832*1216"}, []),
+    "aspect ratio": (SDXL, {"aspect_ratio": "16:9", "megapixels": "0.25"}, []),
+    "hires in the words of others": (
+        SD1,
+        {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "hr_second_pass_steps": 9},
+        [],
+    ),
+    "refine": (REFINED, {"refine": "base_image_refiner"}, []),
+    "override_settings": (SD1, {"override_settings": {"CLIP_stop_at_last_layers": 2}}, []),
     "controlnet": (GIFTED, {"controlnet": {"image": picture(128, 64), "scale": 0.4, "end": 0.8}}, ["controlnet"]),
     "ip_adapter": (GIFTED, {"ip_adapter": {"image": picture(96, 60), "scale": 0.6}}, ["ip_adapter"]),
 }
@@ -108,7 +119,14 @@ KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
 
 # Fields that say nothing of the picture itself, or are set by every one of the kinds.
 NOT_REPLAYED = {"prompt", "seed", "num_images", "output_format", "quality", "delivery", "preview", "replay"}
-NOT_REPLAYED |= {"safety_checker", "nsfw"}
+NOT_REPLAYED |= {"safety_checker", "nsfw", "enable_safety_checker", "disable_safety_checker"}
+NOT_REPLAYED |= {"mask_blur", "inpainting_mask_invert"}  # of the mask, which is given again as it was
+NOT_REPLAYED |= {"n_iter", "model", "enable_base64_output"}
+NOT_REPLAYED |= {  # which ask for nothing, or are refused
+    name
+    for name, field in ElsewhereFields.model_fields.items()
+    if any(isinstance(one, Neutral) for one in field.metadata)
+}
 
 
 def test_every_field_of_a_picture_is_among_the_kinds() -> None:
@@ -281,6 +299,30 @@ def test_a_picture_made_from_others_names_what_it_needs_again(kind: str) -> None
     told = _told(made, model)
     assert told == f"replay: the picture was made from others; give {', '.join(pictures)} beside it"
     assert pictures[-1] in _told(made, model, **{name: fields[name] for name in pictures[:-1]})
+
+
+def test_how_a_mask_is_read_is_given_again_with_it() -> None:
+    half = Image.new("L", (256, 128))
+    half.paste(255, (0, 0, 128, 128))
+    beside = {"image": picture(256, 128), "mask": sent(half), "mask_blur": 4, "inpainting_mask_invert": 1}
+    request = ask(**beside)
+    assert _same(_again(_made(request, SD1), SD1, **beside), request)
+
+
+@pytest.mark.parametrize(
+    ("beside", "means"),
+    [
+        ({"size": "640x512"}, {"width": 640, "height": 512}),
+        ({"aspect_ratio": "1:1"}, {"width": 512, "height": 512}),
+        ({"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Lanczos"}, {"hires": {"scale": 1.5}}),
+        ({"override_settings": {"CLIP_stop_at_last_layers": 3}}, {"clip_skip": 2}),
+        ({"tiling": False, "size": "auto"}, {}),
+    ],
+    ids=str,
+)
+def test_fields_of_other_services_override_as_their_own(beside: dict[str, Any], means: dict[str, Any]) -> None:
+    made = _made(ask(width=704, height=384, seed=3), SD1)
+    assert _same(_again(made, SD1, **beside), _again(made, SD1, **means))
 
 
 def test_what_it_needs_may_be_given_under_any_spelling() -> None:

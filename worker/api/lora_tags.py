@@ -15,6 +15,8 @@ from worker.request import PROMPT_TAG, Lora
 
 MAX_NAMED = 5  # tags in one warning
 _KINDS = ("lora", "lyco")
+# Where the hub has a file, as Replicate and RunPod's public endpoints name LoRAs.
+_HUB_FILE = re.compile(r"(?:https?://)?huggingface\.co/([^/]+/[^/]+)(?:/(?:resolve|blob)/main/(.+?))?(?:\?.*)?/?")
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,17 @@ class PromptLora:
     ignored: bool
 
 
+def find_lora(name: str, capabilities: Capabilities) -> str:
+    """The name that the endpoint has for a LoRA that is named by it, or by where the hub has it; or what was given."""
+    place = _HUB_FILE.fullmatch(name)
+    names = [f"{place[1]}/{place[2]}", place[1]] if place and place[2] else [place[1]] if place else [name]
+    plain = [one.removesuffix(".safetensors") for one in names]
+    return next((one for one in plain if one in capabilities.loras), name if place else plain[0])
+
+
 def merge_loras(fields: Fields, capabilities: Capabilities) -> tuple[Lora, ...]:
     """All LoRAs of the job, those of the field first, each once."""
-    named = _list_field(fields)
+    named = _list_field(fields, capabilities)
     for one in _list_offered(fields.prompt[0], capabilities):
         named.setdefault(one.name, _choose_scale(one.scale, fields))
     return tuple(Lora(name, scale) for name, scale in named.items())
@@ -44,7 +54,7 @@ def merge_loras(fields: Fields, capabilities: Capabilities) -> tuple[Lora, ...]:
 def list_tag_problems(fields: Fields, capabilities: Capabilities) -> Iterator[str]:
     """What is wrong with the tags of the prompts that name a LoRA of this endpoint."""
     prompts = [_list_offered(prompt, capabilities) for prompt in fields.prompt]
-    named = _list_field(fields)
+    named = _list_field(fields, capabilities)
     for one in [one for tags in prompts for one in tags]:
         scale = _choose_scale(one.scale, fields)
         if not abs(scale) <= MAX_LORA_SCALE:
@@ -113,10 +123,10 @@ def _to_number(text: str) -> float:
         return math.nan
 
 
-def _list_field(fields: Fields) -> dict[str, float]:
+def _list_field(fields: Fields, capabilities: Capabilities) -> dict[str, float]:
     """The LoRAs that the field names, and their scales."""
     given = getattr(fields, "loras", None) or []
-    return {one.name.removesuffix(".safetensors"): _choose_scale(one.scale, fields) for one in given}
+    return {find_lora(one.name, capabilities): _choose_scale(one.scale, fields) for one in given}
 
 
 def _choose_scale(scale: float | None, fields: Fields) -> float:

@@ -11,8 +11,10 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from worker.api.elsewhere import STANDS_FOR, list_ineffective
 from worker.api.resolve import resolve, resolve_output
 from worker.api.schema import Fields, S3Config, spellings
+from worker.api.translate import drop_unasked, translate
 from worker.api.validation_errors import Problem, describe_errors, describe_problem, locate, summarize
 from worker.api.validators import RULES
 from worker.errors import InvalidInputError
@@ -47,7 +49,7 @@ def parse(
     given, warnings = _read_input(job, capabilities, picture_rules)
     given, unjoined = _join_sampler(given)
     bucket, problems = _read_bucket(job.get("s3Config"), output_rules)
-    fields = _check(given, capabilities, bucket, unjoined + problems)
+    fields = _check(given, capabilities, bucket, unjoined + problems, warnings)
     return resolve(fields, capabilities, picture_rules, warnings), resolve_output(fields, bucket)
 
 
@@ -59,12 +61,12 @@ def _read_input(
     if not isinstance(given, dict):
         raise InvalidInputError([f"input: got {summarize(given)}; should be an object of fields"])
     _check_value_count(given, job.get("s3Config"))
-    nulls = [name for name, value in given.items() if value is None and name in _CANONICAL]
-    warnings = [f"{name}: null was read as left out" for name in nulls if name != "seed"]
+    given = drop_unasked(given)
+    warnings: list[str] = []
     if isinstance(given.get("replay"), str):
         given = _apply_replay(given, capabilities, rules, warnings)
         _check_value_count(given)
-    return {name: value for name, value in given.items() if name not in nulls}, warnings
+    return given, warnings
 
 
 def _check_value_count(*given: object) -> None:
@@ -87,6 +89,7 @@ def _apply_replay(
     if made.model != capabilities.name:
         warnings.append(f"replay: the picture was made by {summarize(made.model)}, this is {capabilities.name}")
     own = {_CANONICAL.get(name, name) for name in given}
+    own |= {meant for name in own for meant in STANDS_FOR.get(name, ())}
     missing = [name for name in made.needs if name not in own]
     if missing:
         raise InvalidInputError([f"replay: the picture was made from others; give {', '.join(missing)} beside it"])
@@ -127,11 +130,18 @@ def _read_bucket(s3_config: object, rules: OutputRules) -> tuple[Bucket | None, 
     return bucket, []
 
 
-def _check(given: Mapping[str, Any], capabilities: Capabilities, bucket: Bucket | None, found: list[str]) -> Fields:
+def _check(
+    given: Mapping[str, Any],
+    capabilities: Capabilities,
+    bucket: Bucket | None,
+    found: list[str],
+    warnings: list[str],
+) -> Fields:
     """The fields by their own names, if nothing is wrong with any of them.
 
     Args:
         found: problems that are known already.
+        warnings: what has no effect is added.
     """
     passed: dict[str, Any] = {}
     fields, problems = None, []
@@ -139,14 +149,23 @@ def _check(given: Mapping[str, Any], capabilities: Capabilities, bucket: Bucket 
         fields = Fields.model_validate(given, context=passed)
     except ValidationError as error:
         problems += describe_errors(error, given)
-    broken = _apply_rules(passed, capabilities)
+    meant = translate(passed, capabilities)
+    passed |= meant.values
+    broken = [*meant.problems, *_apply_rules(passed, capabilities)]
     if passed.get("delivery") == "s3" and bucket is None:
         nowhere = "neither the endpoint (BUCKET_*) nor the job (s3Config) names a bucket"
         broken.append(Problem("delivery", nowhere))
     problems += [describe_problem(one, given) for one in broken] + found
     if fields is None or problems:
         raise InvalidInputError(problems)
-    return fields
+    warnings += [*meant.warnings, *list_ineffective(fields)]
+    return _replace(fields, meant.values)
+
+
+def _replace(fields: Fields, values: Mapping[str, Any]) -> Fields:
+    """The fields with these values; None counts as left out."""
+    given = (fields.model_fields_set | values.keys()) - {name for name, value in values.items() if value is None}
+    return Fields.model_construct(given, **{**dict(fields), **values})
 
 
 class _FailedFieldError(AttributeError):

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from PIL import ImageOps
 from PIL.Image import Image
 
 from worker.api.lora_tags import list_tag_notes, merge_loras, uses_default_scale
@@ -12,7 +13,8 @@ from worker.api.schema import Fields, RefinerField
 from worker.api.validators import choose_scheduler
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules, read_picture
-from worker.images.resize import SizeLimits, choose_size, fit_image, flatten, has_white, to_mask, transparency_mask
+from worker.images.masks import has_white, read_mask, soften, transparency_mask
+from worker.images.resize import SizeLimits, choose_size, fit_image, flatten
 from worker.models.capabilities import CONTROLLED, TEXT, Capabilities, task_name
 from worker.output.options import Bucket, OutputOptions
 from worker.plan import Plan, make_plan
@@ -81,12 +83,10 @@ def _read_mask(
         return None
     if fields.mask is None:
         return _make_transparency_mask(fields, image, capabilities, warnings)
-    mask = to_mask(read_picture("mask", fields.mask, rules))
+    mask = read_mask(read_picture("mask", fields.mask, rules), image, warnings)
+    mask = soften(ImageOps.invert(mask) if fields.inpainting_mask_invert else mask, fields.mask_blur)
     if not has_white(mask):
         raise InvalidInputError(["mask: it is black; white is what is drawn anew"])
-    if mask.size != image.size:
-        warnings.append(f"mask: {_format(mask.size)} was stretched to the image's {_format(image.size)}")
-        mask = mask.resize(image.size)
     return mask
 
 

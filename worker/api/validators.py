@@ -7,12 +7,13 @@ field as left out. Of each field the first problem is told.
 
 from collections.abc import Callable, Iterator, Sequence
 
-from worker.api.lora_tags import list_tag_problems
+from worker.api.lora_tags import find_lora, list_tag_problems
 from worker.api.schema import Fields
 from worker.api.validation_errors import Problem
 from worker.models import schedulers
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities, task_name
 from worker.models.schedulers import Scheduler
+from worker.nearest import suggest
 
 MAX_NAMES = 50  # in one answer; a folder of LoRAs may hold thousands
 Rule = Callable[[Fields, Capabilities], Iterator[Problem]]
@@ -50,8 +51,9 @@ def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Pro
         return
     scheduler = schedulers.find_scheduler(fields.scheduler, capabilities.own_scheduler)
     if scheduler is None or not capabilities.can_use(scheduler):
-        names = ", ".join(capabilities.list_schedulers())
-        yield Problem("scheduler", f"{capabilities.family.title} takes one of {names}")
+        names = capabilities.list_schedulers()
+        near = suggest(fields.scheduler, names)
+        yield Problem("scheduler", f"{capabilities.family.title} takes one of {', '.join(names)}{near}")
 
 
 def _check_scheduler_for_pictures(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -137,7 +139,7 @@ def _check_clip_skip(fields: Fields, capabilities: Capabilities) -> Iterator[Pro
 
 
 def _check_loras(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    names = [lora.name.removesuffix(".safetensors") for lora in fields.loras or []]
+    names = [find_lora(lora.name, capabilities) for lora in fields.loras or []]
     if names and not capabilities.loras:
         yield Problem("loras", "this endpoint has no LoRA (LORA_DIR, LORA_REPOS); leave it out")
     for name in names:
@@ -276,4 +278,7 @@ def _check_refiner_steps(
 
 def _list_names(kind: str, name: str, known: Sequence[str]) -> str:
     more = f" and {len(known) - MAX_NAMES} more" if len(known) > MAX_NAMES else ""
-    return f"there is no {kind} {name[:80]!r}; there are {', '.join(known[:MAX_NAMES])}{more}"
+    listed = f"there are {', '.join(known[:MAX_NAMES])}{more}{suggest(name, known)}"
+    if "://" in name:
+        return f"a job names a {kind} that the endpoint's owner offers, and fetches none; {listed}"
+    return f"there is no {kind} {name[:80]!r}; {listed}"
