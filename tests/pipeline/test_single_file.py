@@ -24,7 +24,8 @@ from tests.helpers.original_layout import (
     sdxl,
     write,
 )
-from worker.engine.load.single_file import CONFIGS, inspect_checkpoint, load_single_file
+from worker.engine.load.checkpoint import CONFIGS, inspect_checkpoint
+from worker.engine.load.single_file import load_single_file
 from worker.errors import ModelError
 
 
