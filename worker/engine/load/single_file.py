@@ -39,7 +39,7 @@ def load_single_file(path: Path, dtype: torch.dtype) -> DiffusionPipeline:
     parts: dict[str, Any] = {name: _tokenizer(padding) for name, padding in architecture.padding.items()}
     try:
         if checkpoint.renamed:
-            parts["text_encoder"] = _read_renamed(path, checkpoint, dtype)
+            parts["text_encoder"] = read_renamed(path, checkpoint, dtype)
         pipeline: Any = architecture.pipeline.from_single_file(
             str(path),
             config=str(checkpoint.config),
@@ -63,16 +63,7 @@ def load_refiner_file(path: Path, dtype: torch.dtype, shared: Mapping[str, Any])
     Raises:
         ModelError: the file is damaged, not complete, or no refiner.
     """
-    inspect_refiner(path)
-    log.info("%s: the SDXL refiner", path.name)
-    config, what = CONFIGS / "sdxl-refiner", f"{path} is no complete SDXL refiner"
-    try:
-        unet = UNet2DConditionModel.from_single_file(
-            str(path), config=str(config), subfolder="unet", local_files_only=True, dtype=dtype
-        )
-    except (SingleFileComponentError, ValueError, LookupError, RuntimeError) as error:
-        raise ModelError(f"{what}: {_lack(error)}") from error
-    check_complete({"unet": unet}, what)
+    unet, config = load_refiner_unet(path, dtype), CONFIGS / "sdxl-refiner"
     scheduler = EulerDiscreteScheduler.from_config(EulerDiscreteScheduler.load_config(config, subfolder="scheduler"))
     return StableDiffusionXLImg2ImgPipeline(
         **shared,
@@ -85,7 +76,25 @@ def load_refiner_file(path: Path, dtype: torch.dtype, shared: Mapping[str, Any])
     )
 
 
-def _read_renamed(path: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+def load_refiner_unet(path: Path, dtype: torch.dtype) -> UNet2DConditionModel:
+    """The UNet of a refiner's file, the one part of it that the base model has not.
+
+    Raises:
+        ModelError: as in `load_refiner_file`.
+    """
+    inspect_refiner(path)
+    log.info("%s: the SDXL refiner", path.name)
+    what = f"{path} is no complete SDXL refiner"
+    options = {"config": str(CONFIGS / "sdxl-refiner"), "subfolder": "unet", "local_files_only": True}
+    try:
+        unet = UNet2DConditionModel.from_single_file(str(path), dtype=dtype, **options)
+    except (SingleFileComponentError, ValueError, LookupError, RuntimeError) as error:
+        raise ModelError(f"{what}: {_lack(error)}") from error
+    check_complete({"unet": unet}, what)
+    return unet
+
+
+def read_renamed(path: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The first text encoder of a file that has other names for its tensors."""
     example = next(iter(checkpoint.renamed))
     log.info("%s: the text encoder's tensors have other names than usual, such as %s", path.name, example)
