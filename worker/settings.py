@@ -35,9 +35,13 @@ def split_list(setting: str | None) -> tuple[str, ...]:
 
 def _refuse(text: str, entry: str = "") -> PydanticCustomError:
     """The error of a setting of which this is allowed, and this entry is not."""
-    return PydanticCustomError(
-        "setting", "should {text}{entry}", {"text": text, "entry": entry and f"; not {entry[:80]!r}"}
-    )
+    entry = entry and f"; not {_hide_secrets(entry)[:80]!r}"
+    return PydanticCustomError("setting", "should {text}{entry}", {"text": text, "entry": entry})
+
+
+def _hide_secrets(text: str) -> str:
+    """Without who comes with a URL, and without a token in it."""
+    return re.sub(r"\btoken=[^&\s,]*", "token=...", re.sub("//[^/]*@", "//...@", text), flags=re.IGNORECASE)
 
 
 def _check_folder(path: Path) -> Path:
@@ -254,7 +258,5 @@ def quiet_sdk() -> None:
 def _explain(problem: ErrorDetails) -> str:
     name = str(problem["loc"][0]).upper()
     secret = any(word in name for word in ("TOKEN", "KEY"))
-    text = re.sub("//[^/]*@", "//...@", str(problem["input"]))  # who comes with a URL is a secret, too
-    text = re.sub(r"\btoken=[^&\s,]*", "token=...", text, flags=re.IGNORECASE)
-    came = "a secret" if secret else repr(text[:80])
+    came = "a secret" if secret else repr(_hide_secrets(str(problem["input"]))[:80])
     return f"{name}: got {came}; {problem['msg']}"

@@ -44,9 +44,10 @@ STALL_S = 60.0
 SITES: Mapping[str, str] = MappingProxyType(
     {host: f"https://{host}" for host in ("civitai.com", "civitai.red", "civitai.green")}
 )
-_FOLDERS = (VOLUME / "civitai", Path(HF_HOME) / "civitai")  # where such files are looked for
+FOLDERS = (VOLUME / "civitai", Path(HF_HOME) / "civitai")  # where such files are looked for
 _METADATA = ("format", "size", "fp")  # selectors that the API tells of there
 _REDIRECTS = (301, 302, 303, 307, 308)
+_NO_ADDRESS = "it was redirected to what is no https address"
 _NEVER_IN_NAMES = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 
 
@@ -80,7 +81,7 @@ def fetch_place(name: str, settings: Settings) -> str:
 
 
 def _find_local(place: CivitaiPlace) -> Path | None:
-    found = (path for root in _FOLDERS for path in sorted((root / _key(place)).glob(f"[!.]*{WEIGHTS}")))
+    found = (path for root in FOLDERS for path in sorted((root / _key(place)).glob(f"[!.]*{WEIGHTS}")))
     for path in found:
         try:
             check_file(path)
@@ -102,7 +103,7 @@ def _key(place: CivitaiPlace) -> str:
 def _fetch(place: CivitaiPlace, settings: Settings) -> Path:
     token = settings.civitai_token.get_secret_value() if settings.civitai_token else None
     file = _choose(place, _ask(place, token))
-    path = _FOLDERS[0 if download_folder() else 1] / _key(place) / _file_name(file.name)
+    path = FOLDERS[0 if download_folder() else 1] / _key(place) / _file_name(file.name)
     log.info("%s: fetching %s to %s", place, file.name, path.parent)
 
     def send(offset: int, receive: Receive) -> None:
@@ -214,9 +215,16 @@ def _follow(
         if response.status not in _REDIRECTS:
             _check_status(place, response.status, token, own)
             return response
-        address = urljoin(address, response.headers.get("Location", ""))
+        address = _join(place, address, response.headers.get("Location", ""))
         _check_login(place, address, token)
     raise ModelError(f"{place}: it was redirected more than {MAX_REDIRECTS} times")
+
+
+def _join(place: CivitaiPlace, address: str, location: str) -> str:
+    try:
+        return urljoin(address, location)
+    except ValueError:
+        raise ModelError(f"{place}: {_NO_ADDRESS}") from None
 
 
 def _judge(place: CivitaiPlace, receive: Receive, token: str | None) -> Receive:
@@ -235,11 +243,11 @@ def _read_url(place: CivitaiPlace, address: str) -> "URL":
 
     try:
         url = URL(address[: MAX_URL_LENGTH + 1], encoded=address.isascii())  # as it came: signatures cover the spelling
-        scheme = URL(SITES[place.site]).scheme
+        good = url.scheme == URL(SITES[place.site]).scheme and url.raw_host and "@" not in url.raw_authority
     except ValueError:
-        raise ModelError(f"{place}: it was redirected to what is no URL") from None
-    if url.scheme != scheme or not url.raw_host or len(address) > MAX_URL_LENGTH or "@" in url.raw_authority:
-        raise ModelError(f"{place}: it was redirected to what is no {scheme} address")
+        good = False
+    if not good or len(address) > MAX_URL_LENGTH:
+        raise ModelError(f"{place}: {_NO_ADDRESS}")
     return url
 
 
