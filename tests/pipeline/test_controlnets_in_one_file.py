@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import ControlNetModel, FluxControlNetModel
-from hypothesis import HealthCheck, given, settings
+from diffusers import ControlNetModel, FluxControlNetModel, FluxTransformer2DModel
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -15,7 +16,10 @@ from tests.helpers.drawing import assert_same, load_engine, picture
 from tests.helpers.original_names import unet_weights
 from tests.helpers.tiny_addons import Kits, noise, uri, write
 from worker.engine.adapters.controlnet_file import read_controlnet_file
+from worker.engine.adapters.controlnets import load_controlnets
 from worker.errors import ModelError, SettingsError
+from worker.models.adapters import find_adapters
+from worker.settings import Settings
 
 LINES = uri(noise(1))
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -83,7 +87,7 @@ shapes = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shapes)
 def test_its_form_is_read_from_its_tensors(tmp_path: Path, shape: dict[str, Any]) -> None:
     """Published ones have fewer layers than their models here and there, such as those called small and mid."""
@@ -124,9 +128,15 @@ def test_only_what_is_called_shuffle_pools_its_conditions(kits: Kits, tmp_path: 
         assert net.config.global_pool_conditions == ("shuffle" in name)
 
 
-def refused(model: Path, file: Path, error: type[Exception] = ModelError) -> str:
+@pytest.fixture(scope="module")
+def pipelines(kits: Kits) -> dict[str, Any]:
+    return {family: load_engine(MODEL_NAME=str(kits[family].model)).pipeline for family in ("sd1", "sd3")}
+
+
+def refused(pipeline: Any, file: Path, error: type[Exception] = ModelError) -> str:
+    offered = Settings(controlnets=f"edges={file}")
     with pytest.raises(error, match=r"^CONTROLNETS: edges: ") as caught:
-        load_engine(MODEL_NAME=str(model), CONTROLNETS=f"edges={file}")
+        load_controlnets(find_adapters(offered), pipeline, offered)
     (line,) = str(caught.value).splitlines()
     return line
 
@@ -143,48 +153,48 @@ def refused(model: Path, file: Path, error: type[Exception] = ModelError) -> str
         ("something.weight", "no ControlNet that this worker knows"),
     ],
 )
-def test_another_kind_of_file_is_named(tensor: str, words: str, kits: Kits, tmp_path: Path) -> None:
+def test_another_kind_of_file_is_named(tensor: str, words: str, pipelines: dict[str, Any], tmp_path: Path) -> None:
     file = write({tensor: torch.zeros(1)}, tmp_path / "other.safetensors")
-    assert words in refused(kits["sd1"].model, file)
+    assert words in refused(pipelines["sd1"], file)
 
 
 @pytest.mark.parametrize("mark", ["difference", "lora_controlnet"])
-def test_one_that_lacks_the_models_weights_is_named(mark: str, kits: Kits, tmp_path: Path) -> None:
+def test_one_that_lacks_the_models_weights_is_named(
+    mark: str, kits: Kits, pipelines: dict[str, Any], tmp_path: Path
+) -> None:
     weights = unet_weights(published(kits, "sd1"), "control_model.") | {mark: torch.zeros(0)}
-    told = refused(kits["sd1"].model, write(weights, tmp_path / "part.safetensors"))
+    told = refused(pipelines["sd1"], write(weights, tmp_path / "part.safetensors"))
     assert {"difference": "the difference of a ControlNet to a model", "lora_controlnet": "a Control-LoRA"}[
         mark
     ] in told
 
 
-def test_one_for_another_model_is_told_from_the_file(kits: Kits) -> None:
+def test_one_for_another_model_is_told_from_the_file(kits: Kits, pipelines: dict[str, Any]) -> None:
     files = {name: kits[name].controlnets["edges"] / WEIGHTS for name in ("sd1", "sdxl", "sd3", "flux")}
-    assert "text of width 64, this model's is 32" in refused(kits["sd1"].model, files["sdxl"], SettingsError)
+    assert "text of width 64, this model's is 32" in refused(pipelines["sd1"], files["sdxl"], SettingsError)
     for family in ("flux", "sd3"):
-        told = refused(kits["sd1"].model, files[family], SettingsError)
+        told = refused(pipelines["sd1"], files[family], SettingsError)
         assert "ControlNetModel, no ControlNet for this model" in told
-    assert "its config.json is needed" in refused(kits["sd3"].model, files["sd3"])
+    assert "its config.json is needed" in refused(pipelines["sd3"], files["sd3"])
 
 
-def test_gaps_and_damage_are_named(kits: Kits, tmp_path: Path) -> None:
+def test_gaps_and_damage_are_named(kits: Kits, pipelines: dict[str, Any], tmp_path: Path) -> None:
     weights = published(kits, "sd1").state_dict()
     del weights["mid_block.resnets.1.conv2.bias"]
-    told = refused(kits["sd1"].model, write(weights, tmp_path / "gap.safetensors"))
+    told = refused(pipelines["sd1"], write(weights, tmp_path / "gap.safetensors"))
     assert "missing 1 weights, e.g. mid_block.resnets.1.conv2.bias" in told
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes((kits["sd1"].controlnets["edges"] / WEIGHTS).read_bytes()[:-5])
-    assert "cut.safetensors is no safetensors file, or is damaged" in refused(kits["sd1"].model, cut)
+    assert "cut.safetensors is no safetensors file, or is damaged" in refused(pipelines["sd1"], cut)
     page = tmp_path / "page.safetensors"
     page.write_text("<!DOCTYPE html>")
-    assert "is a web page" in refused(kits["sd1"].model, page)
+    assert "is a web page" in refused(pipelines["sd1"], page)
 
 
 def test_flux_says_all_in_its_tensors(kits: Kits) -> None:
-    file = kits["flux"].controlnets["depth"] / WEIGHTS
-    found = read_controlnet_file(file, "depth")
-    denoiser = load_engine(MODEL_NAME=str(kits["flux"].model)).pipeline.transformer
     saved = FluxControlNetModel.from_pretrained(kits["flux"].controlnets["depth"])
-    loaded = found.load(denoiser)
+    found = read_controlnet_file(kits["flux"].controlnets["depth"] / WEIGHTS, "depth")
+    loaded = found.load(FluxTransformer2DModel.from_pretrained(kits["flux"].model / "transformer"))
     assert {name: loaded.config[name] for name in loaded.config if not name.startswith("_")} == {
         name: saved.config[name] for name in saved.config if not name.startswith("_")
     }
