@@ -107,7 +107,7 @@ def test_its_form_is_read_from_its_tensors(tmp_path: Path, shape: dict[str, Any]
     weights = unet_weights(net, "control_model.") if shape["original"] else net.state_dict()
     save_file({name: weight.contiguous() for name, weight in weights.items()}, torch_file)
 
-    loaded = read_controlnet_file(torch_file, "net").load(unet).state_dict()
+    loaded = read_controlnet_file(torch_file, "net").load(unet, torch.float32).state_dict()
 
     assert loaded.keys() == net.state_dict().keys()
     assert all(torch.equal(loaded[name], weight) for name, weight in net.state_dict().items())
@@ -124,7 +124,7 @@ def test_only_what_is_called_shuffle_pools_its_conditions(kits: Kits, tmp_path: 
     """As the published ones; no tensor says so."""
     file = kits["sd1"].controlnets["edges"] / WEIGHTS
     for name in ("control_v11e_sd15_shuffle", "control_v11p_sd15_canny"):
-        net = read_controlnet_file(file, name).load(UNETS["sd1"])
+        net = read_controlnet_file(file, name).load(UNETS["sd1"], torch.float32)
         assert net.config.global_pool_conditions == ("shuffle" in name)
 
 
@@ -194,7 +194,7 @@ def test_gaps_and_damage_are_named(kits: Kits, pipelines: dict[str, Any], tmp_pa
 def test_flux_says_all_in_its_tensors(kits: Kits) -> None:
     saved = FluxControlNetModel.from_pretrained(kits["flux"].controlnets["depth"])
     found = read_controlnet_file(kits["flux"].controlnets["depth"] / WEIGHTS, "depth")
-    loaded = found.load(FluxTransformer2DModel.from_pretrained(kits["flux"].model / "transformer"))
+    loaded = found.load(FluxTransformer2DModel.from_pretrained(kits["flux"].model / "transformer"), torch.float32)
     assert {name: loaded.config[name] for name in loaded.config if not name.startswith("_")} == {
         name: saved.config[name] for name in saved.config if not name.startswith("_")
     }

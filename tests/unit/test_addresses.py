@@ -96,6 +96,10 @@ def test_a_revision_in_the_address_and_another_in_the_setting_contradict_each_ot
         ("https://huggingface.co/org/name/commits/main", "names no file of org/name"),
         ("https://huggingface.co", "is neither a folder, a .safetensors file nor a hub id"),
         ("https://example.com/a/b.safetensors?key=secret", "it is an address of example.com; taken are folders,"),
+        (
+            f"https://x.s3.amazonaws.com/m.safetensors?sig={'secret' * 500}",
+            "it is an address of x.s3.amazonaws.com; taken",
+        ),
         ("s3://bucket/model.safetensors", "it is an address of bucket; taken are"),
         ("org/name/../../x", "leaves its repository"),
         ("https://huggingface.co/org/name/blob/main/%2e%2e/x", "leaves its repository"),

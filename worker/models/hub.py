@@ -22,7 +22,7 @@ from worker.models.addresses import read_civitai, read_hub
 from worker.models.checks import check_component, check_file, describe_no_weights
 from worker.models.civitai import fetch_place
 from worker.models.download_log import fetch_file, fetch_snapshot
-from worker.models.locate import ModelSource, download_folder, find_component, find_model
+from worker.models.locate import ModelSource, download_folder, exists_here, find_component, find_model
 from worker.models.variants import WeightFiles, choose_variants, choose_weights, is_weights
 from worker.settings import Settings
 
@@ -185,7 +185,7 @@ def find_folder(setting: str, place: str, settings: Settings) -> Path:
 
 def find_beside(place: str, name: str) -> str:
     """The place of a folder of this name, beside the file that is at this place."""
-    if Path(place).expanduser().exists() or place.startswith(("/", ".", "~")) or read_civitai(place):
+    if exists_here(place) or place.startswith(("/", ".", "~")) or read_civitai(place):
         return f"{place.rpartition('/')[0]}/{name}"
     file = read_hub(place)
     beside = "/".join((*file.location.split("/")[:-1], name))
@@ -199,7 +199,7 @@ def make_lora_fetcher(settings: Settings) -> Callable[[str], Path]:
     """What turns a LoRA's place into its file, checked; from the hub at need."""
 
     def fetch(place: str) -> Path:
-        if Path(place).exists() or read_hub(place).kind != "repository":
+        if exists_here(place) or read_hub(place).kind != "repository":
             return find_file("LORA_REPOS", place, settings)
         file = _from_repository(place, settings)
         check_file(file)

@@ -86,10 +86,17 @@ def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSourc
     return _find(name, None, caches, check_component)
 
 
+def exists_here(name: str) -> bool:
+    """Whether a name is the path of something on this machine."""
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, RuntimeError):  # longer than a name may be, as signed addresses are; or the home of nobody
+        return False
+
+
 def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Check) -> ModelSource:
-    path = Path(name).expanduser()
-    if path.exists():
-        return _find_local(path, check)
+    if exists_here(name):
+        return _find_local(Path(name).expanduser(), check)
     place = read_hub(name)
     if place.kind == "folder" and check is check_model:
         raise ModelError(f"{name} names a folder in {place.repository}; a model is a whole repository, or one file")

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 import diffusers
+import torch
 from accelerate import init_empty_weights
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors import safe_open
@@ -69,8 +70,8 @@ class ControlNetFile:
         joint = self.shapes.get("context_embedder.weight", (None,))[-1]
         return {"_class_name": kind, "cross_attention_dim": text, "joint_attention_dim": joint}
 
-    def load(self, denoiser: Any) -> Any:
-        """The ControlNet on the CPU, in the denoiser's number format; what no tensor says is as in the denoiser.
+    def load(self, denoiser: Any, dtype: torch.dtype) -> Any:
+        """The ControlNet on the CPU, in this number format; what no tensor says is as in the denoiser.
 
         Raises:
             ModelError: it is not complete, or its tensors do not fit the denoiser.
@@ -82,7 +83,7 @@ class ControlNetFile:
         with safe_open(self.path, framework="pt") as file:
             weights = {name: file.get_tensor(self.names[name]) for name in net.state_dict()}
         net.load_state_dict(weights, assign=True)
-        return net.to(denoiser.dtype).eval()
+        return net.to(dtype).eval()
 
     def _config(self, kind: type, own: Mapping[str, Any]) -> dict[str, Any]:
         taken = {name: own[name] for name in inspect.signature(kind).parameters if name in own}

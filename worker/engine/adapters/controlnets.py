@@ -54,7 +54,7 @@ def _controlnet(name: str, place: str, pipeline: Any, settings: Settings) -> Any
             raise SettingsError(f"{setting}: {place} is {entries.get('_class_name')}, no ControlNet for this model")
         _check_width(setting, entries, pipeline)
         if file:
-            return file.load(find_denoiser(pipeline))
+            return file.load(find_denoiser(pipeline), pipeline.dtype)
         weights = choose_weights((one.name for one in folder.iterdir()), settings.model_variant)
         variant = log_variant(f"ControlNet {name}", weights, settings.model_variant)
         return kind.from_pretrained(folder, dtype=pipeline.dtype, use_safetensors=True, variant=variant)
