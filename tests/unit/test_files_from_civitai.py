@@ -377,6 +377,19 @@ def test_without_locks_each_fetches_its_own(site: Site, tmp_path: Path, monkeypa
     assert [name for name in leftovers(tmp_path) if not name.startswith(".")] == ["dreamModel_v8.safetensors"]
 
 
+@pytest.mark.parametrize("volume", [True, False])
+def test_it_is_kept_on_the_volume_if_there_is_one(
+    volume: bool, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And found in either place by the next start."""
+    monkeypatch.setattr(civitai, "FOLDERS", (tmp_path / "volume", tmp_path / "cache"))
+    monkeypatch.setattr(civitai, "download_folder", lambda: tmp_path if volume else None)
+    file = fetched()
+    assert file.is_relative_to(tmp_path / ("volume" if volume else "cache"))
+    monkeypatch.setattr(civitai, "download_folder", lambda: None if volume else tmp_path)
+    assert fetched() == file and len(site.paths("storage")) == 1
+
+
 # What jobs may name
 
 
