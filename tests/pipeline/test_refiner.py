@@ -1,6 +1,8 @@
 """SDXL's refiner finishes the base model's latents as plain diffusers' ensemble of experts does."""
 
 import functools
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,21 @@ def test_a_refiner_in_one_file_is_the_same(
         assert picture(single, **NEGATIVE, **job).tobytes() == picture(engine, **NEGATIVE, **job).tobytes()
     assert single.refiner is not None
     assert single.refiner.config.requires_aesthetics_score and single.refiner.vae is single.pipeline.vae
+
+
+def test_a_refiner_of_which_only_a_variant_is_there(
+    engine: Engine, folders: dict[str, Path], refiner: Path, tmp_path: Path
+) -> None:
+    """In a folder that has nothing of what the base model shares with it."""
+    folder = shutil.copytree(refiner, tmp_path / "refiner", ignore=shutil.ignore_patterns("vae", "*encoder*", "toke*"))
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    index = json.loads((folder / "model_index.json").read_text())
+    shared = {part: [None, None] for part in ("vae", "text_encoder_2", "tokenizer_2")}
+    (folder / "model_index.json").write_text(json.dumps(index | shared))
+    found = load_engine(MODEL_NAME=str(folders["sdxl"]), REFINER_NAME=str(folder))
+    job = {"high_noise_frac": 0.5}
+    assert picture(found, **NEGATIVE, **job).tobytes() == picture(engine, **NEGATIVE, **job).tobytes()
 
 
 def test_a_refiner_for_another_family_is_refused(folders: dict[str, Path], refiner: Path) -> None:

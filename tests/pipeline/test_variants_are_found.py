@@ -2,14 +2,12 @@
 
 import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,10 +15,10 @@ from PIL import Image
 from tests.helpers.drawing import assert_same, load_engine, picture
 from tests.helpers.local_hub import REPOSITORY, TOKEN, serve
 from tests.helpers.tiny_addons import Kits, noise, uri
+from worker.engine.engine import Engine
 from worker.errors import ModelError
 from worker.models.variants import choose_variants, choose_weights, plain_names
 
-HERE = Path(__file__).parent
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
 
@@ -121,88 +119,76 @@ def test_a_folder_without_any_weights_still_says_so(kits: Kits, tmp_path: Path) 
         load_engine(MODEL_NAME=str(model))
 
 
-# From the hub: a process for each, because huggingface_hub reads the environment when it is imported.
+# From the hub.
 
-SCRIPT = """
-import json, logging, sys, torch
-torch.set_num_threads(1)
-from tests.helpers.drawing import load_engine, picture
-from tests.helpers.tiny_addons import noise, uri
-from worker.errors import WorkerError
-
-lines = []
-handler = logging.Handler()
-handler.emit = lambda record: lines.append(record.getMessage())
-logging.getLogger("worker").addHandler(handler)
-logging.getLogger("worker").setLevel(logging.INFO)
-
-def draw(step, environment, job):
-    try:
-        engine = load_engine(**environment)
-    except WorkerError as error:
-        return str(error)
-    if "controlnet" in job:
-        job["controlnet"]["image"] = uri(noise(1))
-    picture(engine, **job).save(f"{step}.png")
-    return engine.capabilities.name
-
-told = {step: draw(step, environment, job) for step, environment, job in json.loads(sys.argv[1])}
-print(json.dumps([told, lines]))
-"""
 PAGE = f"https://huggingface.co/{REPOSITORY}"
 
 
 @pytest.fixture(scope="module")
-def visit(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str], list[str]]:
-    """The process's folder, what came of each step, and the log; the repository is the address of every setting."""
-    kit, folder = kits["sd1"], tmp_path_factory.mktemp("visit")
+def cache(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the hub's files go. The repository is a model of variants, and holds a ControlNet in a folder."""
+    kit, folder = kits["sd1"], tmp_path_factory.mktemp("hub")
     published = shutil.copytree(kit.model, tmp_path_factory.mktemp("published") / "model")
     for part in STEMS:
         rename(published / part, "fp16")
     shutil.copytree(kit.controlnets["depth"], published / "nets" / "depth")
     rename(published / "nets" / "depth", "fp16")
     (published / "README.md").write_text("# not wanted")
-    local = {"MODEL_NAME": str(kit.model), "HF_TOKEN": TOKEN}
-    net = {"controlnet": {"name": "net"}}
-    blob = f"{PAGE}/blob/main/vae/diffusion_pytorch_model.fp16.safetensors"
-    steps: list[tuple[str, dict[str, str], dict[str, Any]]] = [
-        ("model", {"MODEL_NAME": f"{PAGE}/tree/main", "HF_TOKEN": TOKEN}, {}),
-        ("vae file", {**local, "VAE_NAME": f"{blob}?download=true"}, {}),
-        ("depth", {**local, "CONTROLNETS": f"net={PAGE}/tree/main/nets/depth"}, net),
-        ("no such folder", {**local, "CONTROLNETS": f"net={PAGE}/tree/main/nets"}, net),
-    ]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "MODEL_", "VAE_"))}
-    path = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1])))
-    with serve(published) as hub:
-        environment = {**kept, "PYTHONPATH": path, "HF_HOME": str(folder / "hf"), "HF_ENDPOINT": hub.url}
-        command = [sys.executable, "-c", SCRIPT, json.dumps(steps)]
-        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert TOKEN not in done.stdout + done.stderr
-    told, lines = json.loads(done.stdout.splitlines()[-1])
-    return folder, told, lines
+    with serve(published) as hub, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "ENDPOINT", hub.url)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+        patch.setattr(constants, "HF_HUB_CACHE", str(folder))
+        yield folder
 
 
-@pytest.mark.parametrize("step", ["model", "vae file"])
-def test_a_repository_of_variants_draws_the_same(step: str, visit: Any, plain: Image.Image) -> None:
-    folder, told, _ = visit
-    assert told[step] == (REPOSITORY if step == "model" else "model")
-    assert_same(Image.open(folder / f"{step}.png"), plain)
+@pytest.fixture(scope="module")
+def told(kits: Kits, cache: Path) -> tuple[Engine, list[str]]:
+    """The engine of the repository, and what the log said while it was loaded."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("worker")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        return load_engine(MODEL_NAME=f"{PAGE}/tree/main", HF_TOKEN=TOKEN), lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
-def test_a_controlnet_in_a_folder_of_a_repository_draws_the_same(visit: Any, kits: Kits) -> None:
-    engine = load_engine(**kits["sd1"].settings("controlnets"))
-    local = picture(engine, controlnet={"name": "depth", "image": uri(noise(1))})
-    assert visit[1]["depth"] == "model"
-    assert_same(Image.open(visit[0] / "depth.png"), local)
-
-
-def test_only_what_is_needed_is_fetched_and_the_reason_is_told(visit: Any) -> None:
-    folder, told, lines = visit
-    fetched = {path.name for path in folder.glob("hf/hub/models--*/snapshots/*/*")}
-    assert "README.md" not in fetched and {"model_index.json", "unet", "scheduler"} <= fetched
+def test_a_repository_of_variants_draws_the_same(told: tuple[Engine, list[str]], plain: Image.Image) -> None:
+    engine, lines = told
+    assert engine.capabilities.name == REPOSITORY
+    assert_same(picture(engine), plain)
     assert "unet: fp16 weights: there are no plain ones" in lines
-    assert told["no such folder"] == f"CONTROLNETS: net: {REPOSITORY} has no nets/config.json at revision main"
+
+
+def test_only_what_is_needed_is_fetched(told: tuple[Engine, list[str]], cache: Path) -> None:
+    fetched = {path.name for path in cache.glob("models--*/snapshots/*/*")}
+    assert fetched == {"model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae"}
+
+
+def test_what_stands_beside_a_model_is_found_by_the_address_of_its_page(kits: Kits, cache: Path) -> None:
+    kit = kits["sd1"]
+    beside = {
+        "VAE_NAME": f"{PAGE}/blob/main/vae/diffusion_pytorch_model.fp16.safetensors?download=true",
+        "CONTROLNETS": f"depth={PAGE}/tree/main/nets/depth",
+    }
+    job = {"controlnet": {"name": "depth", "image": uri(noise(1))}}
+    found = load_engine(MODEL_NAME=str(kit.model), HF_TOKEN=TOKEN, **beside)
+    assert_same(picture(found, **job), picture(load_engine(**kit.settings("controlnets")), **job))
+
+
+def test_a_vae_of_a_whole_model_may_be_a_variant(kits: Kits, cache: Path, plain: Image.Image) -> None:
+    assert_same(picture(load_engine(MODEL_NAME=str(kits["sd1"].model), HF_TOKEN=TOKEN, VAE_NAME=PAGE)), plain)
+
+
+def test_a_folder_that_is_not_there_is_named(kits: Kits, cache: Path) -> None:
+    words = f"CONTROLNETS: net: {REPOSITORY} has no nets/config.json at revision main"
+    with pytest.raises(ModelError, match=words):
+        load_engine(MODEL_NAME=str(kits["sd1"].model), HF_TOKEN=TOKEN, CONTROLNETS=f"net={PAGE}/tree/main/nets")
 
 
 # The rule, over all names that such files have.
