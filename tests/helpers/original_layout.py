@@ -47,7 +47,16 @@ def transformer(c: int, depth: int, context: int, linear: bool) -> Shapes:
     return shapes | under("", *(under(f"transformer_blocks.{i}.", block) for i in range(depth)))
 
 
-def unet(widths: list[int], depths: list[int], context: int, linear: bool, classes: int = 0, inputs: int = 4) -> Shapes:
+def unet(
+    widths: list[int],
+    depths: list[int],
+    context: int,
+    linear: bool,
+    classes: int = 0,
+    inputs: int = 4,
+    middle: int | None = None,
+) -> Shapes:
+    """The UNet; `depths` are the transformer layers of each level, `middle` those between, by default the last's."""
     ch, embedding = widths[0], 4 * widths[0]
     shapes = layer("time_embed.0", embedding, ch) | layer("time_embed.2", embedding, embedding)
     if classes:
@@ -65,7 +74,7 @@ def unet(widths: list[int], depths: list[int], context: int, linear: bool, class
             shapes |= layer(f"input_blocks.{index}.0.op", ch, ch, 3, 3)
             index += 1
             skips.append(ch)
-    deepest = depths[-1] or 1
+    deepest = middle or depths[-1] or 1
     shapes |= under("middle_block.0.", residual(ch, ch, embedding))
     shapes |= under("middle_block.1.", transformer(ch, deepest, context, linear))
     shapes |= under("middle_block.2.", residual(ch, ch, embedding))
@@ -150,7 +159,13 @@ def sdxl(inputs: int = 4) -> Shapes:
     return shapes | vae() | text
 
 
-LAYOUTS: dict[str, Callable[[], Shapes]] = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl}
+def refiner() -> Shapes:
+    """Stable Diffusion XL's refiner, which has the second text encoder only."""
+    shapes = unet([384, 768, 1536, 1536], [0, 4, 4, 0], 1280, linear=True, classes=2560, middle=4)
+    return shapes | vae() | under("conditioner.embedders.0.", open_clip(1280, 32))
+
+
+LAYOUTS: dict[str, Callable[[], Shapes]] = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "refiner": refiner}
 
 
 # Sparse files with marks.

@@ -11,7 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from worker.errors import ModelError
+from worker.models.addresses import WEIGHTS, check_suffix, read_hub
 from worker.models.checks import check_file
+from worker.models.civitai import fetch_place
+from worker.models.hub import find_file
 from worker.settings import EMBEDDED_LORAS, Settings, split_list
 
 log = logging.getLogger("worker")
@@ -24,8 +27,8 @@ class AdapterCatalogue:
     """Names -> places.
 
     Attributes:
-        loras: name -> file, or hub id with or without a file name.
-        controlnets: name -> folder or hub id.
+        loras: name -> file, or hub id or address of a repository or a file in one.
+        controlnets: name -> folder, file, hub id or address.
         ip_adapter: file, or hub id and file name.
         image_encoder: folder, or hub id and folder, of the IP-Adapter's image encoder.
         embeddings: word -> file.
@@ -39,18 +42,45 @@ class AdapterCatalogue:
 
 
 def find_adapters(settings: Settings) -> AdapterCatalogue:
-    """What the settings offer to jobs."""
+    """What the settings offer to jobs; what is on Civitai, and embeddings, are fetched if need be.
+
+    Raises:
+        ModelError: an address names nothing that can be offered, or what it names cannot be fetched.
+    """
     embedded = EMBEDDED_LORAS if settings.model_name is None else None
     loras = _files("LORA_DIR", settings.lora_dir or embedded)
-    for repository in split_list(settings.lora_repos):
-        loras[repository.removesuffix(".safetensors")] = repository
+    embeddings = _files("EMBEDDINGS_DIR", settings.embeddings_dir)
+    for entry in split_list(settings.lora_repos):
+        _add("LORA_REPOS", entry, loras, settings)
+    for entry in split_list(settings.embedding_repos):
+        _add("EMBEDDING_REPOS", entry, embeddings, settings)
     return AdapterCatalogue(
         loras=MappingProxyType(loras),
         controlnets=MappingProxyType(_controlnets(settings.controlnets)),
         ip_adapter=settings.ip_adapter,
         image_encoder=settings.ip_adapter_encoder,
-        embeddings=MappingProxyType(_files("EMBEDDINGS_DIR", settings.embeddings_dir)),
+        embeddings=MappingProxyType(embeddings),
     )
+
+
+def _add(setting: str, entry: str, offered: dict[str, str], settings: Settings) -> None:
+    """Offer what an entry of a list names. A file that is here goes by its own name, as in AUTOMATIC1111."""
+    try:
+        place = fetch_place(entry, settings)
+        if place == entry and setting == "LORA_REPOS":
+            named = read_hub(entry)
+            if named.kind != "repository":
+                check_suffix(named.location)
+            offered[named.location.removesuffix(WEIGHTS)] = entry
+            return
+        file = Path(place) if place != entry else find_file(setting, entry, settings)
+    except ModelError as error:
+        raise ModelError(f"{setting}: {error}") from error
+    name = file.stem
+    if name in offered:
+        name = f"{file.stem}_{file.parent.name}"
+        log.warning("%s: there is another %s; the one of %s is offered as %s", setting, file.stem, entry, name)
+    offered[name] = str(file)
 
 
 def _files(setting: str, folder: Path | None) -> dict[str, str]:

@@ -7,18 +7,20 @@ import inspect
 import logging
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import diffusers
 
+from worker.engine.adapters.controlnet_file import ControlNetFile, read_controlnet_file
 from worker.engine.pipelines import find_denoiser, task_classes
 from worker.errors import ModelError, SettingsError
 from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import CONTROLLED, TEXT
 from worker.models.checks import read_json
-from worker.models.hub import CONFIG, download, first_line, hub_options
-from worker.models.locate import find_component
+from worker.models.civitai import fetch_place
+from worker.models.hub import CONFIG, first_line, hub_options, local_component, local_file
+from worker.models.locate import ModelSource, find_component
+from worker.models.variants import choose_weights, log_variant
 from worker.settings import Settings
 
 log = logging.getLogger("worker")
@@ -42,21 +44,29 @@ def _controlnet(name: str, place: str, pipeline: Any, settings: Settings) -> Any
     if controlled is None:
         raise SettingsError(f"{setting}: {type(pipeline).__name__} takes no ControlNet")
     try:
-        source = find_component(place)
-        hub = hub_options(source, settings, None)
-        folder = source.location
-        config = Path(folder) / CONFIG if source.kind == "folder" else download(folder, CONFIG, hub, "CONTROLNETS")
-        entries = read_json(config)
+        source = find_component(fetch_place(place, settings))
+        log.info("ControlNet %s: %s", name, source.reason)
+        file = _read_file(source, settings) if source.is_file else None
+        folder = local_component(source, settings, "CONTROLNETS") if file is None else file.path.parent
+        entries = file.entries if file else read_json(folder / CONFIG)
         kind = getattr(diffusers, str(entries.get("_class_name")), None)
         if kind is None or not _is_for(kind, controlled):
             raise SettingsError(f"{setting}: {place} is {entries.get('_class_name')}, no ControlNet for this model")
         _check_width(setting, entries, pipeline)
-        log.info("ControlNet %s: %s", name, source.reason)
-        return kind.from_pretrained(folder, dtype=pipeline.dtype, use_safetensors=True, **hub)
+        if file:
+            return file.load(find_denoiser(pipeline), pipeline.dtype)
+        weights = choose_weights((one.name for one in folder.iterdir()), settings.model_variant)
+        variant = log_variant(f"ControlNet {name}", weights, settings.model_variant)
+        return kind.from_pretrained(folder, dtype=pipeline.dtype, use_safetensors=True, variant=variant)
     except ModelError as error:
         raise ModelError(f"{setting}: {error}") from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{setting}: {place} cannot be loaded: {first_line(error)}") from error
+
+
+def _read_file(source: ModelSource, settings: Settings) -> ControlNetFile:
+    path = local_file(source, hub_options(source, settings), "CONTROLNETS")
+    return read_controlnet_file(path, path.name if source.kind == "file" else source.location)
 
 
 def _is_for(kind: type, controlled: type) -> bool:
