@@ -9,7 +9,7 @@ import torch
 from worker.engine.adapters.ip_adapter import IPAdapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.denoiser.runner import DenoiserRunner
-from worker.engine.pipelines import build_pipeline, combine_controlnets, task_classes
+from worker.engine.pipelines import build_pipeline, combine_controlnets, control_class, task_classes
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot
 from worker.models.capabilities import TEXT, Capabilities
@@ -67,11 +67,8 @@ class Engine:
             return self.pipeline
         key = one.task, one.controlnets, one.checks_safety
         if key not in self.pipelines:
-            kind, controlnets = task_classes(type(self.pipeline))[one.task], one.controlnets
-            extra = (
-                {"controlnet": combine_controlnets([self.controlnets[name] for name in controlnets])}
-                if controlnets
-                else {}
-            )
-            self.pipelines[key] = build_pipeline(self.pipeline, kind, one.checks_safety, **extra)
+            kind, nets = type(self.pipeline), [self.controlnets[name] for name in one.controlnets]
+            extra = {"controlnet": combine_controlnets(nets)} if nets else {}
+            wanted = control_class(kind, one.task, nets) if nets else task_classes(kind)[one.task]
+            self.pipelines[key] = build_pipeline(self.pipeline, wanted, one.checks_safety, **extra)
         return self.pipelines[key]
