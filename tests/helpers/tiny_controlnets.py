@@ -105,7 +105,9 @@ def save(net: Any, folder: Path, seed: int = 9, **entries: Any) -> Path:
     net.save_pretrained(folder)
     file = folder / "config.json"
     config = {**json.loads(file.read_text()), **entries}
-    file.write_text(json.dumps({name: value for name, value in config.items() if value is not None or name not in entries}))
+    file.write_text(
+        json.dumps({name: value for name, value in config.items() if value is not None or name not in entries})
+    )
     return folder
 
 

@@ -22,7 +22,7 @@ def check_control_modes(fields: Fields, capabilities: Capabilities) -> Iterator[
 
 
 def check_control_pictures(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    """One that is for inpainting needs a mask, and follows the job's image if it brings no picture; others bring one."""
+    """One for inpainting needs a mask, and follows the job's image if it brings none; others bring a picture."""
     masked = fields.image is not None
     for control, name, kind in _list_known(fields, capabilities):
         mode = kind.find_mode(control.mode, name) if kind.modes else None

@@ -187,7 +187,8 @@ class Fields(StrictObject):
         description="how far to move from the image; the pipeline's default if left out",
     )
     controlnet: Controls | None = Field(
-        None, description="what the picture follows: name, image, mode (of a union), scale, start and end (shares of the steps)"
+        None,
+        description="what the picture follows: name, image, mode (of a union), scale, start, end (shares of the steps)",
     )
     ip_adapter: ImagePromptField | None = Field(
         None, description="a picture that speaks beside the prompt: image, scale"

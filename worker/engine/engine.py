@@ -12,6 +12,7 @@ from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.pipelines import build_pipeline, combine_controlnets, control_class, task_classes
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot
+from worker.engine.refusals import Refusals
 from worker.models.capabilities import TEXT, Capabilities
 from worker.plan import Pass
 
@@ -33,6 +34,7 @@ class Engine:
         release: to be called after each job.
         snapshot: how every weight was after loading.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
+        refusals: what it has been seen to fail at.
         schedulers, pipelines: those built so far.
     """
 
@@ -49,6 +51,7 @@ class Engine:
     release: Callable[[], None]
     snapshot: Snapshot
     scheduler_config: Mapping[str, Any]
+    refusals: Refusals = field(default_factory=Refusals)
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     pipelines: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 

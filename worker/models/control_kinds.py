@@ -50,9 +50,9 @@ class ControlKind:
             given: by name or number, as a request says it.
             name: of the ControlNet; one that is offered as `canny` is asked for that.
         """
-        if self.modes == 1 and given is None:
-            return 0
-        wanted = str(name if given is None else given).strip().lower().replace("-", "_").replace(" ", "_")
+        if given is None:
+            return 0 if self.modes == 1 else self.names.get(_spell(name))
+        wanted = _spell(str(given))
         number = self.names.get(wanted, int(wanted) if wanted.isascii() and wanted.isdigit() else self.modes)
         return number if number < self.modes else None
 
@@ -64,6 +64,10 @@ class ControlKind:
     def follows_hole(self, mode: int | None) -> bool:
         """Whether the part of its picture that a mask covers is to be hidden from it."""
         return self.needs_mask or (mode is not None and mode == self.repaint)
+
+
+def _spell(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def name_modes(names: Sequence[Sequence[str]], count: int) -> Mapping[str, int]:

@@ -15,7 +15,7 @@ from torch import Tensor
 class FluxInpaintingControlNetModel(FluxControlNetModel):  # type: ignore[misc]
     """FLUX's ControlNet with more channels; its pipelines hand over the picture, `hide` the mask."""
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         patch_size: int = 1,
