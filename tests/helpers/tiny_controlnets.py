@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import (
     ControlNetUnionModel,
@@ -11,8 +12,10 @@ from diffusers import (
     QwenImageControlNetModel,
     SD3ControlNetModel,
 )
+from PIL import Image
+from safetensors.torch import load_file
 
-from tests.helpers import tiny_models, tiny_transformers
+from tests.helpers import tiny_addons, tiny_models, tiny_transformers
 from worker.engine.adapters.flux_inpainting import FluxInpaintingControlNetModel
 
 FLUX = {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2}
@@ -51,6 +54,20 @@ def flux_inpainting() -> FluxInpaintingControlNetModel:
     for name in ("num_mode", "conditioning_embedding_channels"):
         del config[name]
     return FluxInpaintingControlNetModel.from_config({**config, "extra_condition_channels": 4})
+
+
+def wide_flux(folder: Path, hole: Image.Image) -> FluxControlNetModel:
+    """The saved one with such channels as plain diffusers' class, which is handed this mask with every picture."""
+    net = _flux()
+    net.controlnet_x_embedder = torch.nn.Linear(68, 32)
+    net.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
+    kept = 1 - torch.tensor(np.asarray(hole.resize((8, 8), Image.Resampling.BOX)) > 127).float()
+    tokens = torch.stack(
+        [kept[row : row + 2, column : column + 2].flatten() for row in (0, 2, 4, 6) for column in (0, 2, 4, 6)]
+    )
+    embed = net.controlnet_x_embedder.forward
+    net.controlnet_x_embedder.forward = lambda shown: embed(torch.cat([shown, tokens[None]], dim=-1))
+    return net
 
 
 def sdxl_union(modes: int = 8) -> ControlNetUnionModel:
@@ -118,3 +135,46 @@ MODELS = {
     "flux": tiny_transformers.flux,
     "qwen": tiny_transformers.qwen,
 }
+
+
+# Family -> the ControlNets beside its tiny model: how each is made, and what its published config says otherwise.
+NETS: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
+    "sd1": {"inpaint": (None, {}), "edges": (None, {})},
+    "sdxl": {
+        "union": (sdxl_union, {"_class_name": "ControlNetModel"}),
+        "canny": (lambda: sdxl_union(6), {}),
+        "edges": (None, {}),
+    },
+    "sd3": {"inpaint": (sd3_inpainting, {"extra_conditioning_channels": None}), "edges": (None, {})},
+    "flux": {
+        "union": (flux_union, {}),
+        "hints": (flux_hints, {}),
+        "unguided": (flux_unguided, {}),
+        "fill": (flux_inpainting, {"_class_name": "FluxControlNetModel"}),
+        "edges": (None, {}),
+    },
+    "qwen": {"union": (qwen_union, {}), "fill": (qwen_inpainting, {})},
+}
+
+
+class Places(dict[str, dict[str, Path]]):
+    """Family -> folders: its model's, under `model`, and its ControlNets', made when first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def settings(self, family: str) -> dict[str, str]:
+        """The environment of a worker with all of these."""
+        nets = ",".join(f"{name}={place}" for name, place in self[family].items() if name != "model")
+        return {"MODEL_NAME": str(self[family]["model"]), "CONTROLNETS": nets}
+
+    def __missing__(self, family: str) -> dict[str, Path]:
+        root, pipeline = self._root / family, MODELS[family]()
+        found = {"model": tiny_models.save(pipeline, root / "model")}
+        for seed, (name, (make, entries)) in enumerate(NETS[family].items(), start=3):
+            if make is None:
+                found[name] = tiny_addons.controlnet(pipeline, root / name, seed)
+            else:
+                found[name] = save(make(), root / name, seed, **entries)
+        self[family] = found
+        return found
