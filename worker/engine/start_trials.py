@@ -72,6 +72,8 @@ def _try(engine: Engine, trial: _Trial, max_seconds: float) -> None:
     reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
     if trial.without is not None and attempt(engine, trial.without, max_seconds) is not None:
         log.warning("%s: cannot be tried, as the model cannot draw without it either: %s", trial.name, reason)
+    elif attempt(engine, trial.request, max_seconds) is None:
+        log.warning("%s: failed at the first trial, and not at the second: %s", trial.name, reason)
     elif trial.fatal:
         raise SettingsError(f"{trial.name}: this model cannot draw with it: {reason}")
     else:
