@@ -91,8 +91,8 @@ def test_a_vae_that_cannot_work_is_named_at_start(folders: dict[str, Path]) -> N
         tried(engine, vae_name="other")
 
 
-def test_the_trials_leave_nothing_behind(kits: Kits) -> None:
-    engine = load_engine(**kits["sd1"].settings("loras", "controlnets", "ip_adapter"))
+def test_the_trials_leave_nothing_behind(worker: Worker) -> None:
+    engine = engine_of(worker)
     before = picture(engine), picture(engine, controlnet=EDGES), state(engine)
 
     tried(engine)
@@ -102,21 +102,21 @@ def test_the_trials_leave_nothing_behind(kits: Kits) -> None:
     assert_same(picture(engine, controlnet=EDGES), before[1])
 
 
-def test_what_was_tried_is_logged(kits: Kits, caplog: pytest.LogCaptureFixture) -> None:
-    engine = load_engine(**kits["sd1"].settings("controlnets", "ip_adapter"))
+def test_what_was_tried_is_logged(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "worker"):
-        tried(engine)
+        tried(engine_of(worker))
 
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("tried in ")
     assert line.endswith(": IP_ADAPTER, CONTROLNETS: edges, CONTROLNETS: depth, controlnet: edges beside depth")
 
 
-def test_a_model_that_draws_nothing_without_it_either_is_not_blamed_on_it(kits: Kits) -> None:
-    engine = load_engine(**kits["sd1"].settings("controlnets"))
+def test_a_model_that_draws_nothing_without_it_either_is_not_blamed_on_it(worker: Worker) -> None:
+    engine = engine_of(worker)
 
     with raising(engine.pipeline.unet.conv_out, lambda: KeyError("a bug"), times=1_000):
         tried(engine)
+    assert "images" in run(worker, controlnet=EDGES)
 
 
 def test_what_there_was_no_time_for_is_named_by_its_first_job(
