@@ -42,13 +42,20 @@ class InitImage:
 
 @dataclass(frozen=True)
 class Control:
-    """A ControlNet, the picture it follows (RGB, of the size to draw at), how strongly, and in which share of steps."""
+    """A ControlNet, the picture it follows (RGB, of the size to draw at), how strongly, and in which share of steps.
+
+    Attributes:
+        mode: what a union ControlNet follows in the picture, by its number; None for others.
+        hole: where the picture is hidden from it: a mask of its size, 255 there; None for nowhere.
+    """
 
     name: str
     image: Image
     scale: float
     start: float
     end: float
+    mode: int | None = None
+    hole: Image | None = None
 
 
 @dataclass(frozen=True)

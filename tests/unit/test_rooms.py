@@ -35,7 +35,8 @@ ENGINE = [
     {
         f"{E}.{name}"
         for name in ("device_errors", "meter", "steps", "scheduling", "pipelines", "preview", "decoder", "denoiser")
-    },
+    }
+    | {f"{E}.refusals"},
     {f"{E}.{name}" for name in ("adapters", "memory", "recovery")},
     {f"{E}.engine"},
     {f"{E}.load", f"{E}.prompts"},
@@ -43,7 +44,8 @@ ENGINE = [
     {f"{E}.passes"},
     {f"{E}.batch"},
     {f"{E}.generate"},
-    {f"{E}.self_test"},
+    {f"{E}.self_test", f"{E}.trials"},
+    {f"{E}.start_trials"},
 ]
 APART = {(f"{E}.load", f"{E}.prompts"), (f"{E}.prompts", f"{E}.load")}
 

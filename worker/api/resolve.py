@@ -40,10 +40,11 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
     family = capabilities.family
     image = read_picture("image", fields.image, rules) if fields.image is not None else None
     followed = [
-        read_picture(f"controlnet.{i}.image", one.image, rules) for i, one in enumerate(fields.controlnet or [])
+        None if one.image is None else read_picture(f"controlnet.{i}.image", one.image, rules)
+        for i, one in enumerate(fields.controlnet or [])
     ]
     limits = SizeLimits(capabilities.width, capabilities.height, capabilities.max_pixels, family.size_step)
-    size = choose_size(fields.width, fields.height, image or next(iter(followed), None), limits, warnings)
+    size = choose_size(fields.width, fields.height, image or next(filter(None, followed), None), limits, warnings)
     scheduler = choose_scheduler(fields.scheduler, capabilities)
     fewest, most = capabilities.step_limits(scheduler)
     steps = fields.num_inference_steps or max(fewest, min(capabilities.steps, most))
@@ -52,6 +53,8 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
     init_image = None
     if image is not None:
         strength = _resolve_strength(fields.strength, capabilities.tasks[task], steps)
+        if not capabilities.accepts(task, "strength"):
+            strength = 1.0
         init_image = _make_init_image(fields, image, mask, strength, size, warnings)
     request = Request(
         pictures=_list_pictures(fields),
@@ -62,7 +65,7 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         guidance_scale=capabilities.guidance_scale if fields.guidance_scale is None else fields.guidance_scale,
         scheduler=scheduler,
         init_image=init_image,
-        controls=_make_controls(fields, followed, size, capabilities, warnings),
+        controls=_make_controls(fields, followed, init_image, size, capabilities, warnings),
         image_prompt=_read_image_prompt(fields, rules, warnings),
         loras=merge_loras(fields, capabilities),
         clip_skip=fields.clip_skip,
@@ -124,13 +127,28 @@ def _make_init_image(
 
 
 def _make_controls(
-    fields: Fields, images: Sequence[Image], size: Size, capabilities: Capabilities, warnings: list[str]
+    fields: Fields,
+    images: Sequence[Image | None],
+    init_image: InitImage | None,
+    size: Size,
+    capabilities: Capabilities,
+    warnings: list[str],
 ) -> tuple[Control, ...]:
-    controls = []
+    """What is followed; of an entry without a picture, the job's own image."""
+    controls, mask = [], init_image.mask if init_image else None
     for i, (given, image) in enumerate(zip(fields.controlnet or [], images, strict=True)):
-        name = f"controlnet.{i}.image"
-        fitted = fit_image(name, _fill_transparency(name, image, warnings), size, warnings)
-        controls.append(Control(given.name or capabilities.controlnets[0], fitted, given.scale, given.start, given.end))
+        name, field = given.name or capabilities.controlnets[0], f"controlnet.{i}.image"
+        kind = capabilities.control_kind(name)
+        mode = kind.find_mode(given.mode, name) if kind.modes else None
+        if kind.needs_mask and mask is None:
+            raise InvalidInputError([f"controlnet: {name} is for inpainting; give a mask beside it"])
+        if image is None:
+            assert init_image is not None
+            fitted = init_image.image
+        else:
+            fitted = fit_image(field, _fill_transparency(field, image, warnings), size, warnings)
+        hole = mask if kind.follows_hole(mode) else None
+        controls.append(Control(name, fitted, given.scale, given.start, given.end, mode, hole))
     return tuple(controls)
 
 
@@ -213,6 +231,8 @@ def _list_ignored(fields: Fields, plan: Plan, capabilities: Capabilities) -> lis
         without_effect |= dict.fromkeys(names, "has no effect; this endpoint has no refiner")
     if plan.passes[0].strength is None:
         without_effect["strength"] = "has no effect without an image"
+    elif not capabilities.accepts(plan.passes[0].task, "strength"):
+        without_effect["strength"] = "has no effect; this ControlNet draws what is masked from noise"
     if not uses_default_scale(fields, capabilities):
         without_effect["lora_scale"] = "has no effect without a LoRA that brings no scale"
     notes = list(list_tag_notes(fields, capabilities))

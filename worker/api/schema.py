@@ -35,10 +35,14 @@ class LoraField(StrictObject):
 
 
 class ControlField(StrictObject):
-    """A ControlNet by name, and the picture it follows, as that ControlNet wants it: edges, depth, a pose."""
+    """A ControlNet by name, and the picture it follows, as that ControlNet wants it: edges, depth, a pose.
+
+    A union ControlNet is told which of them by its mode. One for inpainting follows the job's own image if left out.
+    """
 
     name: str | None = Field(None, min_length=1, max_length=300)
-    image: Reference
+    image: Reference | None = None
+    mode: Annotated[str, Field(min_length=1, max_length=100)] | Annotated[int, Field(ge=0)] | None = None
     scale: float = Field(1.0, ge=0, le=10, allow_inf_nan=False)
     start: float = Field(0.0, ge=0, lt=1, allow_inf_nan=False)
     end: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
@@ -206,7 +210,8 @@ class Fields(ElsewhereFields):
         description="how far to move from the image; the pipeline's default if left out",
     )
     controlnet: Controls | None = Field(
-        None, description="what the picture follows: name, image, scale, start and end (shares of the steps)"
+        None,
+        description="what the picture follows: name, image, mode (of a union), scale, start, end (shares of the steps)",
     )
     ip_adapter: ImagePromptField | None = Field(
         None, description="a picture that speaks beside the prompt: image, scale"

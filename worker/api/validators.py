@@ -7,6 +7,7 @@ field as left out. Of each field the first problem is told.
 
 from collections.abc import Callable, Iterator, Sequence
 
+from worker.api.controls import check_control_mask, check_control_mix, check_control_modes, check_control_pictures
 from worker.api.lora_tags import find_lora, list_tag_problems
 from worker.api.schema import Fields
 from worker.api.validation_errors import Problem
@@ -223,6 +224,10 @@ RULES: tuple[Rule, ...] = (
     _check_mask,
     _check_controlnet,
     _check_each_controlnet,
+    check_control_modes,
+    check_control_pictures,
+    check_control_mask,
+    check_control_mix,
     _check_guidance_rescale,
     _check_ip_adapter,
     _check_clip_skip,

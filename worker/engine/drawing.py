@@ -84,9 +84,11 @@ class DrawnJob:
         """Look whether it is wanted, and can be drawn.
 
         Raises:
-            InvalidInputError: a prompt has more tokens than this model reads in any time.
+            InvalidInputError: a prompt has more tokens than this model reads in any time, or what the request puts
+                together is known to fail.
         """
         self.drawing.check()
+        self._engine.refusals.check(self.plan.request)
         self.prompts.check_lengths()
         self._warnings = list_prompt_warnings(self._engine, self.plan.request)
 

@@ -9,9 +9,10 @@ import torch
 from worker.engine.adapters.ip_adapter import IPAdapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.denoiser.runner import DenoiserRunner
-from worker.engine.pipelines import build_pipeline, combine_controlnets, task_classes
+from worker.engine.pipelines import build_pipeline, combine_controlnets, control_class, task_classes
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot
+from worker.engine.refusals import Refusals
 from worker.models.capabilities import TEXT, Capabilities
 from worker.plan import Pass
 
@@ -33,6 +34,7 @@ class Engine:
         release: to be called after each job.
         snapshot: how every weight was after loading.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
+        refusals: what it has been seen to fail at.
         schedulers, pipelines: those built so far.
     """
 
@@ -49,6 +51,7 @@ class Engine:
     release: Callable[[], None]
     snapshot: Snapshot
     scheduler_config: Mapping[str, Any]
+    refusals: Refusals = field(default_factory=Refusals)
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     pipelines: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -67,11 +70,8 @@ class Engine:
             return self.pipeline
         key = one.task, one.controlnets, one.checks_safety
         if key not in self.pipelines:
-            kind, controlnets = task_classes(type(self.pipeline))[one.task], one.controlnets
-            extra = (
-                {"controlnet": combine_controlnets([self.controlnets[name] for name in controlnets])}
-                if controlnets
-                else {}
-            )
-            self.pipelines[key] = build_pipeline(self.pipeline, kind, one.checks_safety, **extra)
+            kind, nets = type(self.pipeline), [self.controlnets[name] for name in one.controlnets]
+            extra = {"controlnet": combine_controlnets(nets)} if nets else {}
+            wanted = control_class(kind, one.task, nets) if nets else task_classes(kind)[one.task]
+            self.pipelines[key] = build_pipeline(self.pipeline, wanted, one.checks_safety, **extra)
         return self.pipelines[key]

@@ -87,10 +87,12 @@ def _draw_all(engine: Engine, jobs: Sequence[DrawnJob], max_batch: int) -> None:
 def _takes_batches(engine: Engine, request: Request) -> bool:
     """Whether pictures that are drawn at once are those that are drawn alone.
 
-    Several ControlNets take one picture each. Stable Diffusion 3's sample theirs without any generator.
+    Several ControlNets take one picture each, and so do one with a mode and one that is shown a hole. Stable Diffusion
+    3's sample theirs without any generator.
     """
-    controls = len(request.controls)
-    return controls == 0 or (controls == 1 and "StableDiffusion3" not in type(engine.pipeline).__name__)
+    if len(request.controls) > 1 or any(one.mode is not None or one.hole for one in request.controls):
+        return False
+    return not request.controls or "StableDiffusion3" not in type(engine.pipeline).__name__
 
 
 def _batches(items: Sequence[Item], max_batch: int) -> Iterator[Sequence[Item]]:

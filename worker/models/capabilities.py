@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from worker.models.control_kinds import ControlKind
 from worker.models.families import Family
 from worker.models.schedulers import SCHEDULERS, Scheduler, is_usable
 
@@ -39,6 +40,7 @@ class Capabilities:
         clip_layers: of the text encoder; 0 where none can be skipped.
         previews: whether its latents can be shown while it draws.
         loras, controlnets: the names that jobs may use.
+        control_kinds: name -> what that ControlNet takes beside its picture.
         ip_adapter: whether one is loaded.
     """
 
@@ -64,6 +66,7 @@ class Capabilities:
     previews: bool = False
     loras: tuple[str, ...] = ()
     controlnets: tuple[str, ...] = ()
+    control_kinds: Mapping[str, ControlKind] = field(default_factory=lambda: MappingProxyType({}))
     ip_adapter: bool = False
     zero_snr: bool = False
     negative_prompt: str | None = None
@@ -84,3 +87,7 @@ class Capabilities:
     def accepts(self, task: str, argument: str) -> bool:
         """Whether the pipeline for this task takes this argument."""
         return argument in self.tasks.get(task, {})
+
+    def control_kind(self, name: str | None) -> ControlKind:
+        """What this ControlNet takes; without a name, the only one."""
+        return self.control_kinds.get(name or next(iter(self.controlnets), ""), ControlKind())

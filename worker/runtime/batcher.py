@@ -5,9 +5,11 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from worker.engine.drawing import Drawing, Outcome
 
+Result = TypeVar("Result")
 DrawJobs = Callable[[Sequence[Drawing]], Sequence[Outcome]]
 
 
@@ -57,6 +59,10 @@ class Batcher:
             self._waiting.append(one)
         self._thread.submit(self._draw_next)
         return one.outcome.result()
+
+    def run(self, action: Callable[[], Result]) -> Result:
+        """What this gives, done in the drawing thread after what waits already."""
+        return self._thread.submit(copy_context().run, action).result()
 
     def close(self) -> None:
         """Draw what waits, then end the thread."""

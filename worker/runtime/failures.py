@@ -6,7 +6,14 @@ from worker.engine.device_errors import is_device_fault, is_out_of_memory
 from worker.engine.engine import Engine
 from worker.engine.recovery import release_exception_memory
 from worker.engine.self_test import self_test
-from worker.errors import InternalError, InvalidInputError, OutOfMemoryError, WorkerBrokenError, WorkerError
+from worker.errors import (
+    InternalError,
+    InvalidInputError,
+    JobTimeoutError,
+    OutOfMemoryError,
+    WorkerBrokenError,
+    WorkerError,
+)
 
 log = logging.getLogger("worker")
 
@@ -26,8 +33,14 @@ def classify(error: Exception, doing: str = "making the picture") -> WorkerError
     return InternalError(f"unexpected {type(error).__name__} while {doing}")
 
 
-def recover(engine: Engine, error: Exception) -> WorkerError:
-    """What this exception of a drawing means, once the engine is as it was; or that this process is broken."""
+def recover(engine: Engine, error: Exception, known_good: tuple[int, int] | None = None) -> WorkerError:
+    """What this exception of a drawing means, once the engine is as it was; or that this process is broken.
+
+    Whatever happens to one request may be the request's. What happens to one that is known to be good is not.
+
+    Args:
+        known_good: a size that has been drawn, in pixels. Memory that is used up for good shows only at such a one.
+    """
     failure = classify(error)
     if failure.refresh_worker or isinstance(failure, InvalidInputError):
         return failure
@@ -36,6 +49,11 @@ def recover(engine: Engine, error: Exception) -> WorkerError:
         engine.repair()
         if failure.suspicious:
             self_test(engine)
+            if isinstance(failure, OutOfMemoryError) and known_good is not None:
+                self_test(engine, known_good)
+            failure.acquitted = True
+    except JobTimeoutError:
+        log.warning("the proof that this worker still draws took too long, and was stopped")
     except Exception as second:
         log.error("the engine could not be repaired", exc_info=second)
         return WorkerBrokenError(f"{failure}; {BROKEN}")

@@ -5,6 +5,7 @@ Every automatic choice is logged once, with its reason. Nothing here knows jobs.
 
 import logging
 import time
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +15,7 @@ import transformers
 from diffusers.pipelines import pipeline_utils
 from diffusers.utils import hub_utils
 
-from worker.engine.adapters.controlnets import load_controlnets
+from worker.engine.adapters.controlnets import describe_controlnets, load_controlnets
 from worker.engine.adapters.embeddings import load_words
 from worker.engine.adapters.ip_adapter import load_ip_adapter
 from worker.engine.adapters.loras import LoraManager
@@ -85,6 +86,7 @@ def _assemble(
     model = describe(pipeline, name, settings, catalogue)
     refiner = load_refiner(pipeline, settings)
     controlnets = load_controlnets(catalogue, pipeline, settings)
+    model = replace(model, control_kinds=MappingProxyType(describe_controlnets(catalogue, controlnets)))
     words = load_words(catalogue, pipeline)
     pipelines = [part for part in (pipeline, refiner) if part is not None]
     runners = tuple(DenoiserRunner(find_denoiser(one)) for one in pipelines)
