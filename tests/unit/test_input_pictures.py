@@ -178,7 +178,9 @@ ANIMATED: dict[str, Any] = {"save_all": True, "append_images": [BLACK, Image.new
         ("TIFF", ANIMATED),
         ("WEBP", {**ANIMATED, "lossless": True}),
     ],
-    ids=str,
+    ids=lambda one: (
+        one if isinstance(one, str) else "animated" if "save_all" in one else one.get("compression", "plain")
+    ),
 )
 def test_every_format_is_read_and_of_several_frames_the_first(format: str, options: dict[str, Any]) -> None:
     assert _pixels(_read(file_of(corners(), format, **options))) == _pixels(corners())
