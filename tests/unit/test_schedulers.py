@@ -191,6 +191,11 @@ def test_what_cannot_start_from_a_picture_is_refused_where_one_is_needed(starts:
     assert told.startswith("scheduler: got 'IPNDM'; IPNDM cannot start from a picture")
 
 
+def test_what_cannot_start_from_a_picture_is_not_offered_where_a_refiner_always_does() -> None:
+    assert "IPNDM" in model_of("sdxl").list_schedulers()
+    assert refusal(model_of("sdxl", refiner=True), scheduler="IPNDM").startswith("scheduler: got 'IPNDM'; ")
+
+
 @pytest.mark.parametrize("fields", [{"refiner": {"steps": 60}}, {"refiner_inference_steps": 60}], ids=str)
 def test_the_refiner_takes_as_many_steps_as_the_jobs_scheduler(fields: dict[str, object]) -> None:
     told = refusal(model_of("sdxl", refiner=True), scheduler="LCM", **fields)

@@ -106,3 +106,9 @@ def test_the_log_says_each_default_and_its_source(caplog: pytest.LogCaptureFixtu
     told = "scheduler LMS (the family's), 30 steps (DEFAULT_STEPS), guidance 7.5, 512x768 (DEFAULT_SIZE), "
     assert f"{told}a negative prompt of 8 letters (DEFAULT_NEGATIVE_PROMPT)" in caplog.text
     assert "canary" not in caplog.text
+
+
+def test_the_log_says_the_steps_that_jobs_get(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "worker")
+    model = apply_defaults(model_of("sd1", max_steps=30), settings_of({}))
+    assert f" {ask(model).num_inference_steps} steps," in caplog.text

@@ -46,8 +46,7 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
     limits = SizeLimits(capabilities.width, capabilities.height, capabilities.max_pixels, family.size_step)
     size = choose_size(fields.width, fields.height, image or next(filter(None, followed), None), limits, warnings)
     scheduler = choose_scheduler(fields.scheduler, capabilities)
-    fewest, most = capabilities.step_limits(scheduler)
-    steps = fields.num_inference_steps or max(fewest, min(capabilities.steps, most))
+    steps = fields.num_inference_steps or capabilities.default_steps(scheduler)
     mask = _read_mask(fields, image, capabilities, rules, warnings)
     task = task_name(image is not None, mask is not None, bool(followed))
     init_image = None

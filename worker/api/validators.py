@@ -58,14 +58,10 @@ def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Pro
 
 
 def _check_scheduler_for_pictures(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    scheduler, refiner = choose_scheduler(fields.scheduler, capabilities), getattr(fields, "refiner", None)
-    starts = {
-        "image": getattr(fields, "image", None) is not None,
-        "hires": getattr(fields, "hires", None) is not None,
-        "refiner.strength": capabilities.refiner and refiner is not None and refiner.strength is not None,
-    }
-    for field in [name for name, given in starts.items() if given and not scheduler.starts_from_picture]:
-        yield Problem("scheduler", f"{scheduler.name} cannot start from a picture, which {field} needs; take another")
+    scheduler = choose_scheduler(fields.scheduler, capabilities)
+    for field in ("image", "hires"):
+        if getattr(fields, field, None) is not None and not scheduler.starts_from_picture:
+            yield Problem("scheduler", f"{scheduler.name} cannot start from a picture, as {field} does; take another")
 
 
 def _check_num_inference_steps(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:

@@ -72,8 +72,9 @@ class Capabilities:
     negative_prompt: str | None = None
 
     def can_use(self, row: Scheduler) -> bool:
-        """Whether it can be drawn with this scheduler."""
-        return is_usable(row, self.own_scheduler, self.family.noise, self.prediction_type, self.zero_snr)
+        """Whether it can be drawn, and refined if it always is, with this scheduler."""
+        drawn = is_usable(row, self.own_scheduler, self.family.noise, self.prediction_type, self.zero_snr)
+        return drawn and (row.starts_from_picture or not self.refiner)
 
     def list_schedulers(self) -> list[str]:
         """The names of the schedulers that it can be drawn with; its own comes last if the table has none such."""
@@ -83,6 +84,11 @@ class Capabilities:
     def step_limits(self, row: Scheduler) -> tuple[int, int]:
         """The fewest and the most steps that a job may take with this scheduler."""
         return row.min_steps, min(self.max_steps, row.max_steps or self.max_steps)
+
+    def default_steps(self, row: Scheduler) -> int:
+        """The steps of jobs that name none: as many as wanted, within what this scheduler takes."""
+        fewest, most = self.step_limits(row)
+        return max(fewest, min(self.steps, most))
 
     def accepts(self, task: str, argument: str) -> bool:
         """Whether the pipeline for this task takes this argument."""

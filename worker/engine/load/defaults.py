@@ -49,7 +49,8 @@ def _choose_scheduler(model: Capabilities, settings: Settings) -> tuple[Schedule
     choices = [(family, "the family's")] if family else []
     choices += [("own", "the model's own"), ("Euler", "the model's own cannot draw it")]
     rows = [(schedulers.find_scheduler(name, own), reason) for name, reason in choices]
-    return next((row, reason) for row, reason in rows if row is not None and model.can_use(row))
+    fitting = ((row, reason) for row, reason in rows if row is not None and model.can_use(row))
+    return next(fitting, (own, "the model's own"))
 
 
 def _find_problems(model: Capabilities, settings: Settings) -> Iterator[str]:
@@ -72,7 +73,7 @@ def _find_problems(model: Capabilities, settings: Settings) -> Iterator[str]:
 def _describe(model: Capabilities, settings: Settings, reason: str) -> str:
     """Each default, and the setting that it comes from."""
     told = [f"scheduler {model.scheduler.name} ({reason})"]
-    told.append(f"{model.steps} steps{' (DEFAULT_STEPS)' if settings.default_steps else ''}")
+    told.append(f"{model.default_steps(model.scheduler)} steps{' (DEFAULT_STEPS)' if settings.default_steps else ''}")
     if model.family.guidance is not None:
         source = "" if settings.default_guidance_scale is None else " (DEFAULT_GUIDANCE_SCALE)"
         told.append(f"guidance {model.guidance_scale:g}{source}")
