@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.helpers import tiny_addons, tiny_models
+from tests.helpers import tiny_models
 from tests.helpers.drawing import hole, scene, uri
 from tests.helpers.tiny_addons import Kits
 from tests.helpers.tiny_controlnets import Places
@@ -28,8 +28,7 @@ def equip(family: str, kits: Kits, places: Places, root: Path) -> dict[str, str]
     if family == "sdxl":
         environment["REFINER_NAME"] = str(tiny_models.save(tiny_models.sdxl_refiner(), root / "refiner"))
     if family == "sd1":
-        other = tiny_addons.FAMILIES[family]()
-        environment["VAE_NAME"] = str(tiny_models.save(other, root / "other") / "vae")
+        environment["VAE_NAME"] = str(places[family]["model"] / "vae")
     return environment
 
 

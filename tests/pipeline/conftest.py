@@ -15,7 +15,7 @@ from diffusers import (
     LMSDiscreteScheduler,
 )
 
-from tests.helpers import tiny_addons, tiny_models, tiny_transformers
+from tests.helpers import tiny_addons, tiny_controlnets, tiny_models, tiny_transformers
 from tests.helpers.drawing import load_engine
 from tests.helpers.plain_diffusers import load_plain
 from worker.engine.engine import Engine
@@ -94,6 +94,12 @@ def sd1(engines: dict[str, Engine]) -> Engine:
 def kits(tmp_path_factory: pytest.TempPathFactory) -> tiny_addons.Kits:
     """For the tests of LoRAs, ControlNets, IP-Adapters and words."""
     return tiny_addons.Kits(tmp_path_factory.mktemp("kits"))
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> tiny_controlnets.Places:
+    """For the tests of ControlNets that take more than a picture."""
+    return tiny_controlnets.Places(tmp_path_factory.mktemp("nets"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -35,11 +35,6 @@ picture = partial(drawing.picture, num_inference_steps=2)
 plainly = partial(plain_diffusers.plainly, num_inference_steps=2)
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
-    return Places(tmp_path_factory.mktemp("nets"))
-
-
 class Engines(dict[str, Engine]):
     """Family -> its engine with all of these ControlNets, loaded when first asked for."""
 

@@ -36,15 +36,14 @@ class Workers(dict[str, Worker]):
 
 
 @pytest.fixture(scope="module")
-def workers(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    places, root = (tmp_path_factory.mktemp(name) for name in ("nets", "others"))
+def workers(kits: Kits, places: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     with ExitStack() as stack:
-        yield Workers(kits, Places(places), root, stack)
+        yield Workers(kits, places, tmp_path_factory.mktemp("others"), stack)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
-@examples(8)
+@examples(5)
 def test_it_is_drawn_or_refused_by_field(family: str, workers: Workers, data: Any) -> None:
     worker = workers[family]
     job = data.draw(requests(engine_of(worker).capabilities))

@@ -108,7 +108,7 @@ class Worker:
 
     def _judge(self, failure: WorkerError) -> WorkerError:
         """What the caller is told: this failure, or that this process is to blame for it, and leaves."""
-        if failure.suspicious and not failure.acquitted:
+        if failure.suspicious and not failure.acquitted and self.failure is None:
             failure = self._prove(failure)
         if failure.acquitted:
             self.gate.job_succeeded()
