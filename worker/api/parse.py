@@ -62,11 +62,12 @@ def _read_input(
         raise InvalidInputError([f"input: got {summarize(given)}; should be an object of fields"])
     _check_value_count(given, job.get("s3Config"))
     given = drop_unasked(given)
-    warnings: list[str] = []
+    nulls = [name for name, value in given.items() if value is None and name in _CANONICAL]
+    warnings = [f"{name}: null was read as left out" for name in nulls if name != "seed"]
     if isinstance(given.get("replay"), str):
         given = _apply_replay(given, capabilities, rules, warnings)
         _check_value_count(given)
-    return given, warnings
+    return {name: value for name, value in given.items() if name not in nulls}, warnings
 
 
 def _check_value_count(*given: object) -> None:
