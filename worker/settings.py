@@ -25,7 +25,7 @@ _HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 _HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
 _SIZE = re.compile(r"([0-9]{1,5})\s*[xX]\s*([0-9]{1,5})")
-_ADDRESS = re.compile(r"https?://|urn:air:", re.IGNORECASE)
+_ADDRESS = re.compile(r"https?://|urn:air:|(www\.)?(huggingface\.co|hf\.co|civitai\.(com|red|green))/", re.IGNORECASE)
 _BUCKET = ("bucket_endpoint_url", "bucket_access_key_id", "bucket_secret_access_key")  # without which there is none
 
 

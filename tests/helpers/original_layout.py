@@ -7,6 +7,7 @@ and every weight can be followed to its place.
 import json
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import diffusers
@@ -88,6 +89,23 @@ def unet(
                 shapes |= layer(f"output_blocks.{index}.{2 if depth else 1}.conv", width, width, 3, 3)
             ch, index = width, index + 1
     return under("model.diffusion_model.", shapes, layer("out.0", ch), layer("out.2", 4, ch, 3, 3))
+
+
+def controlnet(unet: Shapes) -> Shapes:
+    """The ControlNet of a UNet, as lllyasviel/ControlNet has it."""
+    own = {name.removeprefix("model.diffusion_model."): shape for name, shape in unet.items()}
+    kept = ("time_embed", "label_emb", "input_blocks", "middle_block")
+    shapes = {name: shape for name, shape in own.items() if name.startswith(kept)}
+    for index in range(1 + max(int(name.split(".")[1]) for name in own if name.startswith("input_blocks."))):
+        block = ("0.weight", "0.op.weight", "0.out_layers.3.weight")
+        width = next(own[name][0] for part in block if (name := f"input_blocks.{index}.{part}") in own)
+        shapes |= layer(f"zero_convs.{index}.0", width, width, 1, 1)
+    deepest = own["middle_block.0.in_layers.2.weight"][0]
+    shapes |= layer("middle_block_out.0", deepest, deepest, 1, 1)
+    hints = (3, 16, 16, 32, 32, 96, 96, 256, own["input_blocks.0.0.weight"][0])
+    for number, (inputs, out) in enumerate(pairwise(hints)):
+        shapes |= layer(f"input_hint_block.{2 * number}", out, inputs, 3, 3)
+    return under("control_model.", shapes)
 
 
 def vae() -> Shapes:

@@ -1,22 +1,24 @@
 """A ControlNet in one file acts as the same one in a folder, in either layout; what is no such file is named."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import ControlNetModel, FluxControlNetModel, FluxTransformer2DModel
+from diffusers import ControlNetModel, FluxControlNetModel, FluxTransformer2DModel, UNet2DConditionModel
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from tests.helpers import tiny_models
+from tests.helpers import original_layout, tiny_models
 from tests.helpers.drawing import assert_same, load_engine, picture
 from tests.helpers.original_names import unet_weights
 from tests.helpers.tiny_addons import Kits, noise, uri, write
 from worker.engine.adapters.controlnet_file import read_controlnet_file
 from worker.engine.adapters.controlnets import load_controlnets
+from worker.engine.load.checkpoint import CONFIGS
 from worker.errors import ModelError, SettingsError
 from worker.models.adapters import find_adapters
 from worker.settings import Settings
@@ -73,6 +75,20 @@ def test_it_draws_as_the_folder_does(layout: str, drawn: dict[str, Any]) -> None
     file, folder, plain = drawn[layout]
     assert_same(file, folder)
     assert file.tobytes() != plain.tobytes()
+
+
+@pytest.mark.parametrize(("kind", "parameters"), [("sd1", 361_279_120), ("sdxl", 1_251_014_160)])
+def test_every_weight_of_a_published_one_arrives(kind: str, parameters: int, tmp_path: Path) -> None:
+    """At its full size, which is the published one."""
+    shapes = original_layout.controlnet(original_layout.LAYOUTS[kind]())
+    assert sum(math.prod(shape) for shape in shapes.values()) == parameters
+    file = original_layout.write(tmp_path / "control.safetensors", shapes)
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(CONFIGS / kind, subfolder="unet"))
+    net = read_controlnet_file(file, "control").load(unet, torch.float16)
+    arrived = [weight.detach().flatten()[:1].view(torch.int16).item() for weight in net.parameters()]
+    assert sorted(arrived) == sorted(bits for places in original_layout.marks(shapes).values() for _, bits in places)
+    assert arrived[0] == original_layout.marks(shapes)["control_model.input_blocks.0.0.weight"][0][1]
 
 
 shapes = st.fixed_dictionaries(

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import ModelError, SettingsError
+from worker.models.adapters import find_adapters
 from worker.models.addresses import CivitaiPlace, HubPlace, read_civitai, read_hub
 from worker.models.hub import find_beside
 from worker.models.locate import find_component, find_model, find_vae
@@ -170,10 +171,35 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lists_take_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     address = "https://huggingface.co/org/name/resolve/main/style.safetensors?download=true"
-    monkeypatch.setenv("LORA_REPOS", f"org/other, {address}")
+    short = "civitai.com/models/4384?modelVersionId=1, huggingface.co/org/name/tree/main"
+    monkeypatch.setenv("LORA_REPOS", f"org/other, {address}, {short}")
     monkeypatch.setenv("CONTROLNETS", f"canny={address}, depth=https://civitai.com/api/download/models/1?type=Model")
     monkeypatch.setenv("EMBEDDING_REPOS", address)
-    assert read_settings().lora_repos == f"org/other, {address}"
+    assert read_settings().lora_repos == f"org/other, {address}, {short}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("https://huggingface.co/org/name/tree/main/loras", "names a folder; name the file in it"),
+        ("https://huggingface.co/org/name/blob/main/style.pt", "can run code when it is read and is refused"),
+        ("https://example.com/style.safetensors", "it is an address of example.com; taken are"),
+        ("https://civitai.com/models/4384", "names no version of a model"),
+    ],
+)
+def test_an_entry_that_names_no_file_stops_the_start(entry: str, words: str) -> None:
+    for setting in ("lora_repos", "embedding_repos"):
+        with pytest.raises(ModelError) as caught:
+            find_adapters(Settings(**{setting: entry}))
+        assert str(caught.value).startswith(f"{setting.upper()}: ") and (
+            "folder" in words or words in str(caught.value)
+        )
+
+
+def test_a_lora_goes_by_what_its_address_shows() -> None:
+    addresses = ("https://huggingface.co/org/name", "https://huggingface.co/org/two/resolve/v1/a/style.safetensors")
+    found = find_adapters(Settings(lora_repos=", ".join(addresses))).loras
+    assert list(found)[-2:] == ["org/name", "org/two/a/style"]
 
 
 def test_a_controlnet_without_a_name_is_not_named_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,9 @@ def _add(setting: str, entry: str, offered: dict[str, str], settings: Settings) 
         place = fetch_place(entry, settings)
         if place == entry and setting == "LORA_REPOS":
             named = read_hub(entry)
-            if named.kind != "repository":
+            if named.kind == "folder":
+                raise ModelError(f"{entry} names a folder; name the file in it")
+            if named.kind == "file":
                 check_suffix(named.location)
             offered[named.location.removesuffix(WEIGHTS)] = entry
             return
