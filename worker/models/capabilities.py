@@ -36,6 +36,7 @@ class Capabilities:
         clip_layers: of the text encoder; 0 where none can be skipped.
         previews: whether its latents can be shown while it draws.
         loras, controlnets: the names that jobs may use.
+        left_out_loras: names of files that are offered to nobody -> why, as the end of a sentence.
         ip_adapter: whether one is loaded.
     """
 
@@ -56,6 +57,7 @@ class Capabilities:
     clip_layers: int = 0
     previews: bool = False
     loras: tuple[str, ...] = ()
+    left_out_loras: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     controlnets: tuple[str, ...] = ()
     ip_adapter: bool = False
 

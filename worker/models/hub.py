@@ -1,5 +1,6 @@
 """One file at a time from the model hub; what stands in the way is said in one sentence."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ CONFIG = "config.json"
 
 
 _LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
+_PEFT_WEIGHTS, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 def find_file(setting: str, place: str, settings: Settings) -> Path:
@@ -111,13 +113,27 @@ def make_lora_fetcher(settings: Settings) -> Callable[[str], Path]:
     """What turns a LoRA's place into its file, checked; from the hub at need."""
 
     def fetch(place: str) -> Path:
-        if place.count("/") == 1 and not Path(place).exists():
+        if Path(place).exists():
+            return find_file("LORA_REPOS", place, settings)
+        if place.count("/") == 1:
             file = _from_repository(place, settings)
             check_file(file)
-            return file
-        return find_file("LORA_REPOS", place, settings)
+            place = f"{place}/{file.name}"
+        else:
+            file = find_file("LORA_REPOS", place, settings)
+        if file.name == _PEFT_WEIGHTS:
+            _fetch_config_beside(place, settings)
+        return file
 
     return fetch
+
+
+def _fetch_config_beside(place: str, settings: Settings) -> None:
+    """Fetch the config in which peft keeps what its weights are to be multiplied with, if there is one."""
+    repository, file = split_location(place)
+    hub = hub_options(hub_source(repository), settings, None)
+    with contextlib.suppress(MissingFileError):
+        download(repository, file.removesuffix(_PEFT_WEIGHTS) + _PEFT_CONFIG, hub, "LORA_REPOS")
 
 
 def _from_repository(repository: str, settings: Settings) -> Path:

@@ -4,6 +4,7 @@ Trainers write the same factors under many names. Nothing here knows the model; 
 numbers.
 """
 
+import contextlib
 import json
 import math
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 Parts = dict[str, Tensor]  # what a part is -> its tensor; the words are those of `_ENDINGS`
@@ -80,7 +81,7 @@ class LoraFile:
 
     Attributes:
         layers: the file's own name of a layer -> its parts.
-        words: bundled words of textual inversion -> text encoder -> vectors.
+        words: bundled words of textual inversion.
         others: names of the tensors that are neither.
         config: numbers of peft's config, from the file's header or from beside it, by component; under "" for all.
         made_for: what the header says of the model that it was trained on; empty if it says nothing.
@@ -88,7 +89,7 @@ class LoraFile:
     """
 
     layers: Mapping[str, Parts]
-    words: Mapping[str, Parts]
+    words: tuple[str, ...]
     others: tuple[str, ...]
     config: Mapping[str, Mapping[str, Any]]
     made_for: str
@@ -102,8 +103,7 @@ def read_lora(file: Path) -> LoraFile:
         ValueError: it holds no layer of a LoRA, or numbers that are none; says what it is instead.
     """
     layers: dict[str, Parts] = {}
-    words: dict[str, Parts] = {}
-    others = []
+    words, others = dict[str, None](), []
     with safe_open(file, framework="pt") as opened:
         header = opened.metadata() or {}
         for key in opened.keys():  # noqa: SIM118, it is no mapping
@@ -112,8 +112,7 @@ def read_lora(file: Path) -> LoraFile:
             if tensor is None or not (part or key.startswith(_BUNDLED)):
                 others.append(key)
             elif key.startswith(_BUNDLED):
-                word, _, encoder = key.removeprefix(_BUNDLED).rpartition(".")
-                words.setdefault(word, {})[encoder] = tensor
+                words[key.removeprefix(_BUNDLED).rpartition(".")[0]] = None
             else:
                 layers.setdefault(name, {})[part] = tensor
     if not layers:
@@ -121,7 +120,23 @@ def read_lora(file: Path) -> LoraFile:
     if len(layers) > MAX_LAYERS:
         raise ValueError(f"it holds {len(layers)} layers; at most {MAX_LAYERS}")
     config, notes = _read_config(file, header, layers)
-    return LoraFile(layers, words, tuple(others), config, _read_origin(header), notes)
+    return LoraFile(layers, tuple(words), tuple(others), config, _read_origin(header), notes)
+
+
+def read_bundled_words(file: Path) -> dict[str, Parts]:
+    """Only the words that a LoRA file brings with it -> text encoder -> vectors; none of what is no whole file."""
+    words: dict[str, Parts] = {}
+    with contextlib.suppress(OSError, SafetensorError), safe_open(file, framework="pt") as opened:
+        for key in opened.keys():  # noqa: SIM118, it is no mapping
+            if key.startswith(_BUNDLED):
+                word, _, encoder = key.removeprefix(_BUNDLED).rpartition(".")
+                words.setdefault(word, {})[encoder] = opened.get_tensor(key)
+    return words
+
+
+def adapter_name(name: str) -> str:
+    """The name as peft, which makes it a module's beside that module's own names, can take it."""
+    return "file_" + "".join(letter if letter.isalnum() else f"_{ord(letter):x}_" for letter in name)
 
 
 def split_key(key: str) -> tuple[str, str]:

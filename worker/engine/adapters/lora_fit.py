@@ -3,7 +3,7 @@
 peft keeps the adapters, switches them and scales them; what each computes is ours, so that no library reads the file.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,11 @@ _REPLACED = ("norm_q.weight", "norm_k.weight", "norm_added_q.weight", "norm_adde
 Pairs = dict[str, dict[str, Pair]]  # component -> layer -> what acts beside it
 
 
-def add_adapter(pipeline: Any, file: Path, key: str) -> tuple[str, ...]:
+def add_adapter(pipeline: Any, file: Path, key: str, words: Collection[str]) -> tuple[str, ...]:
     """Put the LoRA in this file beside the layers that it is for, as the adapter `key`, active.
+
+    Args:
+        words: bundled words of it that the text encoders know.
 
     Returns:
         what of the file has no effect, for those who use it.
@@ -36,6 +39,9 @@ def add_adapter(pipeline: Any, file: Path, key: str) -> tuple[str, ...]:
     pairs, notes = _fit(lora, Targets(pipeline))
     for component, found in pairs.items():
         _inject(getattr(pipeline, component), key, found)
+    if unknown := [word for word in lora.words if word not in words]:
+        named = ", ".join(_quote(word) for word in unknown[:3])
+        notes = [*notes, f"{len(unknown)} bundled embeddings are left out: {named}"]
     return (*lora.notes, *notes)
 
 
@@ -91,11 +97,6 @@ def _list_notes(lora: LoraFile, whole: Mapping[str, Parts], found: Iterable[str]
         notes.append(f"{len(broken)} of {total} layers lack a factor of their product, such as {_quote(broken[0])}")
     if lora.others:
         notes.append(f"{_count(lora.others, 'tensor')} cannot be added to weights")
-    if lora.words:
-        words = ", ".join(_quote(word) for word in list(lora.words)[:3])
-        notes.append(
-            f"its {len(lora.words)} bundled embeddings ({words}) are left out; EMBEDDINGS_DIR takes embeddings"
-        )
     return notes
 
 

@@ -6,12 +6,13 @@ what it would draw on a worker that never loaded any.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from worker.engine.adapters.lora_file import adapter_name
 from worker.engine.adapters.lora_fit import add_adapter
 from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.device_errors import is_device_fault, is_out_of_memory
@@ -41,7 +42,12 @@ class LoraManager:
     """The LoRAs of one pipeline, the least recently used taken off first."""
 
     def __init__(
-        self, pipeline: Any, runner: DenoiserRunner, places: Mapping[str, str], fetch: Callable[[str], Path]
+        self,
+        pipeline: Any,
+        runner: DenoiserRunner,
+        places: Mapping[str, str],
+        fetch: Callable[[str], Path],
+        words: Mapping[str, Collection[str]],
     ) -> None:
         """Nothing is loaded yet.
 
@@ -49,6 +55,7 @@ class LoraManager:
             runner: of the pipeline's denoiser; told which LoRAs act in it.
             places: name -> file or hub id.
             fetch: a place -> the file, checked.
+            words: name -> bundled words of it that the text encoders know.
 
         Raises:
             SettingsError: there are some, and the model takes none.
@@ -59,6 +66,7 @@ class LoraManager:
         self._runner = runner
         self._places = places
         self._fetch = fetch
+        self._words = words
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
 
     @contextmanager
@@ -76,7 +84,7 @@ class LoraManager:
             self._ensure_loaded(name, wanted)
         try:
             self._pipeline.enable_lora()
-            self._pipeline.set_adapters([_key(name) for name in wanted], [lora.scale for lora in loras])
+            self._pipeline.set_adapters([adapter_name(name) for name in wanted], [lora.scale for lora in loras])
             self._runner.attach("LoRA", *loras)
             yield
         finally:
@@ -106,14 +114,14 @@ class LoraManager:
             held = sum(loaded.size for loaded in self._loaded.values())
             if len(self._loaded) < MAX_LORAS and held + size <= MAX_LORA_BYTES:
                 return
-            self._discard(_key(name))
+            self._discard(adapter_name(name))
             del self._loaded[name]
 
     def _load(self, name: str, file: Path) -> tuple[str, ...]:
         """Make it an adapter that is switched off; what of it has no effect."""
-        key = _key(name)
+        key = adapter_name(name)
         try:
-            notes = add_adapter(self._pipeline, file, key)
+            notes = add_adapter(self._pipeline, file, key, self._words.get(name, ()))
         except Exception as error:  # what peft raises for layers that it does not know has no common class
             if is_device_fault(error):
                 raise
@@ -130,11 +138,6 @@ class LoraManager:
         self._pipeline.delete_adapters(key)
         self._pipeline.disable_lora()
         self._runner.invalidate()
-
-
-def _key(name: str) -> str:
-    """The name as peft, which makes it a module's beside that module's own names, can take it."""
-    return "file_" + "".join(letter if letter.isalnum() else f"_{ord(letter):x}_" for letter in name)
 
 
 def _summarize_error(error: Exception) -> str:

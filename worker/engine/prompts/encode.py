@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.engine.adapters.embeddings import replace_words
+from worker.engine.adapters.embeddings import replace_bundled_words, replace_words
 from worker.engine.engine import Engine
 from worker.engine.pipelines import call_arguments
 from worker.engine.prompts.clip import MAX_WINDOWS, ClipEncoder, embed_with_clip
@@ -39,6 +39,7 @@ class PromptEncoder:
         """Nothing is encoded yet. What the request attaches to the text encoders must be there when it is."""
         self._engine = engine
         self._request = request
+        self._knows_words = bool(engine.words or engine.bundled_words)
         self._by_clip = engine.capabilities.weighted_prompts
         self._encoders: dict[int, ClipEncoder] = {}  # by the module's id
         self._latest: dict[bool, tuple[str, Embeddings]] = {}  # whether for the refiner -> prompt and its embeddings
@@ -128,11 +129,13 @@ class PromptEncoder:
         for suffix in ("", "_2"):
             module = getattr(pipeline, f"text_encoder{suffix}", None)
             if module is not None:
-                made = self._encoders.get(id(module)) or ClipEncoder(pipeline, suffix, bool(self._engine.words))
+                made = self._encoders.get(id(module)) or ClipEncoder(pipeline, suffix, self._knows_words)
                 found.append(self._encoders.setdefault(id(module), made))
         return found
 
     def _spell(self, text: str) -> str:
+        for lora in self._request.loras:
+            text = replace_bundled_words(text, self._engine.bundled_words.get(lora.name, {}))
         return replace_words(text, self._engine.words)
 
 

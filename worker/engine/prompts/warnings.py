@@ -1,10 +1,11 @@
-"""What of the prompts a model cannot use: weights, and what is beyond the window of its text encoders."""
+"""What of the prompts a model cannot use: weights, embeddings for others, what is beyond its text encoders' window."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from transformers import CLIPTokenizer
 
+from worker.engine.adapters.embeddings import list_words
 from worker.engine.engine import Engine
 from worker.engine.pipelines import call_arguments
 from worker.engine.prompts.weighting import is_weighted
@@ -13,10 +14,13 @@ from worker.request import Request
 
 def list_prompt_warnings(engine: Engine, request: Request) -> list[str]:
     """What the caller is told of the request's prompts."""
+    texts = dict.fromkeys([*(picture.prompt for picture in request.pictures), request.negative_prompt or ""])
+    words = [word for text in texts for word in list_words(text, engine.word_notes)]
+    notes = [f"prompt: the embedding {word} {engine.word_notes[word]}" for word in dict.fromkeys(words)]
     if engine.capabilities.weighted_prompts:
-        return []  # such models read all of it
-    title, notes = engine.capabilities.family.title, []
-    for text in dict.fromkeys([*(picture.prompt for picture in request.pictures), request.negative_prompt or ""]):
+        return notes  # such models read all of it
+    title = engine.capabilities.family.title
+    for text in texts:
         if is_weighted(text):
             notes.append(f"prompt: {title} takes no weights; (word:1.3) was read as plain text")
         if lost := _count_lost_tokens(engine.pipeline, text):
