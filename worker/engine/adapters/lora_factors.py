@@ -33,14 +33,17 @@ def count_rows(parts: Parts) -> int:
     Raises:
         ValueError: the factors' shapes do not agree with each other.
     """
-    return parts["up"].shape[0] if name_kind(parts) == "LoRA" else product_shape(parts)[0]
+    kind = name_kind(parts)
+    if kind in ("LoRA", "difference"):
+        return next(iter(parts["up" if kind == "LoRA" else "diff"].shape), 1)
+    return product_shape(parts)[0]
 
 
 def find_rank(parts: Parts) -> int | None:
     """By which alpha is divided; None where there is none, as for two whole factors of LoKr."""
     for part in ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b"):
         if part in parts:
-            return max(1, parts[part].shape[0])
+            return int(max([1, *parts[part].shape[:1]]))
     return None
 
 
@@ -108,5 +111,5 @@ def _multiply(parts: Mapping[str, Any], name: str, middle: str | None) -> Tensor
         return parts[name]  # type: ignore[no-any-return]
     a, b = parts[f"{name}_a"], parts[f"{name}_b"]
     if middle is not None and middle in parts:
-        return torch.einsum("ijkl,ip,jr->prkl", parts[middle], a, b)
+        return torch.einsum("ijkl,ip,jr->prkl", parts[middle], a, b).contiguous()  # which torch.kron needs
     return a @ b  # type: ignore[no-any-return]

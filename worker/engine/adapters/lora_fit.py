@@ -88,8 +88,8 @@ def _name_errors(name: str) -> Iterator[None]:
 
 def _list_notes(lora: LoraFile, whole: Mapping[str, Parts], found: Iterable[str]) -> Sequence[str]:
     """What has no effect."""
-    notes, total = [], len(lora.layers)
-    if missing := [name for name in whole if name not in set(found)]:
+    notes, total, known = [], len(lora.layers), set(found)
+    if missing := [name for name in whole if name not in known]:
         notes.append(
             f"{len(missing)} of {total} layers have no counterpart in this model, such as {_quote(missing[0])}"
         )

@@ -211,7 +211,7 @@ class _Decomposed(nn.Module):
         axis = 0 if self._of_outputs else 1
         if magnitude.numel() != summed.shape[axis]:
             raise ValueError(f"has {show(summed.shape[:2])} outputs and inputs, its magnitudes are {magnitude.numel()}")
-        norms = summed.norm(dim=[one for one in range(summed.dim()) if one != axis])
+        norms = torch.linalg.vector_norm(summed, dim=[one for one in range(summed.dim()) if one != axis])
         ratios = torch.where(norms > 0, magnitude.flatten().to(norms) / norms, 0.0)
         self.ratios = nn.Parameter(ratios.reshape(self._form), requires_grad=False)
 

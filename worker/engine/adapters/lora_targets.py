@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from worker.engine.adapters.lora_file import PEFT_PREFIX, Parts, split_key
 
 MAX_ROWS = 20_000_000  # in all, of the layers whose names need conversion; FLUX has some 3,000,000
+MAX_FAILURES = 500  # of conversions of one file; each names half of the layers that the one before could not name
 
 # How trainers begin the names of a component's layers. The first that fits counts; "" is the denoiser.
 _PREFIXES = {
@@ -72,6 +73,7 @@ class Targets:
                 self.modules[component, name] = module
                 for spelling in (name, name.replace(".", "_")):
                     self._names[component, _without_text_model(spelling)] = name
+        self._failures = 0
         self._denoiser = next(iter(pipeline._lora_loadable_modules), "")
 
     def find(self, rows: Mapping[str, int]) -> dict[str, tuple[Target, ...]]:
@@ -107,8 +109,9 @@ class Targets:
     def _find_converted(self, rows: Mapping[str, int], spelling: tuple[str, str]) -> dict[str, tuple[Target, ...]]:
         """What diffusers' conversion makes of these; a layer at which it fails has none."""
         try:
-            return self._read_marks(rows, spelling) if rows else {}
+            return self._read_marks(rows, spelling) if rows and self._failures <= MAX_FAILURES else {}
         except Exception:  # of names that it does not expect it raises whatever comes
+            self._failures += 1
             if len(rows) == 1:
                 return {}
             names = list(rows)
