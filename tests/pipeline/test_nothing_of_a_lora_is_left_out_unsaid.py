@@ -219,14 +219,14 @@ def test_a_name_that_needs_conversion_is_no_way_around_the_bounds(engine: Engine
 
 
 def test_thousands_of_layers_of_no_use_end_soon(engine: Engine, tmp_path: Path) -> None:
-    few = {f"lora_unet_output_blocks_x_{i}.{part}": torch.ones(1, 1) for i in range(4_999) for part in pair()}
+    few = {f"lora_unet_output_blocks_x_{i}.{part}": torch.ones(1, 1) for i in range(1_999) for part in pair()}
     begun = time.monotonic()
-    with pytest.raises(ModelError, match="none of 4999 layers"):
+    with pytest.raises(ModelError, match="none of 1999 layers"):
         load(engine, tmp_path, few)
     assert time.monotonic() - begun < 60
 
-    with pytest.raises(ModelError, match="it holds 6000 layers; at most 5000"):
-        load(engine, tmp_path, {f"{i}.diff": torch.ones(1, 1) for i in range(6_000)})
+    with pytest.raises(ModelError, match="it holds more than 5000 layers"):
+        load(engine, tmp_path, {f"{i}.diff": torch.ones(1, 1) for i in range(5_001)})
 
 
 BAD_CONFIGS: list[tuple[Any, str]] = [

@@ -75,6 +75,17 @@ def multiply(parts: Mapping[str, Any]) -> Tensor:
     return torch.kron(one.reshape(*one.shape, *[1] * (other.dim() - one.dim())), other)
 
 
+def merge_middle(middle: Tensor, down: Tensor) -> Tensor:
+    """LoRA's first factor and a Tucker middle after it, as one factor with the middle's kernel.
+
+    Raises:
+        ValueError: their shapes do not agree.
+    """
+    if middle.dim() != 4 or down.dim() < 2 or middle.shape[1] != down.shape[0] or len(middle) > MAX_TUCKER_RANK:
+        raise ValueError(f"its middle of shape {show(middle.shape)} does not fit {show(down.shape)}")
+    return torch.einsum("irkl,rj->ijkl", middle, down.flatten(1))
+
+
 def show(shape: Any) -> str:
     """A shape as people write it."""
     return " x ".join(str(size) for size in shape)

@@ -115,10 +115,10 @@ def read_lora(file: Path) -> LoraFile:
                 words[key.removeprefix(_BUNDLED).rpartition(".")[0]] = None
             else:
                 layers.setdefault(name, {})[part] = tensor
+            if len(layers) > MAX_LAYERS:
+                raise ValueError(f"it holds more than {MAX_LAYERS} layers")
     if not layers:
         raise ValueError(f"it holds no layer of a LoRA; it {_describe_others(others)}")
-    if len(layers) > MAX_LAYERS:
-        raise ValueError(f"it holds {len(layers)} layers; at most {MAX_LAYERS}")
     config, notes = _read_config(file, header, layers)
     return LoraFile(layers, tuple(words), tuple(others), config, _read_origin(header), notes)
 

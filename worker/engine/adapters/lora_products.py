@@ -19,9 +19,9 @@ from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 
 from worker.engine.adapters.lora_factors import (
-    MAX_TUCKER_RANK,
     Parts,
     find_rank,
+    merge_middle,
     multiply,
     name_kind,
     product_shape,
@@ -102,10 +102,7 @@ def _make_layers(parts: Parts, layer: nn.Module, rows: Tensor | None) -> tuple[n
     """LoRA's two layers; a Tucker middle (arXiv:2309.14859) goes into the first."""
     shape, down, up, bias = _weight_shape(layer), parts["down"], parts["up"], parts.get("bias")
     if "mid" in parts:
-        mid = parts["mid"]
-        if mid.dim() != 4 or down.dim() < 2 or mid.shape[1] != down.shape[0] or mid.shape[0] > MAX_TUCKER_RANK:
-            raise ValueError(f"its middle of shape {show(mid.shape)} does not fit {show(down.shape)}")
-        down = torch.einsum("irkl,rj->ijkl", mid, down.flatten(1))
+        down = merge_middle(parts["mid"], down)
     if down.dim() < 2 or up.dim() < 2 or down.shape[0] == 0:
         raise ValueError(f"its factors have the shapes {show(down.shape)} and {show(up.shape)}")
     rank, up = down.shape[0], up.flatten(1)
@@ -175,16 +172,18 @@ class _Product(_Inner):
         needed = self._shape[0], math.prod(self._shape[1:])
         if (outputs if rows is None else len(rows), inputs) != needed:
             raise ValueError(f"has {show(needed)} weights, it has {show((outputs, inputs))}")
-        self.factors = nn.ParameterDict({name: nn.Parameter(one, requires_grad=False) for name, one in parts.items()})
+        self._names = tuple(parts)
+        for name, factor in parts.items():  # of this module itself, so that they come when it runs, layer by layer too
+            self.register_parameter(name, nn.Parameter(factor, requires_grad=False))
         self.register_buffer("rows", None if rows is None else rows.to(self.weight.device), persistent=False)
         self._form = _form(layer) if isinstance(layer, nn.Conv2d) else None
 
     @property
     def weight(self) -> Tensor:
-        return next(iter(self.factors.values()))  # type: ignore[no-any-return]
+        return getattr(self, self._names[0])  # type: ignore[no-any-return]
 
     def delta(self) -> Tensor:
-        product = multiply(self.factors)  # type: ignore[arg-type]
+        product = multiply({name: getattr(self, name) for name in self._names})
         return (product if self.rows is None else product[self.rows]).reshape(self._shape)  # type: ignore[index]
 
     def forward(self, x: Tensor) -> Tensor:
