@@ -86,6 +86,7 @@ UNUSED = [
     ({"unet.conv_norm_out": {"diff": torch.ones(16)}}, "1 of {} layers"),
     ({f"unet.{LAYER}x": {"lora_up.weight": torch.ones(2, 2)}}, "1 of {} layers lack a factor of their product"),
     ({"unet.x": {"diff_b": torch.ones(4)}, "y": {"strange": torch.ones(1)}}, "2 tensors, such as"),
+    ({f"lora_unet_{LAYER.replace('.', '_')}": pair()}, "1 of {} layers are in it under another name too"),
     ({"unet.x": {"lora_down.weight_scale": torch.tensor([1])}}, "1 tensor, such as"),
 ]
 

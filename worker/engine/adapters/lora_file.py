@@ -20,6 +20,7 @@ from torch import Tensor
 Parts = dict[str, Tensor]  # what a part is -> its tensor; the words are those of `_ENDINGS`
 
 MAX_LAYERS = 5_000  # of one file; the largest model that LoRAs are traded for has some 1,000
+MAX_BUNDLED_WORDS = 50  # of one file
 MAX_CONFIG_BYTES = 1_000_000
 MAX_NUMBER = 1_000_000  # of ranks and alphas
 _PEFT_FILE, _PEFT_CONFIG, PEFT_PREFIX = "adapter_model", "adapter_config.json", "base_model.model."
@@ -130,7 +131,8 @@ def read_bundled_words(file: Path) -> dict[str, Parts]:
         for key in opened.keys():  # noqa: SIM118, it is no mapping
             if key.startswith(_BUNDLED):
                 word, _, encoder = key.removeprefix(_BUNDLED).rpartition(".")
-                words.setdefault(word, {})[encoder] = opened.get_tensor(key)
+                if word in words or len(words) < MAX_BUNDLED_WORDS:
+                    words.setdefault(word, {})[encoder] = opened.get_tensor(key)
     return words
 
 

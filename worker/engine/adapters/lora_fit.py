@@ -3,7 +3,7 @@
 peft keeps the adapters, switches them and scales them; what each computes is ours, so that no library reads the file.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -41,11 +41,11 @@ def add_adapter(pipeline: Any, file: Path, key: str, words: Collection[str]) -> 
         _inject(getattr(pipeline, component), key, found)
     if unknown := [word for word in lora.words if word not in words]:
         named = ", ".join(_quote(word) for word in unknown[:3])
-        notes = [*notes, f"{len(unknown)} bundled embeddings are left out: {named}"]
+        notes.append(f"{len(unknown)} bundled embeddings are left out: {named}")
     return (*lora.notes, *notes)
 
 
-def _fit(lora: LoraFile, targets: Targets) -> tuple[Pairs, Sequence[str]]:
+def _fit(lora: LoraFile, targets: Targets) -> tuple[Pairs, list[str]]:
     """Every layer's product, checked; nothing of the model is touched."""
     if (replaced := next((name for name in lora.others if name.endswith(_REPLACED)), None)) is not None:
         raise ValueError(f"it would replace {_quote(replaced)}, as control LoRAs do, for all later jobs too")
@@ -59,14 +59,20 @@ def _fit(lora: LoraFile, targets: Targets) -> tuple[Pairs, Sequence[str]]:
         origin = f"; its header says that it was made for {lora.made_for!r}" if lora.made_for else ""
         raise ValueError(f"none of {_count(lora.layers, 'layer')} is one of this model's{origin}")
     pairs: Pairs = {}
+    again: list[str] = []
     for name, places in found.items():
         for target in places:
             layers = pairs.setdefault(target.component, {})
             if target.layer in layers:
-                raise ValueError(f"{target.layer} comes twice in it")
+                again.append(name)
+                continue
             with _name_errors(target.layer):
                 layers[target.layer] = _make_pair(lora, whole[name], target, targets)
-    return pairs, _list_notes(lora, whole, found)
+    notes = _list_notes(lora, whole, found)
+    if again:
+        count = f"{len(again)} of {len(lora.layers)} layers are"
+        notes.append(f"{count} in it under another name too, such as {_quote(again[0])}")
+    return pairs, notes
 
 
 def _make_pair(lora: LoraFile, parts: Parts, target: Target, targets: Targets) -> Pair:
@@ -86,7 +92,7 @@ def _name_errors(name: str) -> Iterator[None]:
         raise ValueError(f"{_quote(name)} {error}") from error
 
 
-def _list_notes(lora: LoraFile, whole: Mapping[str, Parts], found: Iterable[str]) -> Sequence[str]:
+def _list_notes(lora: LoraFile, whole: Mapping[str, Parts], found: Iterable[str]) -> list[str]:
     """What has no effect."""
     notes, total, known = [], len(lora.layers), set(found)
     if missing := [name for name in whole if name not in known]:
@@ -121,4 +127,4 @@ def _count(names: Iterable[str], what: str) -> str:
 
 def _quote(name: str) -> str:
     """A name out of a file: on one line, and no longer than need be."""
-    return ascii(name if len(name) <= 100 else f"{name[:97]}...")
+    return repr(name if len(name) <= 100 else f"{name[:97]}...")
