@@ -90,6 +90,11 @@ ORDER = {
     ],
     "worker/engine/adapters": [
         "loras.py",
+        "lora_fit.py",
+        "lora_file.py",
+        "lora_targets.py",
+        "lora_products.py",
+        "lora_factors.py",
         "controlnets.py",
         "controlnet_file.py",
         "holes.py",

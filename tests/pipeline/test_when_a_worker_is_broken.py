@@ -11,6 +11,7 @@ from tests.helpers.faults import Answer, a_worker, engine_of, giving, is_open, l
 from tests.helpers.tiny_addons import Kits
 from worker import request as requests
 from worker.engine import self_test
+from worker.engine.adapters import loras
 from worker.runtime import worker as runtime
 from worker.runtime.gate import Gate
 from worker.runtime.worker import Worker
@@ -207,7 +208,7 @@ def test_a_device_fault_while_a_lora_is_loaded_is_not_called_a_bad_file(
     def fail(*_: Any, **__: Any) -> None:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700)
 
-    monkeypatch.setattr(engine_of(worker).pipeline, "load_lora_weights", fail)
+    monkeypatch.setattr(loras, "add_adapter", fail)
     assert run(worker, lora="plain")["code"] == "WORKER_BROKEN"
     assert not is_open(worker)
 

@@ -137,10 +137,13 @@ def _check_clip_skip(fields: Fields, capabilities: Capabilities) -> Iterator[Pro
 
 def _check_loras(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     names = [find_lora(lora.name, capabilities) for lora in fields.loras or []]
-    if names and not capabilities.loras:
+    left_out = [name for name in names if name in capabilities.left_out_loras and name not in capabilities.loras]
+    for name in left_out:
+        yield Problem("loras", f"the LoRA {name} {capabilities.left_out_loras[name]}")
+    if names and not capabilities.loras and not left_out:
         yield Problem("loras", "this endpoint has no LoRA (LORA_DIR, LORA_REPOS); leave it out")
     for name in names:
-        if name not in capabilities.loras:
+        if name not in left_out and name not in capabilities.loras:
             yield Problem("loras", _list_names("LoRA", name, capabilities.loras))
     if len(names) > len(set(names)):
         yield Problem("loras", "each LoRA can be named once")

@@ -39,7 +39,7 @@ class Outcome:
     Attributes:
         error: why it has not all its pictures; None if it has.
         began: in the clock's running time.
-        warnings: what of its prompts the model cannot use.
+        warnings: what of its prompts and LoRAs the model cannot use.
         batch: the most pictures that were drawn at once with one of its own.
         first: whether the engine had drawn nothing before, so that the job has paid for what is warm now.
     """
@@ -91,6 +91,10 @@ class DrawnJob:
         self._engine.refusals.check(self.plan.request)
         self.prompts.check_lengths()
         self._warnings = list_prompt_warnings(self._engine, self.plan.request)
+
+    def warn(self, notes: Sequence[str]) -> None:
+        """Its answer says these too."""
+        self._warnings = list(dict.fromkeys([*self._warnings, *notes]))
 
     def lap(self, stage: Stage) -> None:
         """This stage has taken the time since the last lap."""

@@ -30,6 +30,8 @@ class Engine:
         controlnets: the same, by name.
         ip_adapter: the IP-Adapter; or None.
         words: of textual inversion.
+        word_notes: of those that were left out, or of which a part has no effect.
+        bundled_words: LoRA -> words that jobs with it may use -> what they are in the tokenizers.
         previewer: shows what is being drawn.
         release: to be called after each job.
         snapshot: how every weight was after loading.
@@ -47,6 +49,8 @@ class Engine:
     controlnets: Mapping[str, Any]
     ip_adapter: IPAdapter | None
     words: frozenset[str]
+    word_notes: Mapping[str, str]
+    bundled_words: Mapping[str, Mapping[str, str]]
     previewer: Previewer
     release: Callable[[], None]
     snapshot: Snapshot

@@ -77,6 +77,8 @@ def _draw_all(engine: Engine, jobs: Sequence[DrawnJob], max_batch: int) -> None:
     items = [Item(job, picture) for job in jobs for picture in job.plan.request.pictures]
     request = jobs[0].plan.request
     with _attach(engine, request):
+        for job in jobs:
+            job.warn(engine.loras.list_warnings(job.plan.request.loras))
         for batch in _batches(items, max_batch if _takes_batches(engine, request) else 1):
             wanted = [item for item in batch if item.job.error is None]
             if wanted and any(job.error is not None for job in jobs):

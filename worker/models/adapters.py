@@ -32,6 +32,7 @@ class AdapterCatalogue:
         ip_adapter: file, or hub id and file name.
         image_encoder: folder, or hub id and folder, of the IP-Adapter's image encoder.
         embeddings: word -> file.
+        left_out_loras, left_out_embeddings: names of files that cannot be read -> why, as the end of a sentence.
     """
 
     loras: Mapping[str, str]
@@ -39,6 +40,8 @@ class AdapterCatalogue:
     ip_adapter: str | None
     image_encoder: str | None
     embeddings: Mapping[str, str]
+    left_out_loras: Mapping[str, str]
+    left_out_embeddings: Mapping[str, str]
 
 
 def find_adapters(settings: Settings) -> AdapterCatalogue:
@@ -48,8 +51,8 @@ def find_adapters(settings: Settings) -> AdapterCatalogue:
         ModelError: an address names nothing that can be offered, or what it names cannot be fetched.
     """
     embedded = EMBEDDED_LORAS if settings.model_name is None else None
-    loras = _files("LORA_DIR", settings.lora_dir or embedded)
-    embeddings = _files("EMBEDDINGS_DIR", settings.embeddings_dir)
+    loras, no_loras = _files("LORA_DIR", settings.lora_dir or embedded)
+    embeddings, no_embeddings = _files("EMBEDDINGS_DIR", settings.embeddings_dir)
     for entry in split_list(settings.lora_repos):
         _add("LORA_REPOS", entry, loras, settings)
     for entry in split_list(settings.embedding_repos):
@@ -60,6 +63,8 @@ def find_adapters(settings: Settings) -> AdapterCatalogue:
         ip_adapter=settings.ip_adapter,
         image_encoder=settings.ip_adapter_encoder,
         embeddings=MappingProxyType(embeddings),
+        left_out_loras=MappingProxyType(no_loras),
+        left_out_embeddings=MappingProxyType(no_embeddings),
     )
 
 
@@ -85,28 +90,37 @@ def _add(setting: str, entry: str, offered: dict[str, str], settings: Settings) 
     offered[name] = str(file)
 
 
-def _files(setting: str, folder: Path | None) -> dict[str, str]:
-    """Every whole .safetensors file below the folder, by its path there without the ending."""
+def _files(setting: str, folder: Path | None) -> tuple[dict[str, str], dict[str, str]]:
+    """Every whole .safetensors file below the folder, by its path there without the ending; and what was left out."""
     if folder is None:
-        return {}
+        return {}, {}
     found: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.suffix in _PICKLES:
-            log.warning("%s: leaving out %s: only .safetensors files are read, others can run code", setting, name)
-        if path.suffix != ".safetensors":
+        if path.suffix not in (*_PICKLES, ".safetensors"):
             continue
-        try:
-            check_file(path)
-        except ModelError as error:
-            log.warning("%s: leaving out %s: %s", setting, name, error)
+        if (reason := _why_unread(path, name)) is None:
+            found[name.removesuffix(".safetensors")] = str(path)
             continue
-        if not _is_unicode(name):
-            log.warning("%s: leaving out %a: its name is no Unicode, so that no job could name it", setting, name)
-            continue
-        found[name.removesuffix(".safetensors")] = str(path)
+        log.warning("%s: leaving out %s: %s", setting, name if _is_unicode(name) else ascii(name), reason)
+        for spelling in (name, name.removesuffix(path.suffix)):
+            left_out[spelling] = f"was left out: {reason.replace(str(path), 'the file')}"
     log.info("%s: %d files", setting, len(found))
-    return found
+    return found, {name: reason for name, reason in left_out.items() if name not in found}
+
+
+def _why_unread(path: Path, name: str) -> str | None:
+    """Why this file is not offered; None if it is."""
+    if path.suffix in _PICKLES:
+        return "only .safetensors files are read, others can run code"
+    if not _is_unicode(name):
+        return "its name is no Unicode, so that no job could name it"
+    try:
+        check_file(path)
+    except ModelError as error:
+        return str(error)
+    return None
 
 
 def _is_unicode(name: str) -> bool:

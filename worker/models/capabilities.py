@@ -41,6 +41,7 @@ class Capabilities:
         previews: whether its latents can be shown while it draws.
         loras, controlnets: the names that jobs may use.
         control_kinds: name -> what that ControlNet takes beside its picture.
+        left_out_loras: names of files that are offered to nobody -> why, as the end of a sentence.
         ip_adapter: whether one is loaded.
     """
 
@@ -65,6 +66,7 @@ class Capabilities:
     clip_layers: int = 0
     previews: bool = False
     loras: tuple[str, ...] = ()
+    left_out_loras: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     controlnets: tuple[str, ...] = ()
     control_kinds: Mapping[str, ControlKind] = field(default_factory=lambda: MappingProxyType({}))
     ip_adapter: bool = False

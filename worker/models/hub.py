@@ -1,7 +1,7 @@
 """One file at a time from the model hub; what stands in the way is said in one sentence."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from worker.errors import MissingFileError, ModelError, SettingsError
-from worker.models.addresses import read_civitai, read_hub
+from worker.models.addresses import HubPlace, read_civitai, read_hub
 from worker.models.checks import check_component, check_file, describe_no_weights
 from worker.models.civitai import fetch_place
 from worker.models.download_log import fetch_file, fetch_snapshot
@@ -29,6 +29,7 @@ from worker.settings import Settings
 CONFIG = "config.json"
 INDEX = "model_index.json"  # of a whole model
 _LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
+_PEFT_WEIGHTS, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 def hub_options(source: ModelSource, settings: Settings) -> dict[str, Any]:
@@ -199,20 +200,41 @@ def make_lora_fetcher(settings: Settings) -> Callable[[str], Path]:
     """What turns a LoRA's place into its file, checked; from the hub at need."""
 
     def fetch(place: str) -> Path:
-        if exists_here(place) or read_hub(place).kind != "repository":
+        if exists_here(place):
             return find_file("LORA_REPOS", place, settings)
-        file = _from_repository(place, settings)
-        check_file(file)
+        named = read_hub(place)
+        if named.kind == "repository":
+            file = _from_repository(named, settings)
+            check_file(file)
+            path = file.name
+        else:
+            file = find_file("LORA_REPOS", place, settings)
+            path = named.location.removeprefix(f"{named.repository}/")
+        if file.name == _PEFT_WEIGHTS:
+            _fetch_config_beside(named, path, settings)
         return file
 
     return fetch
 
 
-def _from_repository(place: str, settings: Settings) -> Path:
+def _fetch_config_beside(place: HubPlace, path: str, settings: Settings) -> None:
+    """Fetch the config in which peft keeps what its weights are to be multiplied with, if there is one.
+
+    Args:
+        path: of the weights, in their repository.
+    """
+    config = path.removesuffix(_PEFT_WEIGHTS) + _PEFT_CONFIG
+    with suppress(MissingFileError):
+        download(place.repository, config, hub_options(_source_of(place), settings), "LORA_REPOS")
+
+
+def _source_of(place: HubPlace) -> ModelSource:
+    return ModelSource("hub", place.repository, place.repository, "it is a hub id", place.revision)
+
+
+def _from_repository(place: HubPlace, settings: Settings) -> Path:
     """The LoRA of a repository that names no file: under diffusers' name for it, or the only one there is."""
-    named = read_hub(place)
-    source = ModelSource("hub", named.repository, named.repository, "it is a hub id", named.revision)
-    repository, hub = named.repository, hub_options(source, settings)
+    repository, hub = place.repository, hub_options(_source_of(place), settings)
     try:
         return download(repository, _LORA_WEIGHTS, hub, "LORA_REPOS")
     except MissingFileError:

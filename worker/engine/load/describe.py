@@ -61,6 +61,7 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         clip_layers=_clip_layers(pipeline, arguments),
         previews=can_preview(pipeline),
         loras=tuple(catalogue.loras),
+        left_out_loras=catalogue.left_out_loras,
         controlnets=tuple(catalogue.controlnets),
         ip_adapter=catalogue.ip_adapter is not None,
     )

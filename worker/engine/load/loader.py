@@ -16,7 +16,7 @@ from diffusers.pipelines import pipeline_utils
 from diffusers.utils import hub_utils
 
 from worker.engine.adapters.controlnets import describe_controlnets, load_controlnets
-from worker.engine.adapters.embeddings import load_words
+from worker.engine.adapters.embeddings import load_bundled_words, load_words
 from worker.engine.adapters.ip_adapter import load_ip_adapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.decoder import guard_decoder
@@ -87,7 +87,7 @@ def _assemble(
     refiner = load_refiner(pipeline, settings)
     controlnets = load_controlnets(catalogue, pipeline, settings)
     model = replace(model, control_kinds=MappingProxyType(describe_controlnets(catalogue, controlnets)))
-    words = load_words(catalogue, pipeline)
+    words, bundled = load_words(catalogue, pipeline), load_bundled_words(catalogue, pipeline)
     pipelines = [part for part in (pipeline, refiner) if part is not None]
     runners = tuple(DenoiserRunner(find_denoiser(one)) for one in pipelines)
     ip_adapter = load_ip_adapter(catalogue, pipeline, runners[0], settings)
@@ -106,10 +106,12 @@ def _assemble(
         device=device,
         runners=runners,
         refiner=refiner,
-        loras=LoraManager(pipeline, runners[0], catalogue.loras, make_lora_fetcher(settings)),
+        loras=LoraManager(pipeline, runners[0], catalogue.loras, make_lora_fetcher(settings), bundled),
         controlnets=MappingProxyType(controlnets),
         ip_adapter=ip_adapter,
-        words=words,
+        words=words.learned,
+        word_notes=words.notes,
+        bundled_words=bundled,
         previewer=Previewer(pipeline),
         release=release,
         snapshot=Snapshot(unique_modules(pipelines, nets), resident=plan.offload == "none"),

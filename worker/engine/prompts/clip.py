@@ -6,7 +6,7 @@ their mean back; windows are encoded one by one and joined.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,14 @@ class Encoded:
 class ClipEncoder:
     """One text encoder of a pipeline and its tokenizer; each text is tokenized and encoded once."""
 
-    def __init__(self, pipeline: Any, suffix: str, words: frozenset[str], read_text: Callable[[str], Sections]) -> None:
+    def __init__(
+        self, pipeline: Any, suffix: str, words: Mapping[str, str], read_text: Callable[[str], Sections]
+    ) -> None:
         """Around the pipeline's modules; nothing is encoded yet.
 
         Args:
             suffix: of the modules' names: none, or _2.
-            words: of textual inversion.
+            words: of textual inversion -> what each is in the tokenizers.
             read_text: text -> what it says, and how much each part counts.
         """
         self._pipeline = pipeline

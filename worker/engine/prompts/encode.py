@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from worker.engine.adapters.embeddings import escape_words
+from worker.engine.adapters.embeddings import escape_words, list_tokens
 from worker.engine.engine import Engine
 from worker.engine.pipelines import call_arguments
 from worker.engine.prompts.clip import MAX_WINDOWS, ClipEncoder, embed_with_clip
@@ -41,6 +41,7 @@ class PromptEncoder:
         """Nothing is encoded yet. What the request attaches to the text encoders must be there when it is."""
         self._engine = engine
         self._request = plan.request
+        self._words = list_tokens(engine.words, engine.bundled_words, plan.request.loras)
         self._by_clip = engine.capabilities.weighted_prompts
         self._steps = list_pass_steps(plan.passes)
         self._encoders: dict[int, ClipEncoder] = {}  # by the module's id
@@ -116,7 +117,7 @@ class PromptEncoder:
         if not self._by_clip:
             return ScheduledPrompt(remove_tags(prompt))
         if prompt not in self._scheduled:
-            found = parse_schedule(escape_words(remove_tags(prompt), self._engine.words))
+            found = parse_schedule(escape_words(remove_tags(prompt), self._words))
             self._scheduled[prompt] = found if can_change(type(self._engine.pipeline)) else found.as_text()
         return self._scheduled[prompt]
 
@@ -169,6 +170,6 @@ class PromptEncoder:
         for suffix in ("", "_2"):
             module = getattr(pipeline, f"text_encoder{suffix}", None)
             if module is not None:
-                made = self._encoders.get(id(module)) or ClipEncoder(pipeline, suffix, self._engine.words, read)
+                made = self._encoders.get(id(module)) or ClipEncoder(pipeline, suffix, self._words, read)
                 found.append(self._encoders.setdefault(id(module), made))
         return found

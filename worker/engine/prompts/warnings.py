@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from transformers import CLIPTokenizer
 
-from worker.engine.adapters.embeddings import escape_words, replace_words
+from worker.engine.adapters.embeddings import escape_words, list_tokens, list_words, replace_words
 from worker.engine.engine import Engine
 from worker.engine.pipelines import call_arguments
 from worker.engine.prompts.phases import can_change
@@ -49,16 +49,19 @@ def list_prompt_warnings(engine: Engine, request: Request) -> list[str]:
     notes: list[str] = []
     prompts = [("prompt", picture.prompt) for picture in request.pictures]
     for field, text in dict.fromkeys([*prompts, ("negative_prompt", request.negative_prompt or "")]):
-        notes += [f"{field}: {note}" for note in _list_notes(engine, text)]
+        left_out = list_words(text, engine.word_notes)
+        notes += [f"{field}: the embedding {word} {engine.word_notes[word]}" for word in left_out]
+        notes += [f"{field}: {note}" for note in _list_notes(engine, request, text)]
     return list(dict.fromkeys(notes))
 
 
-def _list_notes(engine: Engine, text: str) -> Iterator[str]:
-    model = engine.capabilities
+def _list_notes(engine: Engine, request: Request, text: str) -> Iterator[str]:
+    model, words = engine.capabilities, list_tokens(engine.words, engine.bundled_words, request.loras)
     if not model.plain_prompts:
         text = remove_tags(text)
-        yield from _list_syntax_notes(engine, escape_words(text, engine.words))
-        if missing := dict.fromkeys(_EMBEDDING.findall(replace_words(text, engine.words))):
+        yield from _list_syntax_notes(engine, escape_words(text, words))
+        named = dict.fromkeys(_EMBEDDING.findall(replace_words(text, words)))
+        if missing := [word for word in named if word not in engine.word_notes]:
             yield f"there is no embedding {', '.join(missing)[:80]}; it was read as plain text"
     if not model.weighted_prompts and (lost := _count_lost_tokens(engine.pipeline, text)):
         yield f"the last {lost} tokens are beyond what {model.family.title} reads, and had no effect"
