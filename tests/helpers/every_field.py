@@ -10,7 +10,6 @@ from tests.helpers import tiny_models
 from tests.helpers.drawing import hole, scene, uri
 from tests.helpers.tiny_addons import Kits
 from tests.helpers.tiny_controlnets import Places
-from worker.models import schedulers
 from worker.models.capabilities import Capabilities
 
 FAMILIES = ("sd1", "sdxl", "sd3", "flux", "qwen")
@@ -34,13 +33,13 @@ def equip(family: str, kits: Kits, places: Places, root: Path) -> dict[str, str]
 
 def requests(model: Capabilities) -> st.SearchStrategy[dict[str, Any]]:
     """What a job may say to this model, most of it admitted; small, and quickly drawn."""
-    pictures, noise = st.sampled_from(_PICTURES), model.family.noise
-    usable = [row.name for row in schedulers.SCHEDULERS if schedulers.is_usable(row, model.scheduler, noise, "epsilon")]
+    pictures = st.sampled_from(_PICTURES)
+    usable = model.list_schedulers()
     optional = {
         "negative_prompt": st.sampled_from(["", "a blur"]),
         "width": st.sampled_from([64, 96]),
         "height": st.sampled_from([64, 80]),
-        "scheduler": st.sampled_from(usable or [model.scheduler.class_name]),
+        "scheduler": st.sampled_from(usable),
         "num_inference_steps": st.integers(2, 4),
         "guidance_scale": st.sampled_from([0.0, 1.0, 4.0]),
         "num_images": st.integers(1, 2),

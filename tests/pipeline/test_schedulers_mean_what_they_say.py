@@ -76,7 +76,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 IGNORED = {"rescale_betas_zero_snr": True}  # as a hidden entry
 
 
-NOTHING_BESIDE = AdapterCatalogue({}, {}, None, None, {})
+NOTHING_BESIDE = AdapterCatalogue({}, {}, None, None, {}, {}, {})
 IMAGE = asking.picture(64, 64)
 STEPS = 6  # an odd half, and enough for the third order in its middle
 

@@ -206,7 +206,7 @@ def test_a_prompt_with_one_that_was_left_out_is_told_so(family: str, kits: Kits,
     for word, reason in [*((word, reason) for word, (_, reason) in cases.items()), ("old", "others can run code")]:
         for where in ("prompt", "negative_prompt"):
             (warning,) = warnings_of(engine, **{where: f"a ({word}:1.2), red"})
-            assert warning.startswith(f"prompt: the embedding {word} was left out: ")
+            assert warning.startswith(f"{where}: the embedding {word} was left out: ")
             assert reason in warning
             assert str(tmp_path) not in warning
     assert warnings_of(engine, prompt="good, and words that were not left out: golden, word10") == []

@@ -14,7 +14,7 @@ from worker.request import Control
 HIDDEN = -1.0
 
 
-def show(control: Control, controlnet: Any) -> Any:
+def show_hole(control: Control, controlnet: Any) -> Any:
     """The picture that this ControlNet follows, with its hole as that kind wants it.
 
     Where the pipeline takes the mask itself, and where there is none, this is the picture as it came.

@@ -59,7 +59,7 @@ def product_shape(parts: Parts) -> tuple[int, int]:
     if kind == "LoHa":
         one, other = (_factor_shape(parts, f"hada_w{number}", f"hada_t{number}") for number in "12")
         if one != other:
-            raise ValueError(f"its two products have {show(one)} and {show(other)} weights")
+            raise ValueError(f"its two products have {write_shape(one)} and {write_shape(other)} weights")
         return one
     one, other = _factor_shape(parts, "lokr_w1", None), _factor_shape(parts, "lokr_w2", "lokr_t2")
     return one[0] * other[0], one[1] * other[1]
@@ -82,11 +82,11 @@ def merge_middle(middle: Tensor, down: Tensor) -> Tensor:
         ValueError: their shapes do not agree.
     """
     if middle.dim() != 4 or down.dim() < 2 or middle.shape[1] != down.shape[0] or len(middle) > MAX_TUCKER_RANK:
-        raise ValueError(f"its middle of shape {show(middle.shape)} does not fit {show(down.shape)}")
+        raise ValueError(f"its middle of shape {write_shape(middle.shape)} does not fit {write_shape(down.shape)}")
     return torch.einsum("irkl,rj->ijkl", middle, down.flatten(1))
 
 
-def show(shape: Any) -> str:
+def write_shape(shape: Any) -> str:
     """A shape as people write it."""
     return " x ".join(str(size) for size in shape)
 
@@ -97,7 +97,7 @@ def _has_factor(parts: Parts, name: str) -> bool:
 
 def _flat_shape(tensor: Tensor) -> tuple[int, int]:
     if tensor.dim() not in (2, 4):
-        raise ValueError(f"a factor has the shape {show(tensor.shape) or 'of a single number'}")
+        raise ValueError(f"a factor has the shape {write_shape(tensor.shape) or 'of a single number'}")
     return tensor.shape[0], math.prod(tensor.shape[1:])
 
 
@@ -107,13 +107,13 @@ def _factor_shape(parts: Parts, name: str, middle: str | None) -> tuple[int, int
         return _flat_shape(parts[name])
     a, b, core = parts[f"{name}_a"], parts[f"{name}_b"], parts.get(middle or "")
     if a.dim() != 2 or b.dim() != 2:
-        raise ValueError(f"its factors have the shapes {show(a.shape)} and {show(b.shape)}")
+        raise ValueError(f"its factors have the shapes {write_shape(a.shape)} and {write_shape(b.shape)}")
     if core is None:
         if a.shape[1] != b.shape[0]:
             raise ValueError(f"its factors of ranks {a.shape[1]} and {b.shape[0]} do not fit each other")
         return a.shape[0], b.shape[1]
     if core.dim() != 4 or core.shape[:2] != (a.shape[0], b.shape[0]) or max(core.shape[:2]) > MAX_TUCKER_RANK:
-        raise ValueError(f"its middle of shape {show(core.shape)} does not fit its factors")
+        raise ValueError(f"its middle of shape {write_shape(core.shape)} does not fit its factors")
     return a.shape[1], b.shape[1] * math.prod(core.shape[2:])
 
 

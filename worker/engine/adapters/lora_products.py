@@ -25,7 +25,7 @@ from worker.engine.adapters.lora_factors import (
     multiply,
     name_kind,
     product_shape,
-    show,
+    write_shape,
 )
 
 
@@ -80,7 +80,7 @@ def _read_alpha(parts: Parts) -> float | None:
     if (alpha := parts.get("alpha")) is None:
         return None
     if alpha.numel() != 1:
-        raise ValueError(f"its alpha has the shape {show(alpha.shape)}")
+        raise ValueError(f"its alpha has the shape {write_shape(alpha.shape)}")
     return float(alpha.item())
 
 
@@ -95,7 +95,7 @@ def _read_magnitude(parts: Parts) -> Tensor | None:
         return magnitude.reshape(-1, 1)
     if magnitude.shape[:2] == (1, magnitude.numel()):
         return magnitude.reshape(1, -1)
-    raise ValueError(f"its magnitude has the shape {show(magnitude.shape)}")
+    raise ValueError(f"its magnitude has the shape {write_shape(magnitude.shape)}")
 
 
 def _make_layers(parts: Parts, layer: nn.Module, rows: Tensor | None) -> tuple[nn.Module, nn.Module]:
@@ -104,16 +104,16 @@ def _make_layers(parts: Parts, layer: nn.Module, rows: Tensor | None) -> tuple[n
     if "mid" in parts:
         down = merge_middle(parts["mid"], down)
     if down.dim() < 2 or up.dim() < 2 or down.shape[0] == 0:
-        raise ValueError(f"its factors have the shapes {show(down.shape)} and {show(up.shape)}")
+        raise ValueError(f"its factors have the shapes {write_shape(down.shape)} and {write_shape(up.shape)}")
     rank, up = down.shape[0], up.flatten(1)
     if rows is not None:
         up, bias = up[rows], None if bias is None else bias[rows]
     if up.shape != (shape[0], rank):
         raise ValueError(f"has {shape[0]} outputs, it has {up.shape[0]}, of ranks {up.shape[1]} and {rank}")
     if down.numel() != rank * math.prod(shape[1:]):
-        raise ValueError(f"has {show(shape[1:])} inputs, it has {show(down.shape[1:])}")
+        raise ValueError(f"has {write_shape(shape[1:])} inputs, it has {write_shape(down.shape[1:])}")
     if bias is not None and bias.shape != shape[:1]:
-        raise ValueError(f"has {shape[0]} outputs, its bias has {show(bias.shape)}")
+        raise ValueError(f"has {shape[0]} outputs, its bias has {write_shape(bias.shape)}")
     first, second = _empty_layers(layer, rank, bias is not None)
     first.weight = nn.Parameter(down.reshape(rank, *shape[1:]), requires_grad=False)
     second.weight = nn.Parameter(up.reshape(second.weight.shape), requires_grad=False)
@@ -171,7 +171,7 @@ class _Product(_Inner):
         outputs, inputs = product_shape(parts)
         needed = self._shape[0], math.prod(self._shape[1:])
         if (outputs if rows is None else len(rows), inputs) != needed:
-            raise ValueError(f"has {show(needed)} weights, it has {show((outputs, inputs))}")
+            raise ValueError(f"has {write_shape(needed)} weights, it has {write_shape((outputs, inputs))}")
         self._names = tuple(parts)
         for name, factor in parts.items():  # of this module itself, so that they come when it runs, layer by layer too
             self.register_parameter(name, nn.Parameter(factor, requires_grad=False))
@@ -209,7 +209,8 @@ class _Decomposed(nn.Module):
         summed = dequantize_module_weight(layer).float() + scale * inner.delta().float()
         axis = 0 if self._of_outputs else 1
         if magnitude.numel() != summed.shape[axis]:
-            raise ValueError(f"has {show(summed.shape[:2])} outputs and inputs, its magnitudes are {magnitude.numel()}")
+            size = write_shape(summed.shape[:2])
+            raise ValueError(f"has {size} outputs and inputs, its magnitudes are {magnitude.numel()}")
         norms = torch.linalg.vector_norm(summed, dim=[one for one in range(summed.dim()) if one != axis])
         ratios = torch.where(norms > 0, magnitude.flatten().to(norms) / norms, 0.0)
         self.ratios = nn.Parameter(ratios.reshape(self._form), requires_grad=False)

@@ -94,7 +94,8 @@ def _assemble(
     nets = list(controlnets.values())
     wanted = None if settings.offload == "auto" else settings.offload
     plan = plan_memory(model, pipelines, nets, wanted, device, settings.quantize)
-    log.info("memory: %s", plan.reason)
+    if device.type != "cpu":  # where there is nothing to choose
+        log.info("memory: %s", plan.reason)
     release = place_weights(pipelines, nets, plan, device)
     if hasattr(pipeline, "vae"):
         guard_decoder(pipeline.vae)

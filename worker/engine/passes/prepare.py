@@ -7,7 +7,7 @@ import torch
 from PIL.Image import Resampling
 from torch import Tensor
 
-from worker.engine.adapters.holes import show
+from worker.engine.adapters.holes import show_hole
 from worker.engine.passes.run import PassResult
 from worker.engine.pipelines import call_arguments
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
@@ -71,7 +71,10 @@ def _prepare_control(requests: Sequence[Request], pipeline: Any) -> CallArgument
     # Of several ControlNets each gets a list, and a single picture for each is none.
     nets = getattr(pipeline.controlnet, "nets", None) or [pipeline.controlnet]  # one may be there for all
     images = _batch(
-        [_batch([show(one.controls[i], nets[min(i, len(nets) - 1)]) for one in requests]) for i in range(len(controls))]
+        [
+            _batch([show_hole(one.controls[i], nets[min(i, len(nets) - 1)]) for one in requests])
+            for i in range(len(controls))
+        ]
     )
     # Where there is no other picture, some pipelines call the one to follow just `image`.
     name = "control_image" if "control_image" in call_arguments(type(pipeline)) else "image"
