@@ -1,7 +1,7 @@
 """The request with nothing left open, and the pictures that come of it. Knows nothing of where they go."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL.Image import Image
 
@@ -33,11 +33,16 @@ class InitImage:
         image: RGB, of the size to draw at.
         strength: share of the noise schedule that is run, above 0 and at most 1.
         mask: of the same size; 255 is drawn anew, 0 stays as it is. None for all of it.
+        mask_is_transparency: whether it is what was transparent in the image, and no picture of its own.
+        mask_blur, mask_inverted: how the job's mask was to be read, which has been done.
     """
 
     image: Image
     strength: float
     mask: Image | None
+    mask_is_transparency: bool = False
+    mask_blur: int = 0
+    mask_inverted: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,15 @@ class ImagePrompt:
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA by name, and how strongly it acts."""
+    """A LoRA by name, and how strongly it acts.
+
+    Attributes:
+        from_prompt: whether the prompt alone names it.
+    """
 
     name: str
     scale: float
+    from_prompt: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

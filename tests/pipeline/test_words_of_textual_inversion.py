@@ -212,6 +212,16 @@ def test_a_prompt_with_one_that_was_left_out_is_told_so(family: str, kits: Kits,
     assert warnings_of(engine, prompt="good, and words that were not left out: golden, word10") == []
 
 
+def test_the_owners_own_negative_prompt_is_told_no_caller(kits: Kits, tmp_path: Path) -> None:
+    tiny_addons.trap(tmp_path / "old.pt")
+    negative = "old, [red:blue:0.5]"
+    settings = {"EMBEDDINGS_DIR": str(tmp_path), "DEFAULT_NEGATIVE_PROMPT": negative}
+    engine = load_engine(MODEL_NAME=str(kits["sd1"].model), **settings)
+
+    assert warnings_of(engine) == []
+    assert len(warnings_of(engine, negative_prompt=f"a {negative}")) == 2
+
+
 def test_what_of_a_file_has_no_effect_is_said(kits: Kits, tmp_path: Path) -> None:
     vectors = {"clip_l": torch.ones(1, 32), "clip_g": torch.ones(1, 32), "clip_l_out": torch.ones(1, 32)}
     tiny_addons.write(vectors, tmp_path / "tok.safetensors")

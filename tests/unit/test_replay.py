@@ -489,3 +489,44 @@ def test_a_text_changed_anywhere_is_a_request_or_a_refusal(data: st.DataObject) 
         _again(_saying(text[:start] + data.draw(st.text('x09"\\{}[],: ', max_size=3)) + text[end:]), GIFTED)
     except InvalidInputError as error:
         assert str(error)
+
+
+def _pixels(image: Image.Image | None) -> tuple[str, bytes] | None:
+    return None if image is None else (image.mode, image.tobytes())
+
+
+def test_a_picture_whose_image_was_its_mask_needs_no_other() -> None:
+    canvas = Image.new("RGBA", (64, 64), "red")
+    canvas.paste((0, 0, 0, 0), (0, 0, 32, 64))
+    first = ask(GIFTED, image=sent(canvas))
+    again = _again(_made(first, GIFTED), GIFTED, image=sent(canvas))
+    assert first.init_image is not None and again.init_image is not None
+    assert _pixels(again.init_image.mask) == _pixels(first.init_image.mask) is not None
+
+
+@pytest.mark.parametrize("how", [{"mask_blur": 8}, {"inpainting_mask_invert": 1}, {"mask_blur": 4, "width": 128}])
+def test_a_mask_is_read_again_as_it_was(how: dict[str, int]) -> None:
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 20, 64))
+    pictures = {"image": picture(64, 64), "mask": sent(mask)}
+    first, plain = ask(GIFTED, **pictures, **how), ask(GIFTED, **pictures)
+    again = _again(_made(first, GIFTED), GIFTED, **pictures)
+    assert first.init_image is not None and again.init_image is not None and plain.init_image is not None
+    assert _pixels(again.init_image.mask) == _pixels(first.init_image.mask) != _pixels(plain.init_image.mask)
+    other = _again(_made(first, GIFTED), GIFTED, **pictures, mask_blur=1)
+    assert other.init_image is not None and _pixels(other.init_image.mask) != _pixels(first.init_image.mask)
+
+
+@pytest.mark.parametrize(
+    ("beside", "loras"),
+    [
+        ({}, [("people/anna", 0.5), ("style", 0.8)]),
+        ({"prompt": "y <lora:style:0.3>"}, [("people/anna", 0.5), ("style", 0.3)]),
+        ({"prompt": "y"}, [("people/anna", 0.5)]),
+        ({"loras": [{"name": "style", "scale": 0.2}]}, [("style", 0.2)]),
+    ],
+)
+def test_a_loras_tag_goes_with_its_prompt(beside: dict[str, Any], loras: list[tuple[str, float]]) -> None:
+    first = ask(GIFTED, prompt="x <lora:style:0.8>", loras=[{"name": "people/anna", "scale": 0.5}])
+    again = _again(_made(first, GIFTED), GIFTED, **beside)
+    assert [(one.name, one.scale) for one in again.loras] == loras

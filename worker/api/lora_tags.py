@@ -46,9 +46,9 @@ def find_lora(name: str, capabilities: Capabilities) -> str:
 def merge_loras(fields: Fields, capabilities: Capabilities) -> tuple[Lora, ...]:
     """All LoRAs of the job, those of the field first, each once."""
     named = _list_field(fields, capabilities)
-    for one in _list_offered(fields.prompt[0], capabilities):
-        named.setdefault(one.name, _choose_scale(one.scale, fields))
-    return tuple(Lora(name, scale) for name, scale in named.items())
+    tagged = {one.name: _choose_scale(one.scale, fields) for one in _list_offered(fields.prompt[0], capabilities)}
+    new = {name: scale for name, scale in tagged.items() if name not in named}
+    return tuple(Lora(name, scale, name not in named) for name, scale in (named | new).items())
 
 
 def list_tag_problems(fields: Fields, capabilities: Capabilities) -> Iterator[str]:

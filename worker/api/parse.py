@@ -23,7 +23,7 @@ from worker.models import schedulers
 from worker.models.capabilities import Capabilities
 from worker.output import metadata
 from worker.output.options import Bucket, OutputOptions, OutputRules
-from worker.request import Request
+from worker.request import Request, remove_tags
 
 MAX_VALUES = 10_000  # fields, and what stands in them; each takes time to check, and to tell what is wrong with it
 _CANONICAL = spellings()
@@ -97,6 +97,8 @@ def _apply_replay(
     # What was drawn without a negative prompt is again, whatever the endpoint's own.
     fields = {"negative_prompt": None, **made.fields}
     kept = {name: value for name, value in fields.items() if name not in own}
+    if "loras" in own and "prompt" in kept and not capabilities.plain_prompts:
+        kept["prompt"] = remove_tags(kept["prompt"])  # the job's own LoRAs are in their place
     beside = {name: value for name, value in given.items() if name != "replay"}
     if isinstance(kept.get("refiner"), dict):  # whose short forms cannot stand beside it
         short = {part: beside.pop(name) for name, part in _SHORT.items() if beside.get(name) is not None}

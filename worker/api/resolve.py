@@ -122,7 +122,8 @@ def _make_init_image(
         if not has_white(mask):
             name = "image" if fields.mask is None else "mask"
             raise InvalidInputError([f"{name}: nothing of what is to be drawn anew is left at {_format(size)}"])
-    return InitImage(fitted, strength, mask)
+    blur, inverted = (0, False) if fields.mask is None else (fields.mask_blur, bool(fields.inpainting_mask_invert))
+    return InitImage(fitted, strength, mask, transparency_is_mask, blur, inverted)
 
 
 def _make_controls(
@@ -197,8 +198,10 @@ def _resolve_hires(fields: Fields, size: Size, steps: int, size_step: int, warni
     if [width, height] != exact:
         warnings.append(f"hires: the second pass is {_format((width, height))}, in multiples of {size_step}")
     steps = given.steps or steps
-    _check_strength("hires.strength", given.strength, steps)
-    return Hires(given.scale, width, height, given.strength, steps, latent=given.upscaler == "latent")
+    chosen = "strength" in given.model_fields_set
+    strength = given.strength if chosen else max(given.strength, _find_least_strength(steps))
+    _check_strength("hires.strength", strength, steps)
+    return Hires(given.scale, width, height, strength, steps, latent=given.upscaler == "latent")
 
 
 def _resolve_refinement(

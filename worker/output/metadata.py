@@ -92,8 +92,11 @@ def _fields(plan: Plan, model: Capabilities) -> dict[str, Any]:
     if model.family.guidance:
         fields["guidance_scale"] = request.guidance_scale
     fields["strength"] = first.strength
-    if request.loras:
-        fields["loras"] = [{"name": lora.name, "scale": lora.scale} for lora in request.loras]
+    if loras := [lora for lora in request.loras if not lora.from_prompt]:
+        fields["loras"] = [{"name": lora.name, "scale": lora.scale} for lora in loras]
+    if source := request.init_image:
+        fields["mask_blur"] = source.mask_blur or None
+        fields["inpainting_mask_invert"] = 1 if source.mask_inverted else None
     if hires := request.hires:
         upscaler = "latent" if hires.latent else "lanczos"
         scale = hires.scale
@@ -117,7 +120,7 @@ def _scheduler(request: Request, model: Capabilities) -> str:
 
 def _needs(request: Request) -> list[str]:
     source = request.init_image
-    masked = source is not None and source.mask is not None
+    masked = source is not None and source.mask is not None and not source.mask_is_transparency
     given = (source is not None, masked, bool(request.controls), request.image_prompt is not None)
     return [name for name, needed in zip(_PICTURES, given, strict=True) if needed]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from worker.plan import Pass
 
 _NUMBER = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?")
-_TOKEN = re.compile(r"\\.|[()\[\]:|]", re.DOTALL)
+_TOKEN = re.compile(r"\\.|embedding:|[()\[\]:|]", re.DOTALL | re.IGNORECASE)  # a word's colon is no mark
 _MAX_STEP = 1e9
 
 

@@ -47,9 +47,12 @@ _COMPOSITION = _Syntax("AND between prompts", None)
 def list_prompt_warnings(engine: Engine, request: Request) -> list[str]:
     """What the caller is told of the request's prompts."""
     notes: list[str] = []
-    prompts = [("prompt", picture.prompt) for picture in request.pictures]
-    for field, text in dict.fromkeys([*prompts, ("negative_prompt", request.negative_prompt or "")]):
-        left_out = list_words(text, engine.word_notes)
+    texts = [("prompt", picture.prompt) for picture in request.pictures]
+    if request.negative_prompt != engine.capabilities.negative_prompt:  # the owner's own is no caller's
+        texts.append(("negative_prompt", request.negative_prompt or ""))
+    bundled = list_tokens((), engine.bundled_words, request.loras)
+    for field, text in dict.fromkeys(texts):
+        left_out = list_words(text, engine.word_notes.keys() - bundled.keys())
         notes += [f"{field}: the embedding {word} {engine.word_notes[word]}" for word in left_out]
         notes += [f"{field}: {note}" for note in _list_notes(engine, request, text)]
     return list(dict.fromkeys(notes))
