@@ -553,3 +553,15 @@ def test_what_wraps_a_request_is_told_to_unwrap_it() -> None:
     wrapped = {"api": {"method": "POST", "endpoint": "/sdapi/v1/txt2img"}, "payload": A1111_BOTH}
     told = refusal(**wrapped)
     assert "payload: got an object of" in told and "write the fields in it into `input` itself" in told
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 30])
+def test_a_second_pass_whose_strength_nobody_gave_runs_one_step_at_least(steps: int) -> None:
+    hires = ask(enable_hr=True, num_inference_steps=steps, scheduler="Euler").hires
+    refined = ask(model_of("sdxl", refiner=True), refine="base_image_refiner", num_inference_steps=steps).refinement
+    assert hires is not None and int(hires.strength * hires.steps) >= 1
+    assert refined is not None and int(refined.strength * refined.steps) >= 1
+
+
+def test_too_many_pictures_are_told_in_all() -> None:
+    assert "this asks for 150" in refusal(n_iter="50", batch_size="3")

@@ -208,8 +208,10 @@ def _translate_refine(passed: Mapping[str, Any], capabilities: Capabilities, fou
         found.values.update(refiner_inference_steps=None)
     elif way == "base_image_refiner":
         steps = passed.get("refiner_inference_steps")
+        least = 1 / (steps or passed.get("num_inference_steps") or capabilities.steps)
         # The strength that diffusers' image to image with SDXL has by default, as Replicate's model does.
-        found.values.update(refiner=RefinerField(strength=0.3, steps=steps), high_noise_frac=None)
+        refiner = RefinerField(strength=max(0.3, math.ceil(least * 10_000) / 10_000), steps=steps)
+        found.values.update(refiner=refiner, high_noise_frac=None)
         found.values.update(refiner_inference_steps=None)
 
 

@@ -32,10 +32,11 @@ def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterat
 
 
 def _check_num_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    prompts, limit = len(getattr(fields, "prompt", [""])), capabilities.max_images
-    if prompts * fields.num_images > limit:
+    asked, limit = len(getattr(fields, "prompt", [""])) * fields.num_images, capabilities.max_images
+    if asked > limit:
         field = "num_images" if fields.num_images > 1 else "prompt"
-        yield Problem(field, f"a job may ask for {limit} pictures at most, here for {prompts} prompts")
+        # Python writes no numbers of thousands of digits.
+        yield Problem(field, f"a job may ask for {limit} pictures at most; this asks for {min(asked, 10**9)}")
 
 
 def _check_size(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
