@@ -15,13 +15,12 @@ from diffusers import ControlNetModel
 
 from tests.helpers import tiny_addons, tiny_models
 from tests.helpers.drawing import assert_same, load_engine, picture, scene, uri
-from tests.helpers.faults import Answer, a_worker, engine_of, is_open, raising, run, state
+from tests.helpers.faults import Answer, a_worker, as_if_fresh, engine_of, is_open, raising, run, state
 from tests.helpers.tiny_addons import Kits
 from worker.engine import start_trials
 from worker.engine.engine import Engine
 from worker.engine.start_trials import try_addons
 from worker.errors import SettingsError
-from worker.runtime.gate import Gate
 from worker.runtime.worker import Worker
 from worker.settings import Settings
 
@@ -46,10 +45,8 @@ def loaded(kits: Kits) -> Iterator[Worker]:
 @pytest.fixture
 def worker(loaded: Worker) -> Iterator[Worker]:
     """It, as if fresh."""
-    loaded.gate = Gate()
-    yield loaded
-    engine_of(loaded).repair()
-    engine_of(loaded).refusals.__init__()  # type: ignore[misc]
+    with as_if_fresh(loaded) as worker:
+        yield worker
 
 
 def changed(part: Any, **entries: Any) -> Any:

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.faults import Answer, a_worker, engine_of, giving, is_open, last_layer, raising, run
+from tests.helpers.faults import Answer, a_worker, as_if_fresh, engine_of, giving, is_open, last_layer, raising, run
 from tests.helpers.tiny_addons import Kits
 from worker import request as requests
 from worker.engine import self_test
 from worker.engine.adapters import loras
 from worker.runtime import worker as runtime
-from worker.runtime.gate import Gate
 from worker.runtime.worker import Worker
 
 
@@ -33,9 +32,8 @@ def loaded(environment: dict[str, str]) -> Iterator[Worker]:
 @pytest.fixture
 def worker(loaded: Worker) -> Iterator[Worker]:
     """It, as if fresh: nothing has failed yet, and what a device fault leaves behind does not stay."""
-    loaded.gate = Gate()
-    yield loaded
-    engine_of(loaded).repair()
+    with as_if_fresh(loaded) as worker:
+        yield worker
 
 
 def a_bug(worker: Worker) -> Answer:

@@ -124,7 +124,8 @@ class TestUrls:
     def test_an_answer_of_exactly_the_limit(self) -> None:
         data = file_of(corners())
         with hosting(answer(data)) as host:
-            read_picture("image", host.url(), PictureRules(hosts=("127.0.0.1",), max_bytes=len(data)))
+            image = read_picture("image", host.url(), PictureRules(hosts=("127.0.0.1",), max_bytes=len(data)))
+        assert image.size == (48, 32)
 
 
 GREY_16 = b"".join(b"\0" + (value).to_bytes(2) * 2 for value in (0x1234, 0x8000))

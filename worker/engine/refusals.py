@@ -25,6 +25,11 @@ class Refusals:
             while len(self._problems) > MAX_REFUSALS:
                 self._problems.popitem(last=False)
 
+    def clear(self) -> None:
+        """Forget all that has failed."""
+        with self._lock:
+            self._problems.clear()
+
     def check(self, request: Request) -> None:
         """Look whether this is known to fail.
 

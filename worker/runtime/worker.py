@@ -17,7 +17,7 @@ from worker.engine.load.loader import choose_device, load
 from worker.engine.self_test import self_test
 from worker.engine.start_trials import try_addons
 from worker.engine.trials import explain
-from worker.errors import InternalError, JobTimeoutError, WorkerBrokenError, WorkerError
+from worker.errors import InternalError, WorkerBrokenError, WorkerError
 from worker.images.load import PictureRules
 from worker.output.delivery import DeliveredPictures, Delivery, deliver
 from worker.output.encode import File, encode
@@ -26,7 +26,7 @@ from worker.output.options import OutputOptions, OutputRules
 from worker.plan import Plan, make_plan
 from worker.request import GeneratedImage, Request
 from worker.runtime.batcher import Batcher
-from worker.runtime.failures import BROKEN, classify, recover
+from worker.runtime.failures import BROKEN, classify, judge, recover
 from worker.runtime.gate import Gate
 from worker.runtime.job import Job
 from worker.runtime.logs import log, log_to_stderr
@@ -109,7 +109,7 @@ class Worker:
     def _judge(self, failure: WorkerError) -> WorkerError:
         """What the caller is told: this failure, or that this process is to blame for it, and leaves."""
         if failure.suspicious and not failure.acquitted and self.failure is None:
-            failure = self._prove(failure)
+            failure = judge(failure, self._prove)  # it came while nothing of the job was drawn
         if failure.acquitted:
             self.gate.job_succeeded()
         elif failure.suspicious and self.gate.job_failed():
@@ -118,19 +118,11 @@ class Worker:
             self.gate.mark_broken()
         return failure
 
-    def _prove(self, failure: WorkerError) -> WorkerError:
-        """This failure, which came while no job was drawn, once a picture is drawn and encoded; or that none can be."""
-        try:
-            plan, pictures = self._batcher.run(partial(self_test, self._engine))
-            for one in pictures:
-                self._encode(one, plan, "png", 100)
-            failure.acquitted = True
-        except JobTimeoutError:
-            log.warning("the proof that this worker still makes pictures took too long, and was stopped")
-        except Exception as error:
-            log.error("this worker makes no pictures any more", exc_info=error)
-            return WorkerBrokenError(f"{failure}; {BROKEN}")
-        return failure
+    def _prove(self) -> None:
+        """Draw and encode a picture that is known to be good."""
+        plan, pictures = self._batcher.run(partial(self_test, self._engine))
+        for one in pictures:
+            self._encode(one, plan, "png", 100)
 
     def _answer(self, job: Job) -> dict[str, Any]:
         if self.failure:
