@@ -32,11 +32,13 @@ def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterat
 
 
 def _check_num_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    asked, limit = len(getattr(fields, "prompt", [""])) * fields.num_images, capabilities.max_images
+    prompts, limit = len(getattr(fields, "prompt", [""])), capabilities.max_images
+    asked = prompts * fields.num_images
     if asked > limit:
         field = "num_images" if fields.num_images > 1 else "prompt"
+        of_each = f", for {prompts} prompts" if prompts > 1 else ""
         # Python writes no numbers of thousands of digits.
-        yield Problem(field, f"a job may ask for {limit} pictures at most; this asks for {min(asked, 10**9)}")
+        yield Problem(field, f"a job may ask for {limit} pictures at most; this asks for {min(asked, 10**9)}{of_each}")
 
 
 def _check_size(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
