@@ -41,6 +41,8 @@ ARG REFINER_NAME=""
 ARG VAE_NAME=""
 ARG HF_ENDPOINT=https://huggingface.co
 RUN --mount=type=bind,source=builder/fetch_model.py,target=/build/fetch_model.py \
+    --mount=type=bind,source=worker/errors.py,target=/build/worker/errors.py \
+    --mount=type=bind,source=worker/models/addresses.py,target=/build/worker/models/addresses.py \
     --mount=type=secret,id=HF_TOKEN \
     HF_HOME=/tmp/huggingface python /build/fetch_model.py /opt/models/hub && rm -rf /tmp/huggingface
 ENV MODEL_NAME=${MODEL_NAME} \

@@ -11,37 +11,44 @@ from pathlib import Path
 from diffusers import DiffusionPipeline
 from huggingface_hub import file_exists, hf_hub_download
 
+from worker.errors import ModelError
+from worker.models.addresses import HubPlace, check_suffix, read_hub
+
 SECRET = Path("/run/secrets/HF_TOKEN")
 CAN_RUN_CODE = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".py"}
 
 
 def fetch(name: str, revision: str | None, cache: Path, vae: bool) -> None:
     """Fetch a pipeline (`org/name`), its VAE only, or one checkpoint (`org/name/file.safetensors`)."""
-    token = SECRET.read_text().strip() if SECRET.is_file() else None
-    if vae and not name.endswith(".safetensors"):
-        fetch_vae(name, token, cache)
+    token, place = SECRET.read_text().strip() if SECRET.is_file() else None, read_hub(name)
+    revision = place.revision or revision
+    if place.kind == "file":
+        check_suffix(place.location)
+        hf_hub_download(place.repository, place.path, revision=revision, token=token, cache_dir=cache)
         return
-    if name.endswith(".safetensors"):
-        org, repository, file = name.split("/", 2)
-        hf_hub_download(f"{org}/{repository}", file, revision=revision, token=token, cache_dir=cache)
+    if vae:
+        fetch_vae(place, token, cache)
         return
+    if place.kind == "folder":
+        raise ValueError("it names a folder; a whole repository or one file can be baked")
     variant = os.environ.get("MODEL_VARIANT") or None
     DiffusionPipeline.download(
-        name, revision=revision, variant=variant, token=token, cache_dir=cache, use_safetensors=True
+        place.repository, revision=revision, variant=variant, token=token, cache_dir=cache, use_safetensors=True
     )
 
 
-def fetch_vae(name: str, token: str | None, cache: Path) -> None:
+def fetch_vae(place: HubPlace, token: str | None, cache: Path) -> None:
     """Fetch a VAE from its own repository, or from a whole model's: the wanted variant, or the plain one."""
 
     def there(file: str) -> bool:
-        return file_exists(name, file, token=token)
+        return file_exists(place.repository, file, revision=place.revision, token=token)
 
-    folder = "" if there("config.json") else "vae/"
+    own = f"{place.path}/" if place.path else ""
+    folder = own if there(f"{own}config.json") else f"{own}vae/"
     plain = f"{folder}diffusion_pytorch_model.safetensors"
     wanted = f"{folder}diffusion_pytorch_model.{os.environ.get('MODEL_VARIANT')}.safetensors"
     for file in (f"{folder}config.json", wanted if there(wanted) else plain):
-        hf_hub_download(name, file, token=token, cache_dir=cache)
+        hf_hub_download(place.repository, file, revision=place.revision, token=token, cache_dir=cache)
 
 
 def check(cache: Path) -> int:
@@ -67,7 +74,7 @@ def main(cache: Path) -> str | None:
         try:
             fetch(name, revision, cache, vae=variable == "VAE_NAME")
             print(f"{variable}: baked {name}; {check(cache) / 1e9:.2f} GB in all")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ModelError) as error:
             cause = error.__cause__ or error  # diffusers hides what the hub said behind its own advice
             return f"{variable}: {name} cannot be baked: {' '.join(str(cause).split()) or type(cause).__name__}"
     return None

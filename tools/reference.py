@@ -18,7 +18,9 @@ from pydantic import AliasChoices
 from examples.cuda_and_fork.harness.table import tables
 from tools.house import map_rows
 from tools.performance import draw_charts, read_reports, write_document
+from worker.api.elsewhere import ElsewhereFields
 from worker.api.schema import Fields
+from worker.api.values import ANYTHING, Neutral
 from worker.engine.pipelines import call_arguments, reads_clip, task_classes
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
 from worker.models.families import FAMILIES
@@ -57,17 +59,44 @@ def allowed(schema: dict[str, Any]) -> str:
     return f"{kind} {span}".strip()
 
 
+def request_schema() -> dict[str, Any]:
+    """The JSON schema of a request, the fields of our own first."""
+    schema = Fields.model_json_schema(by_alias=False)
+    own_first = sorted(schema["properties"].items(), key=lambda item: item[0] in ElsewhereFields.model_fields)
+    return {**schema, "properties": dict(own_first)}
+
+
 def field_rows() -> Iterator[tuple[str, ...]]:
-    """The request fields that this worker supports."""
+    """The request fields of our own."""
     yield "field", "also written", "takes", "default", "meaning"
-    properties = Fields.model_json_schema(by_alias=False)["properties"]
+    properties = request_schema()["properties"]
     for name, field in Fields.model_fields.items():
+        if name in ElsewhereFields.model_fields:
+            continue
         alias = field.validation_alias
         others = [str(choice) for choice in alias.choices[1:]] if isinstance(alias, AliasChoices) else []
         optional = "" if field.default is None else code(json.dumps(field.default, default=str))
         default = "required" if field.is_required() else optional
         takes = allowed(properties[name])
         yield code(name), ", ".join(map(code, others)), takes, default, field.description or ""
+
+
+def elsewhere_rows() -> Iterator[tuple[str, ...]]:
+    """The request fields that other services have."""
+    yield "field", "also written", "meaning", "asks for nothing"
+    for name, field in ElsewhereFields.model_fields.items():
+        alias = field.validation_alias
+        others = [str(choice) for choice in alias.choices[1:]] if isinstance(alias, AliasChoices) else []
+        rule = next((one for one in field.metadata if isinstance(one, Neutral)), None)
+        values = [] if rule is None else [json.dumps(one) for one in rule.values if one is not ANYTHING]
+        nothing = "whatever it holds" if rule and ANYTHING in rule.values else ", ".join(map(code, values))
+        beside = f"; without {code(rule.beside)}" if rule and rule.beside else ""
+        yield (
+            code(name),
+            ", ".join(map(code, others)),
+            rule.instead if rule else field.description or "",
+            nothing + beside,
+        )
 
 
 def setting_rows() -> Iterator[tuple[str, ...]]:
@@ -158,12 +187,18 @@ def documents() -> dict[Path, str]:
     readme = README.read_text()
     for name, rows in TABLES.items():
         readme = insert(readme, name, table(*rows()))
+    requests = ROOT / "docs" / "requests.md"
     fork = ROOT / "docs" / "cuda-and-fork.md"
     text = fork.read_text()
     for name, shown in tables(ROOT / "examples" / "cuda_and_fork" / "results"):
         text = insert(text, name, shown)
-    schema = json.dumps(Fields.model_json_schema(by_alias=False), indent=2) + "\n"
-    return {README: readme, fork: text, SCHEMA: schema, **performance()}
+    return {
+        README: readme,
+        requests: insert(requests.read_text(), "elsewhere", table(*elsewhere_rows())),
+        fork: text,
+        SCHEMA: json.dumps(request_schema(), indent=2) + "\n",
+        **performance(),
+    }
 
 
 def performance() -> dict[Path, str]:

@@ -30,11 +30,13 @@ class WorkerError(Exception):
         code: names the kind of failure; clients may compare it.
         suspicious: True when the request was admissible, so that this process may be to blame.
         refresh_worker: True when the process itself is broken and must not take another job.
+        acquitted: True when this process has drawn a request known to be good since.
     """
 
     code: ClassVar[str] = "INTERNAL_ERROR"
     refresh_worker: ClassVar[bool] = False
     suspicious: ClassVar[bool] = False
+    acquitted: bool = False
 
 
 class SettingsError(WorkerError):

@@ -30,11 +30,15 @@ HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?|[
 # Nothing is decompressed here, so that what comes is counted as it comes and nothing unfolds.
 _HEADERS = {"User-Agent": "image-worker", "Accept-Encoding": "identity"}
 _CHUNK_BYTES = 65_536
+_PIECE_BYTES = 1_048_576  # of what is too large to be kept
 # These carry an IPv4 address inside, or belong to a site, and count as global in Python or in the SDK.
 _NOT_PUBLIC = [
     ip_network(network)
     for network in ("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48", "fec0::/10", "192.88.99.0/24")
 ]
+
+
+Receive = Callable[[int, Mapping[str, str]], Callable[[bytes], None] | None]
 
 
 @dataclass(frozen=True)
@@ -61,17 +65,22 @@ def request(
     body: bytes | None = None,
     anywhere: bool = False,
     max_bytes: int,
-    timeout_s: float,
+    timeout_s: float | None,
+    stall_s: float | None = None,
     body_of: Container[int] = range(600),
+    receive: Receive = lambda status, headers: None,
     check: Callable[[], None] = lambda: None,
 ) -> Response:
     """Send one request and return the answer, a redirect too, in one attempt.
 
     Args:
         anywhere: whether an address that is not public may be dialled.
-        max_bytes: of the answer's body.
+        max_bytes: of the answer's body, where it is returned.
         timeout_s: for everything together.
+        stall_s: within which it connects, and between any two pieces of the answer.
         body_of: the statuses whose body is read.
+        receive: asked once there are status and headers; if it returns a function, that is given the body piece by
+            piece, as long as it may be, and none is returned. What either raises ends the exchange.
         check: called every 0.2 s, from whichever thread; what it raises ends the exchange at once.
 
     Raises:
@@ -84,9 +93,13 @@ def request(
     async def exchange() -> Response:
         async with (
             asyncio.timeout(timeout_s),
-            _open_session(anywhere, headers) as session,
+            _open_session(anywhere, headers, stall_s) as session,
             session.request(method, url, data=body, allow_redirects=False) as response,
         ):
+            if take := receive(response.status, response.headers):
+                async for piece in response.content.iter_chunked(_PIECE_BYTES):
+                    take(piece)
+                return Response(response.status, response.headers, b"", complete=True)
             start = await _read(response, max_bytes + 1) if response.status in body_of else b""
             return Response(response.status, response.headers, start[:max_bytes], len(start) <= max_bytes)
 
@@ -154,8 +167,8 @@ def _standard_errors() -> Iterator[None]:
         raise ConnectionError(type(error).__name__) from None
 
 
-def _open_session(anywhere: bool, headers: Mapping[str, str]) -> "ClientSession":
-    """A session without proxies, cookies or decompression, and without time limits of its own."""
+def _open_session(anywhere: bool, headers: Mapping[str, str], stall_s: float | None) -> "ClientSession":
+    """A session without proxies, cookies or decompression, and without time limits of its own but this one."""
     import aiohttp
 
     connector = aiohttp.TCPConnector(
@@ -165,7 +178,7 @@ def _open_session(anywhere: bool, headers: Mapping[str, str]) -> "ClientSession"
         connector=connector,
         headers={**_HEADERS, **headers},
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(),
+        timeout=aiohttp.ClientTimeout(sock_connect=stall_s, sock_read=stall_s),
         auto_decompress=False,
     )
 

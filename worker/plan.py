@@ -69,7 +69,9 @@ class Plan:
     def batch_key(self) -> Hashable:
         """Equal for plans whose pictures may share a pass, whatever their prompts, seeds and source pictures."""
         one = self.request
-        controls = tuple((control.name, control.scale, control.start, control.end) for control in one.controls)
+        controls = tuple(
+            (control.name, control.scale, control.start, control.end, control.mode) for control in one.controls
+        )
         image_prompt = None if one.image_prompt is None else id(one.image_prompt)  # speaks to a whole pass
         numbers = one.guidance_scale, one.guidance_rescale, one.clip_skip
         return self.passes, one.scheduler.name, numbers, one.loras, controls, image_prompt

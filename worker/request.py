@@ -1,16 +1,25 @@
 """The request with nothing left open, and the pictures that come of it. Knows nothing of where they go."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 from PIL.Image import Image
 
 from worker.models.capabilities import Capabilities, task_name
 from worker.models.schedulers import Scheduler
 
+# AUTOMATIC1111's web UI names LoRAs in prompts, <lora:name:0.8>; such a tag is no text, whatever stands in it.
+PROMPT_TAG = re.compile(r"<(?P<kind>\w+):(?P<rest>[^<>]+)>")
+
+
+def remove_tags(prompt: str) -> str:
+    """What of a prompt is text."""
+    return PROMPT_TAG.sub("", prompt)
+
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to draw."""
+    """One picture to draw; its prompt as it was asked for, tags included."""
 
     prompt: str
     seed: int
@@ -24,22 +33,34 @@ class InitImage:
         image: RGB, of the size to draw at.
         strength: share of the noise schedule that is run, above 0 and at most 1.
         mask: of the same size; 255 is drawn anew, 0 stays as it is. None for all of it.
+        mask_is_transparency: whether it is what was transparent in the image, and no picture of its own.
+        mask_blur, mask_inverted: how the job's mask was to be read, which has been done.
     """
 
     image: Image
     strength: float
     mask: Image | None
+    mask_is_transparency: bool = False
+    mask_blur: int = 0
+    mask_inverted: bool = False
 
 
 @dataclass(frozen=True)
 class Control:
-    """A ControlNet, the picture it follows (RGB, of the size to draw at), how strongly, and in which share of steps."""
+    """A ControlNet, the picture it follows (RGB, of the size to draw at), how strongly, and in which share of steps.
+
+    Attributes:
+        mode: what a union ControlNet follows in the picture, by its number; None for others.
+        hole: where the picture is hidden from it: a mask of its size, 255 there; None for nowhere.
+    """
 
     name: str
     image: Image
     scale: float
     start: float
     end: float
+    mode: int | None = None
+    hole: Image | None = None
 
 
 @dataclass(frozen=True)
@@ -52,10 +73,15 @@ class ImagePrompt:
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA by name, and how strongly it acts."""
+    """A LoRA by name, and how strongly it acts.
+
+    Attributes:
+        from_prompt: whether the prompt alone names it.
+    """
 
     name: str
     scale: float
+    from_prompt: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -151,11 +177,11 @@ def self_test_request(model: Capabilities) -> Request:
     """The smallest request that exercises all of a model, within the owner's limits or not."""
     return Request(
         pictures=(Picture("", 0),),
-        negative_prompt=None,
+        negative_prompt=model.negative_prompt,
         width=min(model.width, SELF_TEST_SIDE),
         height=min(model.height, SELF_TEST_SIDE),
         num_inference_steps=model.scheduler.min_steps,
-        guidance_scale=model.family.guidance_scale,
+        guidance_scale=model.guidance_scale,
         scheduler=model.scheduler,
         refinement=Refinement(None, 1.0, model.scheduler.min_steps) if model.refiner else None,
     )

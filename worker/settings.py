@@ -26,6 +26,8 @@ MAX_BATCH = 64  # pictures drawn at once
 _HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 _HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
+_SIZE = re.compile(r"([0-9]{1,5})\s*[xX]\s*([0-9]{1,5})")
+_ADDRESS = re.compile(r"https?://|urn:air:|(www\.)?(huggingface\.co|hf\.co|civitai\.(com|red|green))/", re.IGNORECASE)
 _BUCKET = ("bucket_endpoint_url", "bucket_access_key_id", "bucket_secret_access_key")  # without which there is none
 
 
@@ -36,9 +38,13 @@ def split_list(setting: str | None) -> tuple[str, ...]:
 
 def _refuse(text: str, entry: str = "") -> PydanticCustomError:
     """The error of a setting of which this is allowed, and this entry is not."""
-    return PydanticCustomError(
-        "setting", "should {text}{entry}", {"text": text, "entry": entry and f"; not {entry[:80]!r}"}
-    )
+    entry = entry and f"; not {_hide_secrets(entry)[:80]!r}"
+    return PydanticCustomError("setting", "should {text}{entry}", {"text": text, "entry": entry})
+
+
+def _hide_secrets(text: str) -> str:
+    """Without who comes with a URL, and without a token in it."""
+    return re.sub(r"\btoken=[^&\s,]*", "token=...", re.sub("//[^/]*@", "//...@", text), flags=re.IGNORECASE)
 
 
 def _check_folder(path: Path) -> Path:
@@ -50,8 +56,11 @@ def _check_folder(path: Path) -> Path:
 def _check_repositories(setting: str) -> str:
     for entry in split_list(setting):
         file = entry.split("/")[2:]
+        if _ADDRESS.match(entry):  # read where it is known what addresses there are
+            continue
         if not _REPOSITORY.fullmatch(entry) or (file and not file[-1].endswith(".safetensors")):
-            raise _refuse("be hub ids like org/name or org/name/file.safetensors, with commas between", entry)
+            allowed = "be hub ids like org/name or org/name/file.safetensors, or addresses of such a file on "
+            raise _refuse(f"{allowed}huggingface.co or civitai.com, with commas between", entry)
     return setting
 
 
@@ -59,8 +68,8 @@ def _check_places(setting: str) -> str:
     names = set()
     for entry in split_list(setting):
         name, equals, place = (part.strip() for part in entry.partition("="))
-        if not (name and equals and place):
-            raise _refuse("be name=folder or name=org/name, with commas between", entry)
+        if not (name and equals and place) or _ADDRESS.match(name):
+            raise _refuse("be name=folder or name=org/name or name=file.safetensors, with commas between", entry)
         if name in names:
             raise _refuse("have one place for each name", entry)
         names.add(name)
@@ -73,6 +82,12 @@ def _check_max_batch(setting: str) -> str:
     return setting
 
 
+def _check_size(setting: str) -> str:
+    if not (found := _SIZE.fullmatch(setting)) or any(not 64 <= int(side) <= 8192 for side in found.groups()):
+        raise _refuse("be width and height like 832x1216, in pixels, each 64 to 8192")
+    return setting
+
+
 _Folder = Annotated[Path, AfterValidator(_check_folder)]
 
 
@@ -81,19 +96,40 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
 
-    model_name: str | None = Field(None, description="folder, `.safetensors` file or hub id of the model")
+    model_name: str | None = Field(
+        None,
+        description="folder, `.safetensors` file or hub id of the model, or its address on huggingface.co or "
+        "civitai.com",
+    )
     model_revision: str | None = Field(None, description="branch, tag or commit of a hub id")
-    model_variant: str | None = Field(None, description="weight files to prefer, for example `fp16`")
-    refiner_name: str | None = Field(None, description="folder or hub id of an SDXL refiner")
+    model_variant: str | None = Field(
+        None, description="weight files to prefer, for example `fp16`; if left out, plain ones where there are some"
+    )
+    refiner_name: str | None = Field(
+        None, description="folder, `.safetensors` file, hub id or address of an SDXL refiner"
+    )
     vae_name: str | None = Field(
-        None, description="folder, `.safetensors` file or hub id of a VAE to use instead of the model's own"
+        None, description="folder, `.safetensors` file, hub id or address of a VAE to use instead of the model's own"
     )
     hf_token: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("HF_TOKEN", "HF_AUTH_TOKEN"),
         description="token for gated or private hub models; the older name `HF_AUTH_TOKEN` works too",
     )
+    civitai_token: SecretStr | None = Field(
+        None, description="API key of an account on Civitai, for downloads that ask for one"
+    )
     default_scheduler: str | None = Field(None, description="scheduler for jobs that name none")
+    default_steps: int | None = Field(None, ge=1, description="denoising steps of jobs that name none")
+    default_guidance_scale: float | None = Field(
+        None, ge=0, le=50, allow_inf_nan=False, description="guidance scale of jobs that name none"
+    )
+    default_negative_prompt: str | None = Field(
+        None, max_length=5_000, description="negative prompt of jobs that bring none; an empty one in a job is one"
+    )
+    default_size: Annotated[str, AfterValidator(_check_size)] | None = Field(
+        None, description="width and height, for example `832x1216`, of jobs that name none and start from no picture"
+    )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="number format of the weights")
     offload: Literal["auto", "none", "model", "group"] = Field(
         "auto", description="where weights wait: on the device, or in main memory by component or by layer"
@@ -107,13 +143,16 @@ class Settings(BaseSettings):
     )
     lora_repos: Annotated[str, AfterValidator(_check_repositories)] | None = Field(
         None,
-        description="hub ids of LoRAs that jobs may name, or `org/name/file.safetensors`, with commas between",
+        description="hub ids of LoRAs that jobs may name, `org/name/file.safetensors`, or addresses on huggingface.co "
+        "or civitai.com, with commas between",
     )
     controlnets: Annotated[str, AfterValidator(_check_places)] | None = Field(
-        None, description="ControlNets that jobs may name: `canny=org/name, depth=/a/folder`, with commas between"
+        None,
+        description="ControlNets that jobs may name: `canny=org/name, depth=/a/folder, pose=/a/file.safetensors`, or "
+        "their addresses, with commas between",
     )
     ip_adapter: str | None = Field(
-        None, description="weights of an IP-Adapter: file, or `org/name/folder/file.safetensors`"
+        None, description="weights of an IP-Adapter: file, `org/name/folder/file.safetensors`, or address"
     )
     ip_adapter_encoder: str | None = Field(
         None,
@@ -121,6 +160,14 @@ class Settings(BaseSettings):
     )
     embeddings_dir: _Folder | None = Field(
         None, description="folder of textual inversion embeddings; each file's name is a word for prompts"
+    )
+    embedding_repos: Annotated[str, AfterValidator(_check_repositories)] | None = Field(
+        None,
+        description="more of them: `org/name/file.safetensors`, or addresses on huggingface.co or civitai.com, with "
+        "commas between",
+    )
+    prompt_syntax: Literal["a1111", "plain"] = Field(
+        "a1111", description="how prompts are read: as AUTOMATIC1111's web UI reads them, or as text and nothing else"
     )
     safety_checker: Literal["on", "off"] = Field("on", description="run the safety checker where the model has one")
     max_pixels: int | None = Field(
@@ -183,6 +230,12 @@ class Settings(BaseSettings):
         """Without the blanks and line ends that come with what people paste; what is blank counts as unset."""
         trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
         return {name: value for name, value in trimmed.items() if value != ""}
+
+    @property
+    def default_sides(self) -> tuple[int, int] | None:
+        """Width and height of `default_size`, in pixels."""
+        found = _SIZE.fullmatch(self.default_size or "")
+        return (int(found[1]), int(found[2])) if found else None
 
     @property
     def image_hosts(self) -> tuple[str, ...]:
@@ -267,6 +320,5 @@ def quiet_sdk() -> None:
 def _explain(problem: ErrorDetails) -> str:
     name = str(problem["loc"][0]).upper()
     secret = any(word in name for word in ("TOKEN", "KEY"))
-    text = re.sub("//[^/]*@", "//...@", str(problem["input"]))  # who comes with a URL is a secret, too
-    came = "a secret" if secret else repr(text[:80])
+    came = "a secret" if secret else repr(_hide_secrets(str(problem["input"]))[:80])
     return f"{name}: got {came}; {problem['msg']}"

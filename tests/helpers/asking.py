@@ -61,10 +61,9 @@ _TASKS |= dict.fromkeys(("lcm-sdxl", "sdxl-turbo"), _TASKS["sdxl"])
 def model_of(family_name: str, **changes: Any) -> Capabilities:
     """A model of this family with the family's limits; `changes` are those of `Capabilities`."""
     family = next(row for row in FAMILIES if row.name == family_name)
-    size, own = _PUBLISHED[family_name]
-    default = (
-        schedulers.find_scheduler(family.scheduler) if family.scheduler else schedulers.describe_own(own, family.noise)
-    )
+    size, class_name = _PUBLISHED[family_name]
+    own = schedulers.describe_own(class_name, family.noise, {})
+    default = schedulers.find_scheduler(family.scheduler or "own", own)
     assert default is not None
     model = Capabilities(
         name=family_name,
@@ -73,6 +72,9 @@ def model_of(family_name: str, **changes: Any) -> Capabilities:
         height=size,
         prediction_type="epsilon",
         scheduler=default,
+        own_scheduler=own,
+        steps=family.steps,
+        guidance_scale=family.guidance_scale,
         safety_checker=False,
         max_pixels=family.max_pixels,
         max_steps=family.max_steps,

@@ -13,6 +13,7 @@ import torch
 from tests.helpers.drawing import SMALL
 from tests.helpers.tiny_addons import denoiser
 from worker.engine.engine import Engine
+from worker.runtime.gate import Gate
 from worker.runtime.worker import Worker
 from worker.settings import Settings
 
@@ -158,6 +159,17 @@ def a_worker(**environment: str) -> Iterator[Worker]:
         finally:
             log.handlers, log.level, log.propagate = before
             log.setLevel(before[1])
+
+
+@contextmanager
+def as_if_fresh(worker: Worker) -> Iterator[Worker]:
+    """It with an open gate; afterwards, what a device fault has left behind and what it refuses since is gone."""
+    worker.gate = Gate()
+    try:
+        yield worker
+    finally:
+        engine_of(worker).repair()
+        engine_of(worker).refusals.clear()
 
 
 def run(worker: Worker, **fields: Any) -> Answer:

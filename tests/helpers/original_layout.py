@@ -7,6 +7,7 @@ and every weight can be followed to its place.
 import json
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import diffusers
@@ -47,7 +48,16 @@ def transformer(c: int, depth: int, context: int, linear: bool) -> Shapes:
     return shapes | under("", *(under(f"transformer_blocks.{i}.", block) for i in range(depth)))
 
 
-def unet(widths: list[int], depths: list[int], context: int, linear: bool, classes: int = 0, inputs: int = 4) -> Shapes:
+def unet(
+    widths: list[int],
+    depths: list[int],
+    context: int,
+    linear: bool,
+    classes: int = 0,
+    inputs: int = 4,
+    middle: int | None = None,
+) -> Shapes:
+    """The UNet; `depths` are the transformer layers of each level, `middle` those between, by default the last's."""
     ch, embedding = widths[0], 4 * widths[0]
     shapes = layer("time_embed.0", embedding, ch) | layer("time_embed.2", embedding, embedding)
     if classes:
@@ -65,7 +75,7 @@ def unet(widths: list[int], depths: list[int], context: int, linear: bool, class
             shapes |= layer(f"input_blocks.{index}.0.op", ch, ch, 3, 3)
             index += 1
             skips.append(ch)
-    deepest = depths[-1] or 1
+    deepest = middle or depths[-1] or 1
     shapes |= under("middle_block.0.", residual(ch, ch, embedding))
     shapes |= under("middle_block.1.", transformer(ch, deepest, context, linear))
     shapes |= under("middle_block.2.", residual(ch, ch, embedding))
@@ -79,6 +89,23 @@ def unet(widths: list[int], depths: list[int], context: int, linear: bool, class
                 shapes |= layer(f"output_blocks.{index}.{2 if depth else 1}.conv", width, width, 3, 3)
             ch, index = width, index + 1
     return under("model.diffusion_model.", shapes, layer("out.0", ch), layer("out.2", 4, ch, 3, 3))
+
+
+def controlnet(unet: Shapes) -> Shapes:
+    """The ControlNet of a UNet, as lllyasviel/ControlNet has it."""
+    own = {name.removeprefix("model.diffusion_model."): shape for name, shape in unet.items()}
+    kept = ("time_embed", "label_emb", "input_blocks", "middle_block")
+    shapes = {name: shape for name, shape in own.items() if name.startswith(kept)}
+    for index in range(1 + max(int(name.split(".")[1]) for name in own if name.startswith("input_blocks."))):
+        block = ("0.weight", "0.op.weight", "0.out_layers.3.weight")
+        width = next(own[name][0] for part in block if (name := f"input_blocks.{index}.{part}") in own)
+        shapes |= layer(f"zero_convs.{index}.0", width, width, 1, 1)
+    deepest = own["middle_block.0.in_layers.2.weight"][0]
+    shapes |= layer("middle_block_out.0", deepest, deepest, 1, 1)
+    hints = (3, 16, 16, 32, 32, 96, 96, 256, own["input_blocks.0.0.weight"][0])
+    for number, (inputs, out) in enumerate(pairwise(hints)):
+        shapes |= layer(f"input_hint_block.{2 * number}", out, inputs, 3, 3)
+    return under("control_model.", shapes)
 
 
 def vae() -> Shapes:
@@ -150,7 +177,13 @@ def sdxl(inputs: int = 4) -> Shapes:
     return shapes | vae() | text
 
 
-LAYOUTS: dict[str, Callable[[], Shapes]] = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl}
+def refiner() -> Shapes:
+    """Stable Diffusion XL's refiner, which has the second text encoder only."""
+    shapes = unet([384, 768, 1536, 1536], [0, 4, 4, 0], 1280, linear=True, classes=2560, middle=4)
+    return shapes | vae() | under("conditioner.embedders.0.", open_clip(1280, 32))
+
+
+LAYOUTS: dict[str, Callable[[], Shapes]] = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "refiner": refiner}
 
 
 # Sparse files with marks.

@@ -61,6 +61,57 @@ def png(width: int, height: int, depth: int, colour_type: int, rows: bytes, *ext
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(extra) + body
 
 
+def box(kind: bytes, *content: bytes) -> bytes:
+    """A box of ISO/IEC 14496-12, of which an AVIF is made."""
+    data = b"".join(content)
+    return struct.pack(">I4s", len(data) + 8, kind) + data
+
+
+def avif(
+    *streams: bytes,
+    told: tuple[int, int] = (64, 64),
+    spare: bytes = b"",
+    more: bytes = b"",
+    extents: int = 1,
+    shared: bool = False,
+) -> bytes:
+    """An AVIF of these AV1 streams, each an item; the first is the picture.
+
+    Args:
+        told: width and height that the boxes tell.
+        spare: boxes among the properties.
+        more: boxes behind everything.
+        extents: in how many pieces each stream is said to be, all but the first of one byte.
+        shared: whether all items are said to have the first stream.
+    """
+    count = len(streams)
+    kinds = [box(b"infe", struct.pack(">IHH4sB", 2 << 24, number + 1, 0, b"av01", 0)) for number in range(count)]
+    properties = box(b"ipco", box(b"ispe", struct.pack(">III", 0, *told)), box(b"av1C", b"\x81\0\x0c\0"), spare)
+    uses = b"".join(struct.pack(">HBBB", number + 1, 2, 1, 2 | 128) for number in range(count))
+    parts = [
+        box(b"hdlr", struct.pack(">II4s12sB", 0, 0, b"pict", bytes(12), 0)),
+        box(b"pitm", struct.pack(">IH", 0, 1)),
+        box(b"iinf", struct.pack(">IH", 0, count), *kinds),
+        box(b"iprp", properties, box(b"ipma", struct.pack(">II", 0, count), uses)),
+    ]
+    head = box(b"ftyp", b"avif", bytes(4), b"avifmif1miaf")
+    entry = 6 + 8 * extents
+    start = len(head) + 12 + sum(map(len, parts)) + 16 + entry * count + 8
+    places = []
+    for number, stream in enumerate(streams):
+        places.append(struct.pack(">HHH", number + 1, 0, extents))
+        at = start + (0 if shared else sum(map(len, streams[:number])))
+        places += [struct.pack(">II", at, len(stream)), *[struct.pack(">II", at, 1)] * (extents - 1)]
+    iloc = box(b"iloc", struct.pack(">IBBH", 0, 0x44, 0, count), *places)
+    return head + box(b"meta", bytes(4), *parts, iloc) + box(b"mdat", *streams[: 1 if shared else None]) + more
+
+
+def stream_of(image: Image.Image) -> bytes:
+    """The AV1 stream of a picture, as an AVIF holds it."""
+    data = file_of(image, "AVIF", speed=10)
+    return data[data.index(b"mdat") + 4 :]
+
+
 def answer(body: bytes, status: int = 200, **headers: str) -> Answer:
     """An answer with this body; `headers` with underscores for dashes."""
 

@@ -4,6 +4,8 @@ The options that each scheduler name stands for are written here once more, so t
 noticed.
 """
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +17,85 @@ from PIL.Image import Image
 from tests.helpers.drawing import SMALL
 
 KARRAS = {"use_karras_sigmas": True}
+EXPONENTIAL = {"use_exponential_sigmas": True}
+BETA = {"use_beta_sigmas": True}
+TRAILING = {"timestep_spacing": "trailing"}
 SDE = {"algorithm_type": "sde-dpmsolver++"}
+THIRD = {"solver_order": 3}
+SINGLE = {"lower_order_final": True}
 UNCLIPPED = {"clip_sample": False}
+# Beside what the model was trained with; everything else is the class's default.
 EXPECTED: dict[str, tuple[str, dict[str, Any]]] = {
     "LMS": ("LMSDiscreteScheduler", {}),
     "LMS Karras": ("LMSDiscreteScheduler", KARRAS),
     "Euler": ("EulerDiscreteScheduler", {}),
     "Euler Karras": ("EulerDiscreteScheduler", KARRAS),
+    "Euler Exponential": ("EulerDiscreteScheduler", EXPONENTIAL),
+    "Euler Beta": ("EulerDiscreteScheduler", BETA),
+    "Euler SGM Uniform": ("EulerDiscreteScheduler", TRAILING),
     "Euler a": ("EulerAncestralDiscreteScheduler", {}),
+    "Euler a SGM Uniform": ("EulerAncestralDiscreteScheduler", TRAILING),
     "Heun": ("HeunDiscreteScheduler", {}),
+    "Heun Karras": ("HeunDiscreteScheduler", KARRAS),
     "DPM2": ("KDPM2DiscreteScheduler", {}),
+    "DPM2 Karras": ("KDPM2DiscreteScheduler", KARRAS),
     "DPM2 a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "DPM2 a Karras": ("KDPM2AncestralDiscreteScheduler", KARRAS),
     "DPM++ 2M": ("DPMSolverMultistepScheduler", {}),
     "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", KARRAS),
+    "DPM++ 2M Exponential": ("DPMSolverMultistepScheduler", EXPONENTIAL),
+    "DPM++ 2M Beta": ("DPMSolverMultistepScheduler", BETA),
+    "DPM++ 2M SGM Uniform": ("DPMSolverMultistepScheduler", TRAILING),
     "DPM++ 2M SDE": ("DPMSolverMultistepScheduler", SDE),
     "DPM++ 2M SDE Karras": ("DPMSolverMultistepScheduler", SDE | KARRAS),
-    "DPM++ 2S": ("DPMSolverSinglestepScheduler", {"lower_order_final": True}),
+    "DPM++ 2M SDE Exponential": ("DPMSolverMultistepScheduler", SDE | EXPONENTIAL),
+    "DPM++ 2M SDE SGM Uniform": ("DPMSolverMultistepScheduler", SDE | TRAILING),
+    "DPM++ 3M SDE": ("DPMSolverMultistepScheduler", SDE | THIRD),
+    "DPM++ 3M SDE Karras": ("DPMSolverMultistepScheduler", SDE | THIRD | KARRAS),
+    "DPM++ 3M SDE Exponential": ("DPMSolverMultistepScheduler", SDE | THIRD | EXPONENTIAL),
+    "DPM++ 2S": ("DPMSolverSinglestepScheduler", SINGLE),
+    "DPM++ 2S Karras": ("DPMSolverSinglestepScheduler", SINGLE | KARRAS),
+    "DPM++ 2S a": ("DPMSolverSinglestepScheduler", SINGLE),
+    "DPM++ 2S a Karras": ("DPMSolverSinglestepScheduler", SINGLE | KARRAS),
+    "DPM++ SDE": ("DPMSolverSinglestepScheduler", SINGLE | SDE),
+    "DPM++ SDE Karras": ("DPMSolverSinglestepScheduler", SINGLE | SDE | KARRAS),
     "DEIS": ("DEISMultistepScheduler", {}),
+    "DEIS Karras": ("DEISMultistepScheduler", KARRAS),
     "UniPC": ("UniPCMultistepScheduler", {}),
+    "UniPC Karras": ("UniPCMultistepScheduler", KARRAS),
+    "UniPC SGM Uniform": ("UniPCMultistepScheduler", TRAILING),
     "DDIM": ("DDIMScheduler", UNCLIPPED),
+    "DDIM SGM Uniform": ("DDIMScheduler", UNCLIPPED | TRAILING),
     "DDPM": ("DDPMScheduler", UNCLIPPED),
     "PNDM": ("PNDMScheduler", {"skip_prk_steps": True}),
     "LCM": ("LCMScheduler", UNCLIPPED),
     "IPNDM": ("IPNDMScheduler", {}),
+    "Flow Euler": ("FlowMatchEulerDiscreteScheduler", {}),
+    "Flow Euler Karras": ("FlowMatchEulerDiscreteScheduler", KARRAS),
+    "Flow Euler Exponential": ("FlowMatchEulerDiscreteScheduler", EXPONENTIAL),
+    "Flow Euler Beta": ("FlowMatchEulerDiscreteScheduler", BETA),
 }
+# What a config says of the model's training, and no scheduler's name does.
+TRAINING = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+    "rescale_betas_zero_snr",
+    "timestep_spacing",
+    "steps_offset",
+    "set_alpha_to_one",
+    "shift",
+    "use_dynamic_shifting",
+    "base_shift",
+    "max_shift",
+    "base_image_seq_len",
+    "max_image_seq_len",
+    "shift_terminal",
+    "time_shift_type",
+)
 
 
 # What tests ask of UNets that compare with `plain`; transformers have a scheduler of their own.
@@ -76,9 +133,16 @@ def around(pipeline: DiffusionPipeline, class_name: str | None = None, **parts: 
 
 
 def scheduler_of(pipeline: DiffusionPipeline, name: str) -> Any:
-    """A new scheduler of this name on the model's own config."""
+    """A new scheduler of this name for the pipeline's model."""
+    return scheduler_for(pipeline.scheduler.config, name)
+
+
+def scheduler_for(config: Mapping[str, Any], name: str) -> Any:
+    """A new scheduler of this name for a model with this scheduler config; nothing but its training is read of it."""
     class_name, options = EXPECTED[name]
-    return getattr(diffusers, class_name).from_config(pipeline.scheduler.config, **options)
+    kind = getattr(diffusers, class_name)
+    told = (config.keys() - set(config.get("_use_default_values", []))) & inspect.signature(kind).parameters.keys()
+    return kind(**{name: config[name] for name in TRAINING if name in told} | options)
 
 
 def with_scheduler(pipeline: DiffusionPipeline, name: str) -> DiffusionPipeline:

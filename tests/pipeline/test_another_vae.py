@@ -12,14 +12,21 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers import tiny_models, tiny_transformers
 from tests.helpers.drawing import SMALL, assert_same, load_engine, picture
+from tests.helpers.original_names import vae_weights
+from tests.helpers.tiny_addons import write
 from worker.errors import ModelError, SettingsError, WorkerError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+FILES = ("file.safetensors", "once.safetensors", "original.safetensors", "inside.safetensors")
 
 
 @pytest.fixture(scope="module")
 def vaes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A VAE's own folder, a whole model's, one file in diffusers layout, and a tiny VAE of another class."""
+    """A VAE's own folder, a whole model's, the same in one file, and a tiny VAE of another class.
+
+    The files: in diffusers' layout, also with the names that its attention had once; in the original layout, also below
+    the names that it has in a whole checkpoint.
+    """
     root = tmp_path_factory.mktemp("vaes")
     other = tiny_models.sdxl()
     torch.manual_seed(5)
@@ -27,11 +34,22 @@ def vaes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     other.save_pretrained(root / "model")
     shutil.copytree(root / "model" / "vae", root / "vae")
     shutil.copy(root / "vae" / WEIGHTS, root / "file.safetensors")
+    weights, original = load_file(root / "file.safetensors"), vae_weights(other.vae)
+    write({_once(name): weight for name, weight in weights.items()}, root / "once.safetensors")
+    write(original, root / "original.safetensors")
+    write({f"first_stage_model.{name}": weight for name, weight in original.items()}, root / "inside.safetensors")
     torch.manual_seed(5)
     small = AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4)
     torch.nn.init.normal_(small.decoder.layers[-1].weight)  # its pictures would be grey
     small.save_pretrained(root / "taesd")
-    return {name: root / name for name in ("vae", "model", "file.safetensors", "taesd")}
+    return {name: root / name for name in ("vae", "model", "taesd", *FILES)}
+
+
+def _once(name: str) -> str:
+    """As the VAEs of 2022 on the hub have it, sd-vae-ft-mse among them."""
+    for now, then in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        name = name.replace(f"attentions.0.{now}", f"attentions.0.{then}")
+    return name
 
 
 def plain_picture(model: Path, vae: Path) -> Image:
@@ -42,7 +60,7 @@ def plain_picture(model: Path, vae: Path) -> Image:
     return drawn
 
 
-@pytest.mark.parametrize("name", ["vae", "model", "file.safetensors", "taesd"])
+@pytest.mark.parametrize("name", ["vae", "model", "taesd", *FILES])
 def test_the_picture_is_plain_diffusers_with_that_vae(
     name: str, folders: dict[str, Path], vaes: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -56,7 +74,7 @@ def test_the_picture_is_plain_diffusers_with_that_vae(
 
 
 def test_the_vae_has_the_pipelines_number_format(folders: dict[str, Path], vaes: dict[str, Path]) -> None:
-    for name in ("vae", "file.safetensors"):
+    for name in ("vae", "file.safetensors", "original.safetensors"):
         engine = load_engine(MODEL_NAME=str(folders["sd1"]), VAE_NAME=str(vaes[name]), DTYPE="bfloat16")
         assert {weight.dtype for weight in engine.pipeline.vae.parameters()} == {torch.bfloat16}
 
@@ -139,6 +157,13 @@ def test_a_vae_that_lacks_weights(folders: dict[str, Path], vaes: dict[str, Path
 
     refused(folders["sd1"], weights.parent, ModelError, "decoder.conv_out.bias")
     refused(folders["sd1"], weights, ModelError, "no complete VAE")
+
+
+def test_an_original_file_that_lacks_weights(folders: dict[str, Path], vaes: dict[str, Path], tmp_path: Path) -> None:
+    weights = load_file(vaes["original.safetensors"])
+    del weights["decoder.mid.attn_1.q.weight"]
+
+    refused(folders["sd1"], write(weights, tmp_path / "gap.safetensors"), ModelError, "no complete VAE")
 
 
 def test_a_file_that_is_something_else(folders: dict[str, Path], tmp_path: Path) -> None:

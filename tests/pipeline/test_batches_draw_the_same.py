@@ -72,6 +72,7 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "control": ({"controlnet": EDGES}, {"controlnet": {**EDGES, "image": uri(scene(seed=9))}, "seed": 5}),
     "LoRA": ({"lora": "plain"}, {"lora": "plain", "prompt": "another"}),
     "hires": ({"hires": {"scale": 1.5}}, {"hires": {"scale": 1.5}, "seed": 5}),
+    "by step": ({"prompt": "a [cat:dog:0.3]"}, {"prompt": "[a star::0.6] [b:c:2]", "seed": 5}),
     "long": ({"prompt": "a star, " * 50}, {"prompt": "short", "seed": 5}),
 }
 

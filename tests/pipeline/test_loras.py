@@ -13,6 +13,7 @@ from tests.helpers.plain_diffusers import EULER, plain, plainly
 from tests.helpers.tiny_addons import FAMILIES, Kits, noise, uri
 from worker.api.parse import parse
 from worker.engine.adapters import loras
+from worker.engine.adapters.lora_file import adapter_name
 from worker.engine.drawing import Drawing
 from worker.engine.engine import Engine
 from worker.engine.generate import draw_jobs, generate
@@ -205,7 +206,7 @@ def test_a_lora_that_does_not_fit_is_named_and_leaves_nothing(family: str, kits:
         assert_same(again, with_fitting or again)
         with_fitting = again
     assert with_fitting != before
-    assert adapters(engine) == {loras._key("fitting")}
+    assert adapters(engine) == {adapter_name("fitting")}
 
 
 def test_a_flux_lora_that_changes_the_model_itself_is_refused(kits: Kits, tmp_path: Path) -> None:
@@ -319,10 +320,10 @@ def test_the_least_recently_used_goes(library: Engine, monkeypatch: pytest.Monke
     picture(library, lora="0", **FEW)  # now 1 has waited longest
 
     picture(library, lora="3", **FEW)
-    assert adapters(library) == {loras._key(name) for name in "023"}
+    assert adapters(library) == {adapter_name(name) for name in "023"}
 
     assert_same(picture(library, lora="1", **FEW), first["1"])
-    assert adapters(library) == {loras._key(name) for name in "031"}
+    assert adapters(library) == {adapter_name(name) for name in "031"}
 
 
 def test_a_job_gets_all_it_names_even_beyond_the_bounds(library: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +334,7 @@ def test_a_job_gets_all_it_names_even_beyond_the_bounds(library: Engine, monkeyp
     assert_same(picture(library, loras=list("01234"), **FEW), everything)
     picture(library, lora="7", **FEW)
 
-    assert adapters(library) == {loras._key("7")}
+    assert adapters(library) == {adapter_name("7")}
 
 
 def test_memory_is_flat_over_many_loads(library: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

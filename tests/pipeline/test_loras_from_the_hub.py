@@ -49,6 +49,12 @@ answers["pickle"] = drawn(f"{repository}/style.bin", f"{repository}/style.bin", 
 answers["usual"] = drawn(repository, repository, "usual.png")
 (published / "pytorch_lora_weights.safetensors").write_text("<html>")
 answers["broken"] = drawn(repository, repository, "never.png")
+for name in ("pytorch_lora_weights", "other"):
+    (published / f"{name}.safetensors").unlink()
+(published / "peft").rename(published / "adapter_model.safetensors")
+answers["peft"] = drawn(repository, repository, "peft.png")
+place = f"{repository}/adapter_model.safetensors"
+answers["peft, named"] = drawn(place, place, "peft-named.png")
 print(json.dumps(answers))
 """
 
@@ -59,6 +65,8 @@ def visit(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
     folder, published = tmp_path_factory.mktemp("visit"), tmp_path_factory.mktemp("published")
     tiny_addons.lora(FAMILIES["sd1"](), published / "style.safetensors", seed=1)
     tiny_addons.trap(published / "style.bin")
+    tiny_addons.lora(FAMILIES["sd1"](), published / "peft", seed=2)
+    (published / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 5}))
     tiny_addons.trap(published / "pytorch_lora_weights.bin")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "MODEL_", "LORA_"))}
     path = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1])))
@@ -81,6 +89,17 @@ def test_it_draws_as_the_same_file_in_a_folder(step: str, visit: Any, kits: Kits
 
     assert answers[step] == [name]
     assert_same(Image.open(folder / f"{step}.png"), local)
+
+
+def test_pefts_config_comes_with_its_weights(visit: Any, kits: Kits, tmp_path: Path) -> None:
+    folder, answers, _ = visit
+    tiny_addons.lora(FAMILIES["sd1"](), tmp_path / "style.safetensors", seed=2)
+    engine = load_engine(MODEL_NAME=str(kits["sd1"].model), LORA_DIR=str(tmp_path))
+    scaled = picture(engine, lora="style", lora_scale=5 / 2)
+
+    assert answers["peft"] == [REPOSITORY]
+    assert_same(Image.open(folder / "peft.png"), scaled)
+    assert_same(Image.open(folder / "peft-named.png"), scaled)
 
 
 def test_of_several_files_one_has_to_be_named(visit: Any) -> None:

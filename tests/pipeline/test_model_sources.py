@@ -171,10 +171,11 @@ def test_a_vae_is_downloaded_from_a_whole_models_repository(visit: Visit) -> Non
 
 
 def test_a_vae_is_baked_without_the_rest_of_its_model(published: Path, tmp_path: Path) -> None:
-    environment = {"HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN, "VAE_NAME": REPOSITORY, "MODEL_NAME": ""}
+    address = f"https://huggingface.co/{REPOSITORY}/tree/main"  # as the worker's setting takes it
+    environment = {"HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN, "VAE_NAME": address, "MODEL_NAME": ""}
     with serve(published) as hub:
         command = [sys.executable, "builder/fetch_model.py", str(tmp_path / "baked")]
-        environment = {**os.environ, **environment, "HF_ENDPOINT": hub.url}
+        environment = {**os.environ, **environment, "HF_ENDPOINT": hub.url, "PYTHONPATH": str(HERE.parents[1])}
         subprocess.run(command, env=environment, cwd=HERE.parents[1], check=True, timeout=120)
 
     found = Path(find_vae(REPOSITORY, {"the image": tmp_path / "baked"}).location)

@@ -10,6 +10,8 @@ from tests.helpers.drawing import SMALL, bytes_alive
 from tests.helpers.faults import a_worker, engine_of, last_layer, raising, run, state
 from tests.helpers.tiny_addons import Kits
 from worker.api.parse import parse
+from worker.engine.adapters import loras
+from worker.engine.adapters.lora_fit import add_adapter
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
 from worker.errors import OutOfMemoryError
@@ -143,15 +145,14 @@ def test_a_lora_for_which_there_is_no_memory_is_not_called_a_bad_file(
     kits: Kits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with a_worker(**kits["sd1"].settings("loras")) as worker:
-        before, pipeline = drawn(worker), engine_of(worker).pipeline
-        whole = pipeline.load_lora_weights
+        before = drawn(worker)
 
-        def half_loaded(*args: Any, **named: Any) -> None:
-            whole(*args, **named)
+        def half_loaded(*args: Any) -> None:
+            add_adapter(*args)
             raise ERRORS["cuda"]()
 
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "load_lora_weights", half_loaded)
+            patch.setattr(loras, "add_adapter", half_loaded)
             answer = run(worker, lora="plain")
         assert answer["code"] == "OUT_OF_MEMORY", answer
         assert drawn(worker) == before

@@ -78,6 +78,13 @@ def test_weights_and_long_prompts_too(sd1: Engine) -> None:
     assert (often.encoders, often.tokenizers) == (once.encoders, once.tokenizers)
 
 
+def test_each_text_of_a_prompt_that_changes_by_step_too(sd1: Engine) -> None:
+    with counting(sd1) as calls:
+        draw(sd1, prompt="a [cat:dog:0.5]", num_images=4, hires=HIRES)
+
+    assert (calls.encoders, calls.tokenizers) == (3, 3)
+
+
 def test_two_encoders_read_it_once_each(engines: dict[str, Engine]) -> None:
     with counting(engines["sdxl"]) as calls:
         draw(engines["sdxl"], num_images=3, negative_prompt="a star", hires=HIRES)

@@ -1,6 +1,8 @@
 """SDXL's refiner finishes the base model's latents as plain diffusers' ensemble of experts does."""
 
 import functools
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from PIL.Image import Image
 
 from tests.helpers import tiny_models
 from tests.helpers.drawing import SMALL, assert_same, draw, hole, load_engine, picture, scene, uri
+from tests.helpers.original_names import unet_weights
 from tests.helpers.plain_diffusers import around, load_plain
-from tests.helpers.tiny_addons import Kits
+from tests.helpers.tiny_addons import Kits, write
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
+from worker.engine.load import checkpoint, single_file
 from worker.engine.self_test import self_test
 from worker.errors import SettingsError
 from worker.plan import make_plan
@@ -176,6 +180,41 @@ def test_the_two_share_their_modules(engine: Engine) -> None:
 
     assert engine.refiner.vae is engine.pipeline.vae
     assert engine.refiner.text_encoder_2 is engine.pipeline.text_encoder_2
+
+
+def test_a_refiner_in_one_file_is_the_same(
+    engine: Engine, folders: dict[str, Path], refiner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no tensor says is in a folder of configs, which is here the tiny one's."""
+    small = tiny_models.sdxl_refiner()
+    context = "input_blocks.3.1.transformer_blocks.0.attn2.to_k.weight"
+    monkeypatch.setattr(checkpoint, "_REFINER_CONTEXT", (f"model.diffusion_model.{context}", 32))
+    monkeypatch.setattr(single_file, "CONFIGS", tmp_path)
+    (tmp_path / "sdxl-refiner").symlink_to(refiner)
+    weights = unet_weights(small.unet, "model.diffusion_model.")
+    file = write(weights | {"first_stage_model.decoder.conv_in.bias": torch.zeros(1)}, tmp_path / "one.safetensors")
+
+    single = load_engine(MODEL_NAME=str(folders["sdxl"]), REFINER_NAME=str(file))
+
+    for job in ({"high_noise_frac": 0.5}, {"refiner": {"strength": 0.4}}):
+        assert picture(single, **NEGATIVE, **job).tobytes() == picture(engine, **NEGATIVE, **job).tobytes()
+    assert single.refiner is not None
+    assert single.refiner.config.requires_aesthetics_score and single.refiner.vae is single.pipeline.vae
+
+
+def test_a_refiner_of_which_only_a_variant_is_there(
+    engine: Engine, folders: dict[str, Path], refiner: Path, tmp_path: Path
+) -> None:
+    """In a folder that has nothing of what the base model shares with it."""
+    folder = shutil.copytree(refiner, tmp_path / "refiner", ignore=shutil.ignore_patterns("vae", "*encoder*", "toke*"))
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    index = json.loads((folder / "model_index.json").read_text())
+    shared = {part: [None, None] for part in ("vae", "text_encoder_2", "tokenizer_2")}
+    (folder / "model_index.json").write_text(json.dumps(index | shared))
+    found = load_engine(MODEL_NAME=str(folders["sdxl"]), REFINER_NAME=str(folder))
+    job = {"high_noise_frac": 0.5}
+    assert picture(found, **NEGATIVE, **job).tobytes() == picture(engine, **NEGATIVE, **job).tobytes()
 
 
 def test_a_refiner_for_another_family_is_refused(folders: dict[str, Path], refiner: Path) -> None:

@@ -15,7 +15,7 @@ def seeds(pictures: list[GeneratedImage]) -> list[int]:
     return [one.picture.seed for one in pictures]
 
 
-@pytest.mark.parametrize("scheduler", EXPECTED)
+@pytest.mark.parametrize("scheduler", [name for name in EXPECTED if not name.startswith("Flow")])
 def test_a_picture_of_a_batch_can_be_made_again_alone(scheduler: str, sd1: Engine) -> None:
     batch = draw(sd1, scheduler=scheduler, num_images=3, seed=41)
     assert seeds(batch) == [41, 42, 43]

@@ -24,7 +24,8 @@ from tests.helpers.original_layout import (
     sdxl,
     write,
 )
-from worker.engine.load.single_file import CONFIGS, inspect_checkpoint, load_single_file
+from worker.engine.load.checkpoint import CONFIGS, inspect_checkpoint
+from worker.engine.load.single_file import load_refiner_unet, load_single_file, read_renamed
 from worker.errors import ModelError
 
 
@@ -56,6 +57,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("sd2", "cond_stage_model.model.", 354_032_641),
         ("sdxl", "model.diffusion_model.", 2_567_463_684),
         ("sdxl", "conditioner.embedders.1.model.", 694_659_841),
+        ("refiner", "", 3_037_840_364),  # the published file has 6,075,981,930 bytes, 301,202 of them header
     ],
 )
 def test_the_layouts_here_have_the_published_sizes(kind: str, part: str, parameters: int) -> None:
@@ -147,6 +149,67 @@ def test_every_weight_arrives_in_its_place(
     assert sorted(arrived.values()) == sorted(used)
 
 
+@pytest.mark.parametrize(
+    ("kind", "usual", "other"),
+    [
+        ("sd1", "cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."),  # the NovelAI line
+        ("sd2", "cond_stage_model.model.", "conditioner.embedders.0.model."),  # SD-Turbo
+        ("sdxl", "conditioner.embedders.0.transformer.text_model.", "conditioner.embedders.0.transformer."),
+    ],
+)
+def test_a_text_encoder_under_other_names_arrives_too(tmp_path: Path, kind: str, usual: str, other: str) -> None:
+    """Only the text encoder is loaded: the UNet takes the time."""
+    shapes = LAYOUTS[kind]()
+    renamed = {other + name.removeprefix(usual) if name.startswith(usual) else name: at for name, at in shapes.items()}
+    assert renamed.keys() != shapes.keys()
+    checkpoint = inspect_checkpoint(write(tmp_path / "usual.safetensors", shapes))
+    path = write(tmp_path / "other.safetensors", renamed)
+    found = inspect_checkpoint(path)
+    assert (found.architecture, found.prediction_type) == (checkpoint.architecture, checkpoint.prediction_type)
+
+    encoder = read_renamed(path, found, torch.float16)
+
+    written, used = marks(renamed), [name for name in renamed if name.startswith(other)]
+    arrived = [weight.detach().flatten()[:1].view(torch.int16).item() for weight in encoder.parameters()]
+    unused = tuple(f"{other}{name.removeprefix(usual)}" for name in UNUSED if name.startswith(usual))
+    assert sorted(arrived) == sorted(bits for name in used if not name.startswith(unused) for _, bits in written[name])
+    assert {weight.dtype for weight in encoder.parameters()} == {torch.float16}
+
+
+def test_a_checkpoint_of_the_novelai_line_loads_whole(tmp_path: Path) -> None:
+    usual = "cond_stage_model.transformer.text_model."
+    shapes = {name.replace(usual, "cond_stage_model.transformer."): shape for name, shape in sd1().items()}
+    pipeline = load_single_file(write(tmp_path / "animefull.safetensors", shapes), torch.float16)
+    written, arrived = marks(shapes), loaded_marks(pipeline)
+    for place, (name, part) in (EVERY_VAE | PLACES["sd1"]).items():
+        assert arrived[place] == written[name.replace(usual, "cond_stage_model.transformer.")][part][1], place
+
+
+def test_a_refiners_weights_arrive_in_their_places(tmp_path: Path) -> None:
+    """The text encoder and the VAE are the base model's; half of the weights are left in the file."""
+    shapes = LAYOUTS["refiner"]()
+    unet = load_refiner_unet(write(tmp_path / "refiner.safetensors", shapes), torch.float16)
+    written = {name: at for name, at in marks(shapes).items() if name.startswith(UNET)}
+    arrived = {name: weight.flatten()[:1].view(torch.int16).item() for name, weight in unet.named_parameters()}
+    assert sorted(arrived.values()) == sorted(bits for places in written.values() for _, bits in places)
+    place = f"{UNET}middle_block.1.transformer_blocks.3.ff.net.2.bias"
+    assert arrived["mid_block.attentions.0.transformer_blocks.3.ff.net.2.bias"] == written[place][0][1]
+    assert unet.config.attention_head_dim == [384 // 64, 768 // 64, 1536 // 64, 1536 // 64]
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl", "sd2"])
+def test_another_model_is_no_refiner(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"is Stable Diffusion .*; it is no SDXL refiner"):
+        load_refiner_unet(write(tmp_path / "model.safetensors", LAYOUTS[kind]()), torch.float16)
+
+
+def test_a_refiner_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    shapes = LAYOUTS["refiner"]()
+    del shapes[f"{UNET}middle_block.1.transformer_blocks.3.ff.net.2.bias"]
+    with pytest.raises(ModelError, match="is no complete SDXL refiner: "):
+        load_refiner_unet(write(tmp_path / "model.safetensors", shapes), torch.float16)
+
+
 def test_a_file_that_predicts_v_gets_such_a_scheduler(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "worker")
     spread = {LAST_NORM_BIAS: [0.1, -0.1] * 160}
@@ -155,6 +218,13 @@ def test_a_file_that_predicts_v_gets_such_a_scheduler(tmp_path: Path, caplog: py
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     assert pipeline.unet.config.sample_size * pipeline.vae_scale_factor == 768
     assert "768.safetensors: Stable Diffusion 2.x; v_prediction: the last norm's bias" in caplog.text
+
+
+def test_zero_snr_is_kept_where_the_published_scheduler_ignores_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.safetensors", sd1() | dict.fromkeys(["v_pred", "ztsnr"], (0,)))
+    config = load_single_file(path, torch.float16).scheduler.config
+    assert (config["prediction_type"], config["rescale_betas_zero_snr"]) == ("v_prediction", True)
+    assert diffusers.EulerDiscreteScheduler.from_config(config).config.timestep_spacing == "trailing"
 
 
 def test_a_picture_is_drawn_in_the_colour_of_the_last_bias(tmp_path: Path) -> None:
@@ -255,6 +325,9 @@ def without(part: str) -> Shapes:
         ({"lora_unet_double_blocks_0_img_attn_proj.lora_down.weight": (16, 3072)}, "a LoRA"),
         ({"double_blocks.0.img_attn.norm.key_norm.scale": (128,)}, "FLUX"),
         ({"model.diffusion_model.joint_blocks.0.x_block.mlp.fc1.weight": (6144, 1536)}, "Stable Diffusion 3"),
+        (LAYOUTS["refiner"](), "is the SDXL refiner; name it in REFINER_NAME"),
+        ({"control_model.zero_convs.0.0.weight": (1,)}, "is a ControlNet; name it in CONTROLNETS"),
+        ({"decoder.conv_in.weight": (512, 4, 3, 3)}, "is a VAE alone; name it in VAE_NAME"),
         ({"something.weight": (1,)}, "an architecture this worker does not know"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

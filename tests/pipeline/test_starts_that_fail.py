@@ -85,6 +85,8 @@ SETTINGS = {
     "VAE_NAME": ("/no/such/vae", "neither a folder"),
     "REFINER_NAME": ("/no/such/refiner", "only Stable Diffusion XL"),
     "DEFAULT_SCHEDULER": ("Flow Euler", "Stable Diffusion 1.x takes one of LMS"),
+    "DEFAULT_STEPS": ("501", "LMS takes 2 to 500 steps"),
+    "DEFAULT_SIZE": ("100x96", "multiples of 8"),
     "QUANTIZE": ("4bit", "needs a CUDA device"),
     "OFFLOAD": ("disk", "'group'"),
 }

@@ -1,4 +1,4 @@
-"""Two admissible jobs in a row that fail, a proof that fails, or a device fault: then, and only then, it leaves."""
+"""What also happens to a request known to be good, or a device fault: then, and only then, the worker leaves."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.faults import Answer, a_worker, engine_of, giving, is_open, last_layer, raising, run
+from tests.helpers.faults import Answer, a_worker, as_if_fresh, engine_of, giving, is_open, last_layer, raising, run
 from tests.helpers.tiny_addons import Kits
-from worker.runtime.gate import Gate
+from worker import request as requests
+from worker.engine import self_test
+from worker.engine.adapters import loras
+from worker.runtime import worker as runtime
 from worker.runtime.worker import Worker
 
 
@@ -29,9 +32,8 @@ def loaded(environment: dict[str, str]) -> Iterator[Worker]:
 @pytest.fixture
 def worker(loaded: Worker) -> Iterator[Worker]:
     """It, as if fresh: nothing has failed yet, and what a device fault leaves behind does not stay."""
-    loaded.gate = Gate()
-    yield loaded
-    engine_of(loaded).repair()
+    with as_if_fresh(loaded) as worker:
+        yield worker
 
 
 def a_bug(worker: Worker) -> Answer:
@@ -98,34 +100,76 @@ def codes(worker: Worker, *jobs: Callable[[Worker], Answer]) -> list[str | None]
     return found
 
 
-@pytest.mark.parametrize(("first", "second"), [(a_bug, no_memory), (no_memory, no_numbers), (no_numbers, a_bug)])
-def test_two_in_a_row(first: Any, second: Any, worker: Worker) -> None:
-    assert codes(worker, first, second) == [CODES[first], "WORKER_BROKEN"]
-    assert not is_open(worker)
-
-
-@pytest.mark.parametrize("between", [refused, too_late, too_large])
-def test_what_is_not_the_workers_fault_neither_counts_nor_acquits(between: Any, worker: Worker) -> None:
-    assert codes(worker, between, between, between) == [CODES[between]] * 3
-    assert codes(worker, a_bug, between, between, a_bug) == [
-        "INTERNAL_ERROR",
-        CODES[between],
-        CODES[between],
-        "WORKER_BROKEN",
-    ]
-    assert not is_open(worker)
-
-
-def test_a_success_between_acquits(worker: Worker) -> None:
-    assert codes(worker, a_bug, success, no_memory, success, no_numbers, success) == [
-        "INTERNAL_ERROR",
-        None,
-        "OUT_OF_MEMORY",
-        None,
-        "NON_FINITE_OUTPUT",
-        None,
-    ]
+@pytest.mark.parametrize("failing", [a_bug, no_memory, no_numbers])
+def test_however_often_jobs_fail_where_a_good_request_is_drawn_it_stays(failing: Any, worker: Worker) -> None:
+    assert codes(worker, *[failing] * 3, success) == [CODES[failing]] * 3 + [None]
     assert is_open(worker)
+
+
+def test_what_is_not_the_workers_fault_changes_nothing(worker: Worker) -> None:
+    jobs = (a_bug, refused, no_memory, too_late, no_numbers, too_large, success)
+    assert codes(worker, *jobs) == [CODES[job] for job in jobs]
+    assert is_open(worker)
+
+
+def undecided(worker: Worker) -> Answer:
+    """A bug, and a proof that takes longer than it may."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(self_test, "MAX_SELF_TEST_S", 0.0)
+        return a_bug(worker)
+
+
+def test_where_the_proof_takes_too_long_the_next_job_decides(worker: Worker) -> None:
+    proved = [undecided, success, undecided, a_bug, undecided]
+    assert codes(worker, *proved) == ["INTERNAL_ERROR", None, "INTERNAL_ERROR", "INTERNAL_ERROR", "INTERNAL_ERROR"]
+    assert codes(worker, refused, undecided) == ["INVALID_INPUT", "WORKER_BROKEN"]
+    assert not is_open(worker)
+
+
+def test_a_job_that_cannot_be_encoded_is_no_reason_to_leave_if_others_can(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = runtime.encode
+
+    def fail(*inputs: Any) -> Any:
+        if "unfortunate" in inputs[1]:
+            raise KeyError("a bug")
+        return encode(*inputs)
+
+    monkeypatch.setattr(runtime, "encode", fail)
+    assert [run(worker, prompt="unfortunate")["code"] for _ in range(3)] == ["INTERNAL_ERROR"] * 3
+    assert "images" in run(worker)
+    assert is_open(worker)
+
+
+def test_where_no_picture_can_be_encoded_it_leaves(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(runtime, "encode", fail)
+    assert run(worker)["code"] == "WORKER_BROKEN"
+    assert not is_open(worker)
+
+
+@pytest.mark.parametrize(("drawn_before", "code"), [(True, "WORKER_BROKEN"), (False, "OUT_OF_MEMORY")])
+def test_memory_that_is_gone_shows_at_a_size_that_was_drawn(
+    drawn_before: bool, code: str, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "SELF_TEST_SIDE", 32)
+    monkeypatch.setattr(worker, "_known_good", None)
+    if drawn_before:
+        assert "images" in run(worker)
+
+    def fill(_: Any, inputs: tuple[torch.Tensor]) -> None:
+        if inputs[0].shape[-1] == 64:
+            raise MemoryError
+
+    handle = last_layer(engine_of(worker), "decoder").register_forward_pre_hook(fill)
+    try:
+        assert run(worker)["code"] == code
+    finally:
+        handle.remove()
+    assert is_open(worker) is not drawn_before
 
 
 def test_out_of_memory_once_is_a_success(worker: Worker) -> None:
@@ -133,7 +177,7 @@ def test_out_of_memory_once_is_a_success(worker: Worker) -> None:
         with raising(last_layer(engine_of(worker), "decoder"), MemoryError):
             return run(worker)
 
-    assert codes(worker, a_bug, spared, a_bug) == ["INTERNAL_ERROR", None, "INTERNAL_ERROR"]
+    assert codes(worker, undecided, spared, undecided) == ["INTERNAL_ERROR", None, "INTERNAL_ERROR"]
 
 
 def test_a_proof_that_fails(worker: Worker) -> None:
@@ -162,7 +206,7 @@ def test_a_device_fault_while_a_lora_is_loaded_is_not_called_a_bad_file(
     def fail(*_: Any, **__: Any) -> None:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700)
 
-    monkeypatch.setattr(engine_of(worker).pipeline, "load_lora_weights", fail)
+    monkeypatch.setattr(loras, "add_adapter", fail)
     assert run(worker, lora="plain")["code"] == "WORKER_BROKEN"
     assert not is_open(worker)
 

@@ -15,7 +15,7 @@ if __name__ != "__mp_main__":
     faults: list[Exception] = []
     seen: set[str] = set()
 
-    def remember_fault(encoder: PromptEncoder, pipeline: Any, prompt: str) -> Any:
+    def remember_fault(encoder: PromptEncoder, pipeline: Any, prompt: str, *number: int) -> Any:
         if prompt == "illegal memory access":
             faults.append(torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700))
         if prompt == "out of memory":
@@ -25,7 +25,7 @@ if __name__ != "__mp_main__":
         seen.add(prompt)
         if prompt == "a bug":
             faults.append(KeyError("secret detail"))
-        return encode(encoder, pipeline, prompt)
+        return encode(encoder, pipeline, prompt, *number)
 
     def fail(*_: object) -> None:
         if faults:

@@ -70,15 +70,12 @@ def test_a_device_fault_is_answered_then_the_process_leaves_and_no_job_is_lost(p
     assert len(platform.events.of("taken", job_id=waiting)) == 1
 
 
-def test_two_admissible_jobs_in_a_row_that_fail_end_the_worker(platform: Any, next_worker: Any) -> None:
+def test_a_request_that_always_fails_never_ends_the_worker(platform: Any, next_worker: Any) -> None:
     worker = next_worker()
 
-    first = platform.ask({"prompt": "a bug", "steps": 2})
-    refused = platform.ask({"prompt": "a star", "steps": -1})
-    second = platform.ask({"prompt": "a bug", "steps": 2})
+    failing = [platform.ask({"prompt": "a bug", "steps": 2}) for _ in range(3)]
+    fine = platform.ask({"prompt": "a star", "steps": 2})
 
-    assert first["error"].startswith("INTERNAL_ERROR: ")
-    assert refused["error"].startswith("INVALID_INPUT: ")
-    assert second["error"].startswith("WORKER_BROKEN: ")
-    assert worker.wait() == 1
-    assert worker.orphans == []
+    assert all(answer["error"].startswith("INTERNAL_ERROR: ") for answer in failing)
+    assert fine["status"] == "COMPLETED"
+    assert worker.running

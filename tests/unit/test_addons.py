@@ -186,7 +186,6 @@ def test_folders_and_hub_ids_are_offered_together(folder: Path, monkeypatch: pyt
         "org/name/",
         "org/name/file.ckpt",
         "org/name/../file.safetensors",
-        "https://huggingface.co/org/name",
         "org/a;org/b",
     ],
 )

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.helpers.asking import SD1, ask, model_of, picture, sent
 from tests.helpers.fuzzing import examples
+from worker.api.elsewhere import ElsewhereFields
 from worker.api.parse import parse
 from worker.api.response import write_failure
 from worker.api.schema import spellings
@@ -37,7 +38,10 @@ SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, TEXT)
 JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4), max_leaves=12
 )
-KNOWN = st.sampled_from(sorted(spellings()))
+# Of our own fields as many as of other services', which are more.
+KNOWN = st.sampled_from(sorted(set(spellings()) - set(ElsewhereFields.model_fields))) | st.sampled_from(
+    sorted(spellings())
+)
 # Values that are often right, so that a good part of the requests is accepted.
 LIKELY = st.one_of(
     st.integers(1, 16),
@@ -46,7 +50,7 @@ LIKELY = st.one_of(
     st.sampled_from(["png", "jpeg", "auto", "base64", "LMS", "Euler", "Flow Euler", "DDIM", "IPNDM", "blurry"]),
     st.lists(st.integers(-1, 2**64), max_size=4),
 )
-LIKELY_FIELDS = st.sampled_from(sorted(spellings()))
+LIKELY_FIELDS = KNOWN
 
 
 def _replayable() -> str:
@@ -101,6 +105,21 @@ NESTED: dict[str, st.SearchStrategy[Any]] = {
     "high_noise_frac": SHARES,
     "refiner_inference_steps": SHORT_STEPS,
     "preview": st.booleans(),
+    "size": st.tuples(st.integers(60, 400), st.sampled_from("x*X"), st.integers(60, 400)).map(
+        lambda size: "{}{}{}".format(*size)
+    ),
+    "aspect_ratio": st.tuples(st.integers(1, 21), st.integers(1, 21)).map(lambda ratio: "{}:{}".format(*ratio)),
+    "megapixels": st.sampled_from(["0.05", "0.25", 1, "1k", "2k", "match_input"]),
+    "n_iter": st.integers(0, 3),
+    "enable_hr": st.booleans(),
+    "hr_scale": st.floats(0.9, 4),
+    "hr_upscaler": st.sampled_from(["Latent", "Lanczos", "None", "ESRGAN_4x"]),
+    "hr_second_pass_steps": SHORT_STEPS,
+    "refine": st.sampled_from(["no_refiner", "expert_ensemble_refiner", "base_image_refiner"]),
+    "mask_blur": st.integers(-1, 65),
+    "inpainting_mask_invert": st.integers(0, 1),
+    "override_settings": _object(CLIP_stop_at_last_layers=st.integers(0, 13), sd_model_checkpoint=st.just("sd1")),
+    "enable_safety_checker": st.booleans(),
 }
 
 

@@ -160,3 +160,57 @@ def test_a_name_server_that_says_nothing_is_not_waited_for(options: dict[str, An
     with pytest.raises(kind):
         _get("http://pictures.example/", **options)
     assert time.monotonic() - started < 5.0
+
+
+# What is received piece by piece
+
+
+def test_a_body_can_be_taken_as_it_comes() -> None:
+    body, taken, heads = bytes(3_000_000), bytearray(), []
+
+    def receive(status: int, headers: Any) -> Any:
+        heads.append((status, headers["X-Canary"]))
+        return taken.extend
+
+    with hosting(answer(body, 206, X_Canary="1")) as host:
+        response = _get(host.url(), max_bytes=10, receive=receive)
+    assert (bytes(taken), heads) == (body, [(206, "1")])
+    assert (response.status, response.body, response.complete) == (206, b"", True)
+
+
+def test_one_that_is_not_taken_is_an_answer_like_any() -> None:
+    with hosting(answer(b"hello", 404)) as host:
+        assert _get(host.url(), receive=lambda status, headers: None).body == b"hello"
+
+
+def test_what_receives_it_may_end_it() -> None:
+    def refuse(piece: bytes) -> None:
+        raise NotWantedError
+
+    with hosting(SLOW["body"]) as host, pytest.raises(NotWantedError):
+        _get(host.url(), receive=lambda status, headers: refuse)
+
+
+def test_one_that_is_cut_short_is_no_success() -> None:
+    with hosting(CUT) as host, pytest.raises(ConnectionError):
+        _get(host.url(), receive=lambda status, headers: lambda piece: None)
+
+
+def test_one_that_stalls_is_left() -> None:
+    with hosting(SLOW["silence"]) as host:
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            _get(host.url(), timeout_s=None, stall_s=0.5, receive=lambda status, headers: lambda piece: None)
+        assert time.monotonic() - started < 8.0
+
+
+def test_one_that_is_only_slow_is_not() -> None:
+    came = bytearray()
+
+    def take(piece: bytes) -> None:
+        came.extend(piece)
+        if len(came) > 30:  # one comes every 0.05 s, so that it took longer than a stall may
+            raise NotWantedError
+
+    with hosting(SLOW["body"]) as host, pytest.raises(NotWantedError):
+        _get(host.url(), timeout_s=None, stall_s=1.0, receive=lambda status, headers: take)

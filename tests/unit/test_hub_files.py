@@ -70,9 +70,10 @@ def test_presets_set_what_the_form_shows(preset: dict[str, Any], monkeypatch: py
 
 @pytest.mark.parametrize("test", TESTS["tests"], ids=lambda test: test["name"])
 def test_the_worker_takes_the_hubs_test(test: dict[str, Any]) -> None:
-    own = schedulers.describe_own("LMSDiscreteScheduler", EMBEDDED.noise)
-    limits = {name: getattr(EMBEDDED, name) for name in ("max_pixels", "max_steps", "max_images")}
-    model = Capabilities("shapes", EMBEDDED, 256, 256, "epsilon", own, safety_checker=False, **limits)
+    own = schedulers.describe_own("LMSDiscreteScheduler", EMBEDDED.noise, {})
+    names = "steps", "guidance_scale", "max_pixels", "max_steps", "max_images"
+    numbers = {name: getattr(EMBEDDED, name) for name in names}
+    model = Capabilities("shapes", EMBEDDED, 256, 256, "epsilon", own, own, safety_checker=False, **numbers)
     assert parse({"input": test["input"]}, model)[0].warnings == ()
 
 

@@ -4,6 +4,7 @@ import base64
 import io
 import socket
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -123,7 +124,8 @@ class TestUrls:
     def test_an_answer_of_exactly_the_limit(self) -> None:
         data = file_of(corners())
         with hosting(answer(data)) as host:
-            read_picture("image", host.url(), PictureRules(hosts=("127.0.0.1",), max_bytes=len(data)))
+            image = read_picture("image", host.url(), PictureRules(hosts=("127.0.0.1",), max_bytes=len(data)))
+        assert image.size == (48, 32)
 
 
 GREY_16 = b"".join(b"\0" + (value).to_bytes(2) * 2 for value in (0x1234, 0x8000))
@@ -162,6 +164,60 @@ def test_every_kind_of_pixel_becomes_rgb_or_rgba(data: bytes, mode: str, first_p
     assert (image.mode, image.getpixel((0, 0))) == (mode, first_pixel)
 
 
+BLACK = Image.new("RGB", (48, 32))
+ANIMATED: dict[str, Any] = {"save_all": True, "append_images": [BLACK, Image.new("RGB", (48, 32), "white")]}
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("BMP", {}),
+        ("GIF", {}),
+        *(("TIFF", {"compression": name}) for name in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits")),
+        ("PNG", ANIMATED),
+        ("GIF", ANIMATED),
+        ("TIFF", ANIMATED),
+        ("WEBP", {**ANIMATED, "lossless": True}),
+    ],
+    ids=lambda one: (
+        one if isinstance(one, str) else "animated" if "save_all" in one else one.get("compression", "plain")
+    ),
+)
+def test_every_format_is_read_and_of_several_frames_the_first(format: str, options: dict[str, Any]) -> None:
+    assert _pixels(_read(file_of(corners(), format, **options))) == _pixels(corners())
+
+
+def test_an_avif() -> None:
+    image = _read(file_of(corners(), "AVIF", quality=100, subsampling="4:4:4"))
+    assert image.size == (48, 32) and type(image) is Image.Image
+    for place in ((4, 4), (40, 4), (4, 28), (40, 28)):
+        found, wanted = image.getpixel(place), corners().getpixel(place)
+        assert isinstance(found, tuple) and isinstance(wanted, tuple)
+        assert max(abs(a - b) for a, b in zip(found, wanted, strict=True)) < 8
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP"])
+def test_of_thousands_of_frames_the_first_is_read_and_no_other(format: str) -> None:
+    frames = [Image.new("RGB", (48, 32), (i % 256, i // 256, 0)) for i in range(3_000)]
+    data = file_of(corners(), format, save_all=True, append_images=frames, lossless=True)
+    start = time.thread_time()
+    assert _pixels(_read(data)) == _pixels(corners())
+    assert time.thread_time() - start < 2
+
+
+def test_a_gif_with_a_transparent_colour() -> None:
+    image = _read(file_of(corners().quantize(4), "GIF", transparency=0))
+    assert image.mode == "RGBA" and sorted({pixel[3] for pixel in _pixels(image)}) == [0, 255]
+
+
+@pytest.mark.parametrize("order", ["I;16", "I;16B"])
+def test_a_tiff_of_16_bits(order: str) -> None:
+    grey = Image.frombytes(
+        order, (2, 1), b"".join(v.to_bytes(2, "little" if order == "I;16" else "big") for v in (0x1234, 0x8000))
+    )
+    assert _pixels(_read(file_of(grey, "TIFF"))) == [(0x12,) * 3, (0x80,) * 3]
+
+
 # EXIF 2.3, table 3: on which side of the upright picture the stored one has its first row and its first column.
 FIRST_ROW_AND_COLUMN = {
     1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left"),
@@ -170,7 +226,7 @@ FIRST_ROW_AND_COLUMN = {
 OPPOSITE = {"top": "bottom", "bottom": "top", "left": "right", "right": "left"}
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF", "TIFF"])
 @pytest.mark.parametrize("orientation", FIRST_ROW_AND_COLUMN)
 def test_a_picture_stands_upright(format: str, orientation: int) -> None:
     exif = Image.Exif()

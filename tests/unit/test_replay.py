@@ -15,9 +15,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
 from tests.helpers.fuzzing import examples
+from worker.api.elsewhere import ElsewhereFields
 from worker.api.parse import parse
 from worker.api.response import write_failure
 from worker.api.schema import spellings
+from worker.api.values import Neutral
 from worker.errors import InvalidInputError
 from worker.models import schedulers
 from worker.models.capabilities import Capabilities
@@ -34,6 +36,7 @@ ABLE: dict[str, Any] = {
     "ip_adapter": True,
 }
 GIFTED = model_of("sd1", **ABLE)
+DIFFUSION = [row for row in schedulers.SCHEDULERS if row.noise == "diffusion"]
 REFINED = model_of("sdxl", refiner=True)
 FOREIGN = "replay: the picture carries no request of this worker's, or a changed one"
 
@@ -100,6 +103,15 @@ KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
     "image cut": (SD1, {"image": picture(300, 128), "width": 64, "height": 64}, ["image"]),
     "image and refiner": (REFINED, {"image": picture(256, 128)}, ["image"]),
     "mask": (SD1, {"image": picture(256, 128), "mask": picture(256, 128, "white")}, ["image", "mask"]),
+    "size": (SDXL, {"size": "832*1216"}, []),
+    "aspect ratio": (SDXL, {"aspect_ratio": "16:9", "megapixels": "0.25"}, []),
+    "hires in the words of others": (
+        SD1,
+        {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "hr_second_pass_steps": 9},
+        [],
+    ),
+    "refine": (REFINED, {"refine": "base_image_refiner"}, []),
+    "override_settings": (SD1, {"override_settings": {"CLIP_stop_at_last_layers": 2}}, []),
     "controlnet": (GIFTED, {"controlnet": {"image": picture(128, 64), "scale": 0.4, "end": 0.8}}, ["controlnet"]),
     "ip_adapter": (GIFTED, {"ip_adapter": {"image": picture(96, 60), "scale": 0.6}}, ["ip_adapter"]),
 }
@@ -107,7 +119,14 @@ KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
 
 # Fields that say nothing of the picture itself, or are set by every one of the kinds.
 NOT_REPLAYED = {"prompt", "seed", "num_images", "output_format", "quality", "delivery", "preview", "replay"}
-NOT_REPLAYED |= {"safety_checker", "nsfw"}
+NOT_REPLAYED |= {"safety_checker", "nsfw", "enable_safety_checker", "disable_safety_checker"}
+NOT_REPLAYED |= {"mask_blur", "inpainting_mask_invert"}  # of the mask, which is given again as it was
+NOT_REPLAYED |= {"n_iter", "model", "enable_base64_output"}
+NOT_REPLAYED |= {  # which ask for nothing, or are refused
+    name
+    for name, field in ElsewhereFields.model_fields.items()
+    if any(isinstance(one, Neutral) for one in field.metadata)
+}
 
 
 def test_every_field_of_a_picture_is_among_the_kinds() -> None:
@@ -175,7 +194,7 @@ def test_all_prompts_come_back_letter_by_letter(prompt: str, negative: str | Non
 @pytest.mark.parametrize("family", [family.name for family in FAMILIES])
 def test_every_scheduler_comes_back_as_it_was(family: str) -> None:
     model = model_of(family)
-    names = schedulers.list_names(model.scheduler, model.family.noise, model.prediction_type)
+    names = model.list_schedulers()
     for name in [*names, model.scheduler.class_name]:
         request = ask(model, scheduler=name)
         again = _again(_made(request, model), model)
@@ -185,15 +204,16 @@ def test_every_scheduler_comes_back_as_it_was(family: str) -> None:
 
 @pytest.mark.parametrize("row", [*schedulers.SCHEDULERS, None], ids=lambda row: row.name if row else "not in the table")
 def test_a_models_own_scheduler_comes_back_as_it_was(row: schedulers.Scheduler | None) -> None:
-    """It is built from the model's config alone, where the table's row of that class may add options."""
+    """It is built from the model's config alone, which says other than the table's rows of that class."""
     class_name = row.class_name if row else "EDMDPMSolverMultistepScheduler"
-    model = model_of("sd1", scheduler=schedulers.describe_own(class_name, "diffusion"))
+    own = schedulers.describe_own(class_name, "diffusion", dict.fromkeys(row.options if row else (), "another"))
+    model = model_of("sd1", scheduler=own, own_scheduler=own)
     request = ask(model)
     assert request.scheduler == model.scheduler
     assert _again(_made(request, model), model).scheduler == model.scheduler
 
 
-@pytest.mark.parametrize("row", schedulers.SCHEDULERS[:-2], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", DIFFUSION, ids=lambda row: row.name)
 def test_the_owners_choice_of_a_scheduler_does_not_change_a_replayed_one(row: schedulers.Scheduler) -> None:
     """DEFAULT_SCHEDULER is one endpoint's; the picture says which scheduler made it."""
     chosen = model_of("sd1", scheduler=row)
@@ -202,6 +222,17 @@ def test_the_owners_choice_of_a_scheduler_does_not_change_a_replayed_one(row: sc
         made = _made(request, chosen)
         assert _again(made, chosen).scheduler == request.scheduler
         assert _again(made, SD1).scheduler == request.scheduler
+
+
+def test_the_owners_negative_prompt_is_not_added_to_a_replayed_picture() -> None:
+    """DEFAULT_NEGATIVE_PROMPT is one endpoint's; the picture was drawn without one."""
+    endpoint = model_of("sd1", negative_prompt="blurry")
+    request = ask(SD1)
+    made = _made(request, SD1)
+    assert _same(_again(made, endpoint), request)
+    assert _again(made, endpoint).warnings == ()
+    assert _again(made, endpoint, negative_prompt="dull").negative_prompt == "dull"
+    assert _again(_made(ask(endpoint), endpoint), SD1).negative_prompt == "blurry"
 
 
 @pytest.mark.parametrize(
@@ -268,6 +299,30 @@ def test_a_picture_made_from_others_names_what_it_needs_again(kind: str) -> None
     told = _told(made, model)
     assert told == f"replay: the picture was made from others; give {', '.join(pictures)} beside it"
     assert pictures[-1] in _told(made, model, **{name: fields[name] for name in pictures[:-1]})
+
+
+def test_how_a_mask_is_read_is_given_again_with_it() -> None:
+    half = Image.new("L", (256, 128))
+    half.paste(255, (0, 0, 128, 128))
+    beside = {"image": picture(256, 128), "mask": sent(half), "mask_blur": 4, "inpainting_mask_invert": 1}
+    request = ask(**beside)
+    assert _same(_again(_made(request, SD1), SD1, **beside), request)
+
+
+@pytest.mark.parametrize(
+    ("beside", "means"),
+    [
+        ({"size": "640x512"}, {"width": 640, "height": 512}),
+        ({"aspect_ratio": "1:1"}, {"width": 512, "height": 512}),
+        ({"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Lanczos"}, {"hires": {"scale": 1.5}}),
+        ({"override_settings": {"CLIP_stop_at_last_layers": 3}}, {"clip_skip": 2}),
+        ({"tiling": False, "size": "auto"}, {}),
+    ],
+    ids=str,
+)
+def test_fields_of_other_services_override_as_their_own(beside: dict[str, Any], means: dict[str, Any]) -> None:
+    made = _made(ask(width=704, height=384, seed=3), SD1)
+    assert _same(_again(made, SD1, **beside), _again(made, SD1, **means))
 
 
 def test_what_it_needs_may_be_given_under_any_spelling() -> None:
@@ -434,3 +489,44 @@ def test_a_text_changed_anywhere_is_a_request_or_a_refusal(data: st.DataObject) 
         _again(_saying(text[:start] + data.draw(st.text('x09"\\{}[],: ', max_size=3)) + text[end:]), GIFTED)
     except InvalidInputError as error:
         assert str(error)
+
+
+def _pixels(image: Image.Image | None) -> tuple[str, bytes] | None:
+    return None if image is None else (image.mode, image.tobytes())
+
+
+def test_a_picture_whose_image_was_its_mask_needs_no_other() -> None:
+    canvas = Image.new("RGBA", (64, 64), "red")
+    canvas.paste((0, 0, 0, 0), (0, 0, 32, 64))
+    first = ask(GIFTED, image=sent(canvas))
+    again = _again(_made(first, GIFTED), GIFTED, image=sent(canvas))
+    assert first.init_image is not None and again.init_image is not None
+    assert _pixels(again.init_image.mask) == _pixels(first.init_image.mask) is not None
+
+
+@pytest.mark.parametrize("how", [{"mask_blur": 8}, {"inpainting_mask_invert": 1}, {"mask_blur": 4, "width": 128}])
+def test_a_mask_is_read_again_as_it_was(how: dict[str, int]) -> None:
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 20, 64))
+    pictures = {"image": picture(64, 64), "mask": sent(mask)}
+    first, plain = ask(GIFTED, **pictures, **how), ask(GIFTED, **pictures)
+    again = _again(_made(first, GIFTED), GIFTED, **pictures)
+    assert first.init_image is not None and again.init_image is not None and plain.init_image is not None
+    assert _pixels(again.init_image.mask) == _pixels(first.init_image.mask) != _pixels(plain.init_image.mask)
+    other = _again(_made(first, GIFTED), GIFTED, **pictures, mask_blur=1)
+    assert other.init_image is not None and _pixels(other.init_image.mask) != _pixels(first.init_image.mask)
+
+
+@pytest.mark.parametrize(
+    ("beside", "loras"),
+    [
+        ({}, [("people/anna", 0.5), ("style", 0.8)]),
+        ({"prompt": "y <lora:style:0.3>"}, [("people/anna", 0.5), ("style", 0.3)]),
+        ({"prompt": "y"}, [("people/anna", 0.5)]),
+        ({"loras": [{"name": "style", "scale": 0.2}]}, [("style", 0.2)]),
+    ],
+)
+def test_a_loras_tag_goes_with_its_prompt(beside: dict[str, Any], loras: list[tuple[str, float]]) -> None:
+    first = ask(GIFTED, prompt="x <lora:style:0.8>", loras=[{"name": "people/anna", "scale": 0.5}])
+    again = _again(_made(first, GIFTED), GIFTED, **beside)
+    assert [(one.name, one.scale) for one in again.loras] == loras

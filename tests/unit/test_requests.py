@@ -71,7 +71,8 @@ def test_an_input_that_is_no_object_is_named(given: object) -> None:
     [
         ("promt", "prompt"),
         ("num_inference_step", "num_inference_steps"),
-        ("guidance", "guidance_scale"),
+        ("guidence_scale", "guidance_scale"),
+        ("negativ_prompt", "negative_prompt"),
         ("Seed", "seed"),
     ],
 )
@@ -117,7 +118,25 @@ def test_a_null_seed_is_a_wish_not_a_slip() -> None:
 )
 @pytest.mark.parametrize(
     "value",
-    [True, False, "512", "", [], [[]], {}, float("nan"), float("inf"), float("-inf"), 10**50, -(10**50), 10**5000],
+    [
+        True,
+        False,
+        "x12",
+        "",
+        "0x200",
+        "5_12",
+        "٥١٢",
+        "1e999",
+        [],
+        [[]],
+        {},
+        float("nan"),
+        float("inf"),
+        float("-inf"),
+        10**50,
+        -(10**50),
+        10**5000,
+    ],
     ids=lambda value: repr(value)[:12] if not isinstance(value, int) else value.__class__.__name__,
 )
 def test_what_is_no_number_of_reasonable_size_is_refused(name: str, value: object) -> None:

@@ -15,7 +15,14 @@ ROOT = Path(__file__).parents[2]
 
 # Lowest first. What stands in one row does not know its neighbours, unless SAME_FLOOR says so.
 ROOMS = [
-    {"worker.errors", "worker.clock", "worker.http", "worker.setting_names", "worker.spared_imports"},
+    {
+        "worker.errors",
+        "worker.clock",
+        "worker.http",
+        "worker.setting_names",
+        "worker.nearest",
+        "worker.spared_imports",
+    },
     {"worker.settings"},
     {"worker.models", "worker.request", "worker.images"},
     {"worker.plan"},
@@ -26,7 +33,14 @@ ROOMS = [
 ]
 SAME_FLOOR = {("worker.request", "worker.models")}
 # Which know nothing of ours at all.
-GROUND = {"worker.errors", "worker.clock", "worker.http", "worker.setting_names", "worker.spared_imports"}
+GROUND = {
+    "worker.errors",
+    "worker.clock",
+    "worker.http",
+    "worker.setting_names",
+    "worker.nearest",
+    "worker.spared_imports",
+}
 
 E = "worker.engine"
 # Lowest first; inside a row, a file may import its neighbours.
@@ -44,6 +58,7 @@ ENGINE = [
             "decoder",
             "denoiser",
             "cache",
+            "refusals",
         )
     },
     {f"{E}.{name}" for name in ("adapters", "memory", "recovery", "batch_size")},
@@ -53,7 +68,8 @@ ENGINE = [
     {f"{E}.passes"},
     {f"{E}.batch"},
     {f"{E}.generate"},
-    {f"{E}.self_test"},
+    {f"{E}.self_test", f"{E}.trials"},
+    {f"{E}.start_trials"},
 ]
 APART = {(f"{E}.load", f"{E}.prompts"), (f"{E}.prompts", f"{E}.load")}
 
@@ -168,7 +184,7 @@ def _packages(module: str) -> set[str]:
 
 @pytest.mark.parametrize("module", sorted(module for module in MODULES if not module.startswith(E)))
 def test_only_the_engine_imports_torch_and_diffusers(module: str) -> None:
-    assert not _packages(module) & {"torch", "diffusers", "transformers", "accelerate", "peft", "compel"}
+    assert not _packages(module) & {"torch", "diffusers", "transformers", "accelerate", "peft"}
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,15 @@ def test_an_empty_environment_is_enough() -> None:
         ("JOB_TIMEOUT_S", "soon", "number"),
         ("MAX_RESULT_BYTES", "10", "1000"),
         ("MAX_INPUT_BYTES", "20MB", "integer"),
+        ("DEFAULT_STEPS", "0", "1"),
+        ("DEFAULT_GUIDANCE_SCALE", "51", "50"),
+        ("DEFAULT_GUIDANCE_SCALE", "nan", "a finite number"),
+        ("DEFAULT_SIZE", "832", "832x1216"),
+        ("DEFAULT_SIZE", "832x", "832x1216"),
+        ("DEFAULT_SIZE", "832x1216x3", "832x1216"),
+        ("DEFAULT_SIZE", "-832x1216", "832x1216"),
+        ("DEFAULT_SIZE", "32x1216", "64 to 8192"),
+        ("DEFAULT_SIZE", "832x9999", "64 to 8192"),
         ("ALLOWED_IMAGE_HOSTS", "https://cdn.example.com", "pattern"),
         ("ALLOWED_IMAGE_HOSTS", "cdn.example.com:8080", "pattern"),
         ("ALLOWED_IMAGE_HOSTS", "*", "pattern"),
@@ -72,6 +81,11 @@ def test_an_empty_environment_is_enough() -> None:
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, came: str, allowed: str) -> None:
     told = _told(monkeypatch, **{name: came})
     assert told.startswith(f"{name}: got {came!r}; ") and allowed in told.partition("; ")[2]
+
+
+@pytest.mark.parametrize("size", ["832x1216", "832X1216", " 832 x 1216 "])
+def test_a_size_is_width_and_height(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    assert _read(monkeypatch, DEFAULT_SIZE=size).default_sides == (832, 1216)
 
 
 def test_all_wrong_settings_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,8 @@ JOBS: list[dict[str, Any]] = [
     {"hires": {"scale": 1.5}, "clip_skip": 1, "guidance_rescale": 0.5, "width": 128, "height": 128},
     {"refiner": {"high_noise_frac": 0.6, "steps": 10}, "preview": True},
     {"high_noise_frac": 0.6, "refiner_inference_steps": 10, "lora_scale": 2, "nsfw": True, "negative_prompt": "x"},
+    {"size": "128*192", "n_iter": 2, "enable_hr": True, "hr_scale": 1.2, "denoising_strength": 0.6, "tiling": False},
+    {"aspect_ratio": "3:2", "megapixels": "0.05", "refine": "no_refiner", "guidance": "3.5", "image_format": "jpg"},
     # refused: by the table, by rules of one field, by rules of several, by several of these at once
     {"prompt": None, "num_images": 99, "seed": [1, 2]},
     {"prompt": [1, 2, "c"], "seed": [5], "width": "wide", "height": 8192},
@@ -41,6 +43,7 @@ JOBS: list[dict[str, Any]] = [
     {"mask": picture(64, 64), "guidance_rescale": 0.5, "ip_adapter": {"image": picture(64, 64)}, "controlnet": CANNY},
     {"refiner": {"high_noise_frac": 0.6, "strength": 0.5}, "high_noise_frac": 2, "refiner_inference_steps": 900},
     {"refiner": {"steps": 900}, "high_noise_frac": 0.5, "loras": ["nobody"], "lora": "style", "clip_skip": 50},
+    {"size": "64x9000", "width": 64, "enable_hr": True, "hr_scale": 9, "hires": {}, "tiling": True, "n_iter": 99},
     {"delivery": "s3", "safety_checker": True, "preview": 1, "hires": {"factor": 2}, "strength": 2},
     {f"field{i}": i for i in range(150)} | {"width": "wide", "prompt": list(range(150))},
 ]

@@ -11,16 +11,19 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from worker.api.elsewhere import STANDS_FOR, list_ineffective
 from worker.api.resolve import resolve, resolve_output
 from worker.api.schema import Fields, S3Config, spellings
+from worker.api.translate import drop_unasked, translate
 from worker.api.validation_errors import Problem, describe_errors, describe_problem, locate, summarize
 from worker.api.validators import RULES
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules, read_parameters
+from worker.models import schedulers
 from worker.models.capabilities import Capabilities
 from worker.output import metadata
 from worker.output.options import Bucket, OutputOptions, OutputRules
-from worker.request import Request
+from worker.request import Request, remove_tags
 
 MAX_VALUES = 10_000  # fields, and what stands in them; each takes time to check, and to tell what is wrong with it
 _CANONICAL = spellings()
@@ -44,8 +47,9 @@ def parse(
     """
     picture_rules, output_rules = picture_rules or PictureRules(), output_rules or OutputRules()
     given, warnings = _read_input(job, capabilities, picture_rules)
+    given, unjoined = _join_sampler(given)
     bucket, problems = _read_bucket(job.get("s3Config"), output_rules)
-    fields = _check(given, capabilities, bucket, problems)
+    fields = _check(given, capabilities, bucket, unjoined + problems, warnings)
     return resolve(fields, capabilities, picture_rules, warnings), resolve_output(fields, bucket)
 
 
@@ -57,12 +61,12 @@ def _read_input(
     if not isinstance(given, dict):
         raise InvalidInputError([f"input: got {summarize(given)}; should be an object of fields"])
     _check_value_count(given, job.get("s3Config"))
-    warnings: list[str] = []
+    given = drop_unasked(given)
+    nulls = [name for name, value in given.items() if value is None and name in _CANONICAL]
+    warnings = [f"{name}: null was read as left out" for name in nulls if name != "seed"]
     if isinstance(given.get("replay"), str):
         given = _apply_replay(given, capabilities, rules, warnings)
         _check_value_count(given)
-    nulls = [name for name, value in given.items() if value is None and name in _CANONICAL]
-    warnings += [f"{name}: null was read as left out" for name in nulls if name != "seed"]
     return {name: value for name, value in given.items() if name not in nulls}, warnings
 
 
@@ -86,15 +90,33 @@ def _apply_replay(
     if made.model != capabilities.name:
         warnings.append(f"replay: the picture was made by {summarize(made.model)}, this is {capabilities.name}")
     own = {_CANONICAL.get(name, name) for name in given}
+    own |= {meant for name in own for meant in STANDS_FOR.get(name, ())}
     missing = [name for name in made.needs if name not in own]
     if missing:
         raise InvalidInputError([f"replay: the picture was made from others; give {', '.join(missing)} beside it"])
-    kept = {name: value for name, value in made.fields.items() if name not in own}
+    # What was drawn without a negative prompt is again, whatever the endpoint's own.
+    fields = {"negative_prompt": None, **made.fields}
+    kept = {name: value for name, value in fields.items() if name not in own}
+    if "loras" in own and "prompt" in kept and not capabilities.plain_prompts:
+        kept["prompt"] = remove_tags(kept["prompt"])  # the job's own LoRAs are in their place
     beside = {name: value for name, value in given.items() if name != "replay"}
     if isinstance(kept.get("refiner"), dict):  # whose short forms cannot stand beside it
         short = {part: beside.pop(name) for name, part in _SHORT.items() if beside.get(name) is not None}
         kept["refiner"] = {**kept["refiner"], **short}
     return {**kept, **beside}
+
+
+def _join_sampler(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The fields with one name for a sampler and its schedule type, which some clients send apart; what is wrong."""
+    sampler, schedule = given.get("sampler_name"), given.get("scheduler")
+    if not (isinstance(sampler, str) and isinstance(schedule, str)):
+        return given, []
+    rest = {name: value for name, value in given.items() if name != "scheduler"}
+    joined = schedulers.join_names(sampler, schedule)
+    if joined is not None:
+        return {**rest, "sampler_name": joined}, []
+    allowed = f"beside sampler_name {summarize(sampler)} it is one of {', '.join(schedulers.list_schedules(sampler))}"
+    return rest, [f"scheduler: got {summarize(schedule)}; {allowed}"]
 
 
 def _read_bucket(s3_config: object, rules: OutputRules) -> tuple[Bucket | None, list[str]]:
@@ -111,11 +133,18 @@ def _read_bucket(s3_config: object, rules: OutputRules) -> tuple[Bucket | None, 
     return bucket, []
 
 
-def _check(given: Mapping[str, Any], capabilities: Capabilities, bucket: Bucket | None, found: list[str]) -> Fields:
+def _check(
+    given: Mapping[str, Any],
+    capabilities: Capabilities,
+    bucket: Bucket | None,
+    found: list[str],
+    warnings: list[str],
+) -> Fields:
     """The fields by their own names, if nothing is wrong with any of them.
 
     Args:
         found: problems that are known already.
+        warnings: what has no effect is added.
     """
     passed: dict[str, Any] = {}
     fields, problems = None, []
@@ -123,14 +152,23 @@ def _check(given: Mapping[str, Any], capabilities: Capabilities, bucket: Bucket 
         fields = Fields.model_validate(given, context=passed)
     except ValidationError as error:
         problems += describe_errors(error, given)
-    broken = _apply_rules(passed, capabilities)
+    meant = translate(passed, capabilities)
+    passed |= meant.values
+    broken = [*meant.problems, *_apply_rules(passed, capabilities)]
     if passed.get("delivery") == "s3" and bucket is None:
         nowhere = "neither the endpoint (BUCKET_*) nor the job (s3Config) names a bucket"
         broken.append(Problem("delivery", nowhere))
     problems += [describe_problem(one, given) for one in broken] + found
     if fields is None or problems:
         raise InvalidInputError(problems)
-    return fields
+    warnings += [*meant.warnings, *list_ineffective(fields)]
+    return _replace(fields, meant.values)
+
+
+def _replace(fields: Fields, values: Mapping[str, Any]) -> Fields:
+    """The fields with these values; None counts as left out."""
+    given = (fields.model_fields_set | values.keys()) - {name for name, value in values.items() if value is None}
+    return Fields.model_construct(given, **{**dict(fields), **values})
 
 
 class _FailedFieldError(AttributeError):

@@ -5,17 +5,20 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from PIL import ImageOps
 from PIL.Image import Image
 
+from worker.api.lora_tags import list_tag_notes, merge_loras, uses_default_scale
 from worker.api.schema import Fields, RefinerField
 from worker.api.validators import choose_scheduler
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules, read_picture
-from worker.images.resize import SizeLimits, choose_size, fit_image, flatten, has_white, to_mask, transparency_mask
+from worker.images.masks import has_white, read_mask, soften, transparency_mask
+from worker.images.resize import SizeLimits, choose_size, fit_image, flatten
 from worker.models.capabilities import CONTROLLED, TEXT, Capabilities, task_name
 from worker.output.options import Bucket, OutputOptions
 from worker.plan import Plan, make_plan
-from worker.request import Control, Hires, ImagePrompt, InitImage, Lora, Picture, Refinement, Request
+from worker.request import Control, Hires, ImagePrompt, InitImage, Picture, Refinement, Request
 
 SEEDS = 2**32
 # The image encoder's processor scales the shorter side to 224 pixels before it cuts the middle out.
@@ -37,30 +40,33 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
     family = capabilities.family
     image = read_picture("image", fields.image, rules) if fields.image is not None else None
     followed = [
-        read_picture(f"controlnet.{i}.image", one.image, rules) for i, one in enumerate(fields.controlnet or [])
+        None if one.image is None else read_picture(f"controlnet.{i}.image", one.image, rules)
+        for i, one in enumerate(fields.controlnet or [])
     ]
     limits = SizeLimits(capabilities.width, capabilities.height, capabilities.max_pixels, family.size_step)
-    size = choose_size(fields.width, fields.height, image or next(iter(followed), None), limits, warnings)
+    size = choose_size(fields.width, fields.height, image or next(filter(None, followed), None), limits, warnings)
     scheduler = choose_scheduler(fields.scheduler, capabilities)
-    steps = fields.num_inference_steps or max(scheduler.min_steps, min(family.steps, capabilities.max_steps))
+    steps = fields.num_inference_steps or capabilities.default_steps(scheduler)
     mask = _read_mask(fields, image, capabilities, rules, warnings)
     task = task_name(image is not None, mask is not None, bool(followed))
     init_image = None
     if image is not None:
         strength = _resolve_strength(fields.strength, capabilities.tasks[task], steps)
+        if not capabilities.accepts(task, "strength"):
+            strength = 1.0
         init_image = _make_init_image(fields, image, mask, strength, size, warnings)
     request = Request(
         pictures=_list_pictures(fields),
-        negative_prompt=fields.negative_prompt,
+        negative_prompt=_choose_negative_prompt(fields, capabilities),
         width=size[0],
         height=size[1],
         num_inference_steps=steps,
-        guidance_scale=family.guidance_scale if fields.guidance_scale is None else fields.guidance_scale,
+        guidance_scale=capabilities.guidance_scale if fields.guidance_scale is None else fields.guidance_scale,
         scheduler=scheduler,
         init_image=init_image,
-        controls=_make_controls(fields, followed, size, capabilities, warnings),
+        controls=_make_controls(fields, followed, init_image, size, capabilities, warnings),
         image_prompt=_read_image_prompt(fields, rules, warnings),
-        loras=_list_loras(fields),
+        loras=merge_loras(fields, capabilities),
         clip_skip=fields.clip_skip,
         guidance_rescale=fields.guidance_rescale,
         hires=_resolve_hires(fields, size, steps, family.size_step, warnings),
@@ -79,12 +85,10 @@ def _read_mask(
         return None
     if fields.mask is None:
         return _make_transparency_mask(fields, image, capabilities, warnings)
-    mask = to_mask(read_picture("mask", fields.mask, rules))
+    mask = read_mask(read_picture("mask", fields.mask, rules), image, warnings)
+    mask = soften(ImageOps.invert(mask) if fields.inpainting_mask_invert else mask, fields.mask_blur)
     if not has_white(mask):
         raise InvalidInputError(["mask: it is black; white is what is drawn anew"])
-    if mask.size != image.size:
-        warnings.append(f"mask: {_format(mask.size)} was stretched to the image's {_format(image.size)}")
-        mask = mask.resize(image.size)
     return mask
 
 
@@ -118,17 +122,33 @@ def _make_init_image(
         if not has_white(mask):
             name = "image" if fields.mask is None else "mask"
             raise InvalidInputError([f"{name}: nothing of what is to be drawn anew is left at {_format(size)}"])
-    return InitImage(fitted, strength, mask)
+    blur, inverted = (0, False) if fields.mask is None else (fields.mask_blur, bool(fields.inpainting_mask_invert))
+    return InitImage(fitted, strength, mask, transparency_is_mask, blur, inverted)
 
 
 def _make_controls(
-    fields: Fields, images: Sequence[Image], size: Size, capabilities: Capabilities, warnings: list[str]
+    fields: Fields,
+    images: Sequence[Image | None],
+    init_image: InitImage | None,
+    size: Size,
+    capabilities: Capabilities,
+    warnings: list[str],
 ) -> tuple[Control, ...]:
-    controls = []
+    """What is followed; of an entry without a picture, the job's own image."""
+    controls, mask = [], init_image.mask if init_image else None
     for i, (given, image) in enumerate(zip(fields.controlnet or [], images, strict=True)):
-        name = f"controlnet.{i}.image"
-        fitted = fit_image(name, _fill_transparency(name, image, warnings), size, warnings)
-        controls.append(Control(given.name or capabilities.controlnets[0], fitted, given.scale, given.start, given.end))
+        name, field = given.name or capabilities.controlnets[0], f"controlnet.{i}.image"
+        kind = capabilities.control_kind(name)
+        mode = kind.find_mode(given.mode, name) if kind.modes else None
+        if kind.needs_mask and mask is None:
+            raise InvalidInputError([f"controlnet: {name} is for inpainting; give a mask beside it"])
+        if image is None:
+            assert init_image is not None
+            fitted = init_image.image
+        else:
+            fitted = fit_image(field, _fill_transparency(field, image, warnings), size, warnings)
+        hole = mask if kind.follows_hole(mode) else None
+        controls.append(Control(name, fitted, given.scale, given.start, given.end, mode, hole))
     return tuple(controls)
 
 
@@ -163,12 +183,10 @@ def _choose_seed(seed: int | None) -> int:
     return secrets.randbelow(SEEDS) if seed is None or seed == -1 else seed % SEEDS
 
 
-def _list_loras(fields: Fields) -> tuple[Lora, ...]:
-    default = 1.0 if fields.lora_scale is None else fields.lora_scale
-    return tuple(
-        Lora(given.name.removesuffix(".safetensors"), default if given.scale is None else given.scale)
-        for given in fields.loras or []
-    )
+def _choose_negative_prompt(fields: Fields, capabilities: Capabilities) -> str | None:
+    """The job's, which may be none where a picture without one is replayed, or the endpoint's."""
+    given = "negative_prompt" in fields.model_fields_set
+    return fields.negative_prompt if given else capabilities.negative_prompt
 
 
 def _resolve_hires(fields: Fields, size: Size, steps: int, size_step: int, warnings: list[str]) -> Hires | None:
@@ -180,8 +198,10 @@ def _resolve_hires(fields: Fields, size: Size, steps: int, size_step: int, warni
     if [width, height] != exact:
         warnings.append(f"hires: the second pass is {_format((width, height))}, in multiples of {size_step}")
     steps = given.steps or steps
-    _check_strength("hires.strength", given.strength, steps)
-    return Hires(given.scale, width, height, given.strength, steps, latent=given.upscaler == "latent")
+    chosen = "strength" in given.model_fields_set
+    strength = given.strength if chosen else max(given.strength, _find_least_strength(steps))
+    _check_strength("hires.strength", strength, steps)
+    return Hires(given.scale, width, height, strength, steps, latent=given.upscaler == "latent")
 
 
 def _resolve_refinement(
@@ -213,9 +233,12 @@ def _list_ignored(fields: Fields, plan: Plan, capabilities: Capabilities) -> lis
         without_effect |= dict.fromkeys(names, "has no effect; this endpoint has no refiner")
     if plan.passes[0].strength is None:
         without_effect["strength"] = "has no effect without an image"
-    if all(lora.scale is not None for lora in fields.loras or []):
+    elif not capabilities.accepts(plan.passes[0].task, "strength"):
+        without_effect["strength"] = "has no effect; this ControlNet draws what is masked from noise"
+    if not uses_default_scale(fields, capabilities):
         without_effect["lora_scale"] = "has no effect without a LoRA that brings no scale"
-    notes = [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
+    notes = list(list_tag_notes(fields, capabilities))
+    notes += [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
     if fields.guidance_scale is not None and capabilities.family.guidance is None:
         notes.append(f"guidance_scale: has no effect; {capabilities.family.title} has its guidance built in")
     enlarging = [one.task for one in plan.passes if one.kind == "enlarge"]

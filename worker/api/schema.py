@@ -19,30 +19,30 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from worker.api.elsewhere import ElsewhereFields
+from worker.api.values import Reference, StrictObject, Text, Unasked
 from worker.output.address import BUCKET_NAME, SPECIAL_BUCKETS
 
-Text = Annotated[str, Field(max_length=5_000)]
-Reference = Annotated[str, Field(min_length=1)]  # of a picture; its length is bounded where it is read
-
-
-class StrictObject(BaseModel):
-    """An object that callers write; unknown fields and values of another type are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
+MAX_JOB_LORAS = 8
+MAX_LORA_SCALE = 10  # either way
 
 
 class LoraField(StrictObject):
     """A LoRA by name."""
 
-    name: str = Field(min_length=1, max_length=300)
-    scale: float | None = Field(None, ge=-10, le=10, allow_inf_nan=False)
+    name: str = Field(min_length=1, max_length=300, validation_alias=AliasChoices("name", "path"))
+    scale: float | None = Field(None, ge=-MAX_LORA_SCALE, le=MAX_LORA_SCALE, allow_inf_nan=False)
 
 
 class ControlField(StrictObject):
-    """A ControlNet by name, and the picture it follows, as that ControlNet wants it: edges, depth, a pose."""
+    """A ControlNet by name, and the picture it follows, as that ControlNet wants it: edges, depth, a pose.
+
+    A union ControlNet is told which of them by its mode. One for inpainting follows the job's own image if left out.
+    """
 
     name: str | None = Field(None, min_length=1, max_length=300)
-    image: Reference
+    image: Reference | None = None
+    mode: Annotated[str, Field(min_length=1, max_length=100)] | Annotated[int, Field(ge=0)] | None = None
     scale: float = Field(1.0, ge=0, le=10, allow_inf_nan=False)
     start: float = Field(0.0, ge=0, lt=1, allow_inf_nan=False)
     end: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
@@ -115,58 +115,85 @@ Prompts = Annotated[
 ]
 # One may stand alone; a LoRA may be a plain name. Of such validators the last runs first.
 Loras = Annotated[
-    list[LoraField], Field(min_length=1, max_length=8), BeforeValidator(_wrap_names), BeforeValidator(_wrap)
+    list[LoraField], Field(min_length=1, max_length=MAX_JOB_LORAS), BeforeValidator(_wrap_names), BeforeValidator(_wrap)
 ]
 Controls = Annotated[list[ControlField], Field(min_length=1, max_length=4), BeforeValidator(_wrap)]
 
 
-class Fields(StrictObject):
-    """The fields of `job["input"]`, as callers write them."""
+def _take_one(value: object) -> object:
+    """The one in a list, as some write it; nothing for none."""
+    if not isinstance(value, list) or len(value) == 1:
+        return value[0] if isinstance(value, list) else value
+    if value:
+        raise PydanticCustomError("pictures", "a job starts from one picture; others can speak through ip_adapter")
+    return None
+
+
+def _rename(**names: str) -> BeforeValidator:
+    """Reads what others call a choice."""
+    return BeforeValidator(lambda value: names.get(value.lower(), value) if isinstance(value, str) else value)
+
+
+_ONE = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 1}, {"type": "null"}]}
+Picture = Annotated[Reference | None, BeforeValidator(_take_one), WithJsonSchema(_ONE)]
+Format = Annotated[Literal["png", "jpeg", "webp"], _rename(jpg="jpeg", png="png", jpeg="jpeg", webp="webp")]
+Delivery = Annotated[Literal["auto", "base64", "s3"], _rename(b64_json="base64", url="auto")]
+
+
+class Fields(ElsewhereFields):
+    """The fields of `job["input"]`, as callers write them; those of other services are inherited."""
 
     model_config = ConfigDict(validate_default=True)
 
     prompt: Prompts = Field(description="what to draw; a list draws several prompts in one job")
-    negative_prompt: Text | None = Field(None, description="what not to draw")
+    negative_prompt: Text | None = Field(
+        None,
+        validation_alias=AliasChoices("negative_prompt", "negative"),
+        description="what not to draw; the endpoint's default, if it has one, where left out",
+    )
     num_images: int = Field(
         1,
         ge=1,
-        validation_alias=AliasChoices("num_images", "num_images_per_prompt", "num_outputs", "batch_size"),
+        validation_alias=AliasChoices("num_images", "num_images_per_prompt", "num_outputs", "batch_size", "n"),
         description="pictures for each prompt",
     )
     width: int | None = Field(
-        None, ge=64, le=8192, description="in pixels; the image's own or the model's native size if left out"
+        None, ge=64, le=8192, description="in pixels; the image's own or the endpoint's default if left out"
     )
     height: int | None = Field(
         None,
         ge=64,
         le=8192,
-        description="in pixels; the image's own or the model's native size if left out",
+        description="in pixels; the image's own or the endpoint's default if left out",
     )
     scheduler: Text | None = Field(
         None,
-        validation_alias=AliasChoices("scheduler", "sampler_name"),
-        description="by name or diffusers class name; the model's default if left out",
+        validation_alias=AliasChoices("scheduler", "sampler_name", "sampler_index"),
+        description="by name or diffusers class name; `own`: the model's own; beside `sampler_name` the schedule type "
+        "(`Karras`); the endpoint's default if left out",
     )
     num_inference_steps: int | None = Field(
         None,
         ge=1,
         validation_alias=AliasChoices("num_inference_steps", "steps"),
-        description="denoising steps; the family's default if left out",
+        description="denoising steps; the endpoint's default if left out",
     )
     guidance_scale: float | None = Field(
         None,
         ge=0,
         le=50,
         allow_inf_nan=False,
-        validation_alias=AliasChoices("guidance_scale", "cfg_scale"),
-        description="how strongly to follow the prompt; the family's default if left out",
+        validation_alias=AliasChoices("guidance_scale", "cfg_scale", "guidance"),
+        description="how strongly to follow the prompt; the endpoint's default if left out",
     )
     seed: int | list[int | None] | None = Field(
         None, description="the first picture's seed (the next counts up), or a list, one each; -1 or null: random"
     )
-    image: Reference | None = Field(
+    image: Picture = Field(
         None,
-        validation_alias=AliasChoices("image", "image_url", "init_image"),
+        validation_alias=AliasChoices(
+            "image", "image_url", "init_image", "init_images", "images", "input_image", "input_images"
+        ),
         description="a picture to start from: URL, data URI, base64 or a path on the network volume",
     )
     mask: Reference | None = Field(
@@ -183,18 +210,23 @@ class Fields(StrictObject):
         description="how far to move from the image; the pipeline's default if left out",
     )
     controlnet: Controls | None = Field(
-        None, description="what the picture follows: name, image, scale, start and end (shares of the steps)"
+        None,
+        description="what the picture follows: name, image, mode (of a union), scale, start, end (shares of the steps)",
     )
     ip_adapter: ImagePromptField | None = Field(
         None, description="a picture that speaks beside the prompt: image, scale"
     )
-    loras: Loras | None = Field(
+    loras: Annotated[Loras | None, Unasked(("",), ("lora_weights", "hf_lora", "replicate_weights"))] = Field(
         None,
-        validation_alias=AliasChoices("loras", "lora"),
+        validation_alias=AliasChoices("loras", "lora", "lora_weights", "hf_lora", "replicate_weights"),
         description="LoRAs for this job: names, or name and scale each",
     )
     lora_scale: float | None = Field(
-        None, ge=-10, le=10, allow_inf_nan=False, description="scale of the LoRAs that bring none"
+        None,
+        ge=-MAX_LORA_SCALE,
+        le=MAX_LORA_SCALE,
+        allow_inf_nan=False,
+        description="scale of the LoRAs that bring none",
     )
     clip_skip: int | None = Field(
         None, ge=1, description="layers of the text encoder to leave out; 1 takes the last but one"
@@ -213,11 +245,29 @@ class Fields(StrictObject):
     high_noise_frac: float | None = Field(
         None, gt=0, le=1, allow_inf_nan=False, description="short for `refiner.high_noise_frac`"
     )
-    refiner_inference_steps: int | None = Field(None, ge=1, le=500, description="short for `refiner.steps`")
-    output_format: Literal["png", "jpeg", "webp"] = Field("png", description="file format of the pictures")
-    quality: int = Field(90, ge=1, le=100, description="of jpeg and webp")
-    delivery: Literal["auto", "base64", "s3"] = Field(
-        "auto", description="how pictures are returned; auto: the bucket if there is one, else base64"
+    refiner_inference_steps: int | None = Field(
+        None,
+        ge=1,
+        le=500,
+        validation_alias=AliasChoices("refiner_inference_steps", "refine_steps"),
+        description="short for `refiner.steps`",
+    )
+    output_format: Format = Field(
+        "png",
+        validation_alias=AliasChoices("output_format", "image_format"),
+        description="file format of the pictures",
+    )
+    quality: Annotated[int, Unasked(("auto", "standard"))] = Field(
+        90,
+        ge=1,
+        le=100,
+        validation_alias=AliasChoices("quality", "output_quality", "output_compression"),
+        description="of jpeg and webp",
+    )
+    delivery: Delivery = Field(
+        "auto",
+        validation_alias=AliasChoices("delivery", "response_format"),
+        description="how pictures are returned; auto: the bucket if there is one, else base64",
     )
     preview: bool = Field(False, description="small pictures in the progress updates")
     replay: Reference | None = Field(

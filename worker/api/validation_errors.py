@@ -1,6 +1,5 @@
 """What is wrong with a request -> one sentence for each bad field: what came, and what is allowed."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from worker.api.elsewhere import STANDS_FOR
 from worker.api.schema import spellings
+from worker.nearest import suggest
 
-NEAR = 0.5  # as difflib measures how like two names are
 MAX_PROBLEMS = 100  # in one answer; a request has fewer fields than that
 _CANONICAL = spellings()
 
@@ -31,6 +31,7 @@ class Problem:
 def describe_problem(problem: Problem, given: Mapping[str, Any]) -> str:
     """The sentence for what a rule says, under the name that the caller wrote."""
     written = [name for name, field in _CANONICAL.items() if field == problem.field and name in given]
+    written += [name for name in given if problem.field in STANDS_FOR.get(_CANONICAL.get(name, ""), ())]
     name = written[0] if written else problem.field
     return f"{name}: got {summarize(given.get(name))}; {problem.allowed}"
 
@@ -80,8 +81,7 @@ def _say_unknown(name: str, given: Mapping[str, Any]) -> str:
     if name in _CANONICAL:  # a second spelling of a field that is given already
         twin = next(other for other in given if other != name and _CANONICAL.get(other) == _CANONICAL[name])
         return f"means the same as {twin}; give one of them"
-    close = difflib.get_close_matches(name, _CANONICAL, n=1, cutoff=NEAR)
-    return f"unknown field; the nearest is {close[0]}" if close else "unknown field"
+    return f"unknown field{suggest(name, _CANONICAL)}"
 
 
 def locate(detail: ErrorDetails) -> str:

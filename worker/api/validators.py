@@ -7,11 +7,14 @@ field as left out. Of each field the first problem is told.
 
 from collections.abc import Callable, Iterator, Sequence
 
+from worker.api.controls import check_control_mask, check_control_mix, check_control_modes, check_control_pictures
+from worker.api.lora_tags import find_lora, list_tag_problems
 from worker.api.schema import Fields
 from worker.api.validation_errors import Problem
 from worker.models import schedulers
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities, task_name
 from worker.models.schedulers import Scheduler
+from worker.nearest import suggest
 
 MAX_NAMES = 50  # in one answer; a folder of LoRAs may hold thousands
 Rule = Callable[[Fields, Capabilities], Iterator[Problem]]
@@ -19,8 +22,8 @@ Rule = Callable[[Fields, Capabilities], Iterator[Problem]]
 
 def choose_scheduler(name: str | None, capabilities: Capabilities) -> Scheduler:
     """The scheduler a job names, or the model's default."""
-    own = capabilities.scheduler
-    return (schedulers.find_scheduler(name, own) if name is not None else None) or own
+    found = schedulers.find_scheduler(name, capabilities.own_scheduler) if name is not None else None
+    return found or capabilities.scheduler
 
 
 def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -30,9 +33,12 @@ def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterat
 
 def _check_num_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     prompts, limit = len(getattr(fields, "prompt", [""])), capabilities.max_images
-    if prompts * fields.num_images > limit:
+    asked = prompts * fields.num_images
+    if asked > limit:
         field = "num_images" if fields.num_images > 1 else "prompt"
-        yield Problem(field, f"a job may ask for {limit} pictures at most, here for {prompts} prompts")
+        of_each = f", for {prompts} prompts" if prompts > 1 else ""
+        # Python writes no numbers of thousands of digits.
+        yield Problem(field, f"a job may ask for {limit} pictures at most; this asks for {min(asked, 10**9)}{of_each}")
 
 
 def _check_size(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -45,12 +51,20 @@ def _check_size(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]
 
 
 def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    name, own = fields.scheduler, capabilities.scheduler
-    limits = own, capabilities.family.noise, capabilities.prediction_type
-    scheduler = own if name is None else schedulers.find_scheduler(name, own)
-    if scheduler is None or not schedulers.is_usable(scheduler, *limits):
-        names = ", ".join(schedulers.list_names(*limits))
-        yield Problem("scheduler", f"{capabilities.family.title} takes one of {names}")
+    if fields.scheduler is None:
+        return
+    scheduler = schedulers.find_scheduler(fields.scheduler, capabilities.own_scheduler)
+    if scheduler is None or not capabilities.can_use(scheduler):
+        names = capabilities.list_schedulers()
+        near = suggest(fields.scheduler, names)
+        yield Problem("scheduler", f"{capabilities.family.title} takes one of {', '.join(names)}{near}")
+
+
+def _check_scheduler_for_pictures(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    scheduler = choose_scheduler(fields.scheduler, capabilities)
+    for field in ("image", "hires"):
+        if getattr(fields, field, None) is not None and not scheduler.starts_from_picture:
+            yield Problem("scheduler", f"{scheduler.name} cannot start from a picture, as {field} does; take another")
 
 
 def _check_num_inference_steps(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -125,14 +139,22 @@ def _check_clip_skip(fields: Fields, capabilities: Capabilities) -> Iterator[Pro
 
 
 def _check_loras(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    names = [lora.name.removesuffix(".safetensors") for lora in fields.loras or []]
-    if names and not capabilities.loras:
+    names = [find_lora(lora.name, capabilities) for lora in fields.loras or []]
+    left_out = [name for name in names if name in capabilities.left_out_loras and name not in capabilities.loras]
+    for name in left_out:
+        yield Problem("loras", f"the LoRA {name} {capabilities.left_out_loras[name]}")
+    if names and not capabilities.loras and not left_out:
         yield Problem("loras", "this endpoint has no LoRA (LORA_DIR, LORA_REPOS); leave it out")
     for name in names:
-        if name not in capabilities.loras:
+        if name not in left_out and name not in capabilities.loras:
             yield Problem("loras", _list_names("LoRA", name, capabilities.loras))
     if len(names) > len(set(names)):
         yield Problem("loras", "each LoRA can be named once")
+
+
+def _check_lora_tags(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    for wrong in list_tag_problems(fields, capabilities):
+        yield Problem("prompt", wrong)
 
 
 def _check_hires(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -167,7 +189,7 @@ def _check_refiner(fields: Fields, capabilities: Capabilities) -> Iterator[Probl
         ways = "high_noise_frac shares one schedule, strength starts a second one"
         yield Problem("refiner", f"{ways}; give one of them")
     if given is not None:
-        yield from _check_refiner_steps("refiner", given.steps, capabilities)
+        yield from _check_refiner_steps("refiner", given.steps, fields, capabilities)
 
 
 def _check_high_noise_frac(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -178,7 +200,7 @@ def _check_high_noise_frac(fields: Fields, capabilities: Capabilities) -> Iterat
 def _check_refiner_inference_steps(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     if fields.refiner_inference_steps is not None and fields.refiner is not None:
         yield Problem("refiner_inference_steps", "stands in refiner already; give one of them")
-    yield from _check_refiner_steps("refiner_inference_steps", fields.refiner_inference_steps, capabilities)
+    yield from _check_refiner_steps("refiner_inference_steps", fields.refiner_inference_steps, fields, capabilities)
 
 
 def _check_preview(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -197,16 +219,22 @@ RULES: tuple[Rule, ...] = (
     _check_num_images,
     _check_size,
     _check_scheduler,
+    _check_scheduler_for_pictures,
     _check_num_inference_steps,
     _check_seed,
     _check_image,
     _check_mask,
     _check_controlnet,
     _check_each_controlnet,
+    check_control_modes,
+    check_control_pictures,
+    check_control_mask,
+    check_control_mix,
     _check_guidance_rescale,
     _check_ip_adapter,
     _check_clip_skip,
     _check_loras,
+    _check_lora_tags,
     _check_hires,
     _check_hires_size,
     _check_hires_steps,
@@ -242,17 +270,22 @@ def _get_scheduler(fields: Fields) -> str | None:
 
 
 def _check_steps(field: str, steps: int | None, scheduler: str | None, capabilities: Capabilities) -> Iterator[Problem]:
-    row, most = choose_scheduler(scheduler, capabilities), capabilities.max_steps
-    if steps is not None and not row.min_steps <= steps <= most:
-        yield Problem(field, f"{row.name} takes {row.min_steps} to {most} steps")
+    row = choose_scheduler(scheduler, capabilities)
+    fewest, most = capabilities.step_limits(row)
+    if steps is not None and not fewest <= steps <= most:
+        yield Problem(field, f"{row.name} takes {fewest} to {most} steps")
 
 
-def _check_refiner_steps(field: str, steps: int | None, capabilities: Capabilities) -> Iterator[Problem]:
-    """The refiner brings a scheduler of its own, so that only the owner's limit counts."""
-    if capabilities.refiner and steps is not None and steps > capabilities.max_steps:
-        yield Problem(field, f"the refiner takes 1 to {capabilities.max_steps} steps")
+def _check_refiner_steps(
+    field: str, steps: int | None, fields: Fields, capabilities: Capabilities
+) -> Iterator[Problem]:
+    if capabilities.refiner:
+        yield from _check_steps(field, steps, _get_scheduler(fields), capabilities)
 
 
 def _list_names(kind: str, name: str, known: Sequence[str]) -> str:
     more = f" and {len(known) - MAX_NAMES} more" if len(known) > MAX_NAMES else ""
-    return f"there is no {kind} {name[:80]!r}; there are {', '.join(known[:MAX_NAMES])}{more}"
+    listed = f"there are {', '.join(known[:MAX_NAMES])}{more}{suggest(name, known)}"
+    if "://" in name:
+        return f"a job names a {kind} that the endpoint's owner offers, and fetches none; {listed}"
+    return f"there is no {kind} {name[:80]!r}; {listed}"

@@ -1,9 +1,11 @@
 """How many pictures are drawn at once: as many as there is memory for, and no more than draw faster for it."""
 
 import logging
+from collections.abc import Sequence
 
 from worker.engine.memory import DENOISE
 from worker.plan import Plan
+from worker.request import Control
 
 log = logging.getLogger("worker")
 
@@ -18,18 +20,24 @@ class BatchSize:
             wanted: the owner's choice; None for as many as there is room for and as pay.
             room: bytes of device memory beside the weights; 0 on a CPU, which gains nothing.
             pays: pixels of all pictures together, up to which more of them draw faster.
-            joins_controls: whether pictures that follow a ControlNet can be drawn at once; several take one each.
+            joins_controls: whether pictures that follow a ControlNet can be drawn at once.
         """
         self._wanted = wanted
         self._room, self._pays = room, pays
         self._max_pixels = min(pays, room // DENOISE)
-        self._max_controls = 1 if joins_controls else 0
+        self._joins_controls = joins_controls
 
     def choose(self, plan: Plan) -> int:
         """Pictures of this plan that are drawn at once, at most; one where they would not be those drawn alone."""
-        if len(plan.request.controls) > self._max_controls:
+        if not self._joins(plan.request.controls):
             return 1
         return self._wanted or max(1, self._max_pixels // _largest_pass(plan))
+
+    def _joins(self, controls: Sequence[Control]) -> bool:
+        """Several ControlNets take one picture each, and so do one with a mode and one that is shown a hole."""
+        if len(controls) > 1 or any(one.mode is not None or one.hole for one in controls):
+            return False
+        return self._joins_controls or not controls
 
     def explain(self, width: int, height: int) -> str:
         """For the log: how many pictures of this size, and why."""

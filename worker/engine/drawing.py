@@ -39,7 +39,7 @@ class Outcome:
     Attributes:
         error: why it has not all its pictures; None if it has.
         began: in the clock's running time.
-        warnings: what of its prompts the model cannot use.
+        warnings: what of its prompts and LoRAs the model cannot use.
         batch: the most pictures that were drawn at once with one of its own.
         first: whether the engine had drawn nothing before, so that the job has paid for what is warm now.
     """
@@ -64,7 +64,7 @@ class DrawnJob:
         """Nothing of it is drawn yet."""
         self.plan = drawing.plan
         self.drawing = drawing
-        self.prompts = PromptEncoder(engine, drawing.plan.request)
+        self.prompts = PromptEncoder(engine, drawing.plan)
         self.steps = StepCounter(drawing.plan, drawing.on_step, drawing.deadline)
         self.error: Exception | None = None
         self._engine = engine
@@ -84,11 +84,17 @@ class DrawnJob:
         """Look whether it is wanted, and can be drawn.
 
         Raises:
-            InvalidInputError: a prompt has more tokens than this model reads in any time.
+            InvalidInputError: a prompt has more tokens than this model reads in any time, or what the request puts
+                together is known to fail.
         """
         self.drawing.check()
+        self._engine.refusals.check(self.plan.request)
         self.prompts.check_lengths()
         self._warnings = list_prompt_warnings(self._engine, self.plan.request)
+
+    def warn(self, notes: Sequence[str]) -> None:
+        """Its answer says these too."""
+        self._warnings = list(dict.fromkeys([*self._warnings, *notes]))
 
     def lap(self, stage: Stage) -> None:
         """This stage has taken the time since the last lap."""

@@ -11,9 +11,10 @@ from worker.engine.adapters.loras import LoraManager
 from worker.engine.batch_size import BatchSize
 from worker.engine.cache import TensorCache
 from worker.engine.denoiser.runner import DenoiserRunner
-from worker.engine.pipelines import build_pipeline, combine_controlnets, task_classes
+from worker.engine.pipelines import build_pipeline, combine_controlnets, control_class, task_classes
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot
+from worker.engine.refusals import Refusals
 from worker.models.capabilities import TEXT, Capabilities
 from worker.plan import Pass
 
@@ -31,11 +32,14 @@ class Engine:
         controlnets: the same, by name.
         ip_adapter: the IP-Adapter; or None.
         words: of textual inversion.
+        word_notes: of those that were left out, or of which a part has no effect.
+        bundled_words: LoRA -> words that jobs with it may use -> what they are in the tokenizers.
         previewer: shows what is being drawn.
         batch_size: how many pictures are drawn at once.
         release: to be called after each job.
         snapshot: how every weight was after loading.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
+        refusals: what it has been seen to fail at.
         schedulers, pipelines: those built so far.
         embeddings: of prompts that jobs had before.
     """
@@ -49,11 +53,14 @@ class Engine:
     controlnets: Mapping[str, Any]
     ip_adapter: IPAdapter | None
     words: frozenset[str]
+    word_notes: Mapping[str, str]
+    bundled_words: Mapping[str, Mapping[str, str]]
     previewer: Previewer
     batch_size: BatchSize
     release: Callable[[], None]
     snapshot: Snapshot
     scheduler_config: Mapping[str, Any]
+    refusals: Refusals = field(default_factory=Refusals)
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     pipelines: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     embeddings: TensorCache = field(default_factory=TensorCache)
@@ -74,11 +81,8 @@ class Engine:
             return self.pipeline
         key = one.task, one.controlnets, one.checks_safety
         if key not in self.pipelines:
-            kind, controlnets = task_classes(type(self.pipeline))[one.task], one.controlnets
-            extra = (
-                {"controlnet": combine_controlnets([self.controlnets[name] for name in controlnets])}
-                if controlnets
-                else {}
-            )
-            self.pipelines[key] = build_pipeline(self.pipeline, kind, one.checks_safety, **extra)
+            kind, nets = type(self.pipeline), [self.controlnets[name] for name in one.controlnets]
+            extra = {"controlnet": combine_controlnets(nets)} if nets else {}
+            wanted = control_class(kind, one.task, nets) if nets else task_classes(kind)[one.task]
+            self.pipelines[key] = build_pipeline(self.pipeline, wanted, one.checks_safety, **extra)
         return self.pipelines[key]

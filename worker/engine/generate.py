@@ -74,7 +74,10 @@ def _draw_all(engine: Engine, jobs: Sequence[DrawnJob]) -> None:
     if not jobs:
         return
     items = [Item(job, picture) for job in jobs for picture in job.plan.request.pictures]
-    with _attach(engine, jobs[0].plan.request):
+    request = jobs[0].plan.request
+    with _attach(engine, request):
+        for job in jobs:
+            job.warn(engine.loras.list_warnings(job.plan.request.loras))
         for batch in _batches(items, lambda: engine.batch_size.choose(jobs[0].plan)):
             wanted = [item for item in batch if item.job.error is None]
             if wanted and any(job.error is not None for job in jobs):

@@ -131,7 +131,7 @@ def place_weights(
         _stream(pipelines, device)
     hooks = []
     for controlnet in controlnets:
-        if plan.offload == "none":
+        if plan.offload == "none" or (plan.offload == "group" and not _can_travel("controlnet", controlnet)):
             controlnet.to(device)
         elif plan.offload == "model":
             hooks.append(cpu_offload_with_hook(controlnet, device)[1])

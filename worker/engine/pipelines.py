@@ -4,12 +4,19 @@ Everything is read from diffusers' names and signatures, so it holds for familie
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import ControlNetModel, MultiControlNetModel
+from diffusers import (
+    ControlNetModel,
+    ControlNetUnionModel,
+    MultiControlNetModel,
+    QwenImageControlNetModel,
+    QwenImageMultiControlNetModel,
+)
+from diffusers.models import MultiControlNetUnionModel
 from transformers import CLIPTextModel
 
 from worker.engine.decoder import convert_on_device
@@ -54,7 +61,30 @@ def task_classes(kind: type) -> dict[str, type]:
         controlled = getattr(diffusers, f"{family}ControlNet{name}Pipeline", None)
         if controlled is not None and _fits(controlled, task, kind) and "controlnet" in _parts(controlled):
             found[task + CONTROLLED] = controlled
+    inpainting = _find_inpainting_class(family)
+    if inpainting is not None:
+        found.setdefault(MASK + CONTROLLED, inpainting)
     return found
+
+
+def _find_inpainting_class(family: str) -> type | None:
+    """The pipeline that draws what is masked through a ControlNet for inpainting, with no picture to start from."""
+    names = (f"{family}ControlNet{name}Pipeline" for name in ("Inpaint", "Inpainting"))
+    found = (getattr(diffusers, name, None) for name in names)
+    return next((one for one in found if one and {"control_image", "control_mask"} <= call_arguments(one).keys()), None)
+
+
+def union_class(controlled: type) -> type | None:
+    """The pipeline that does the same as this one with union ControlNets, where the family has one of its own."""
+    found: type | None = getattr(diffusers, controlled.__name__.replace("ControlNet", "ControlNetUnion"), None)
+    return found
+
+
+def control_class(kind: type, task: str, controlnets: Sequence[Any]) -> type:
+    """The pipeline for this task with these ControlNets."""
+    plain = task_classes(kind)[task]
+    union = union_class(plain) if isinstance(controlnets[0], ControlNetUnionModel) else None
+    return union or plain
 
 
 def _fits(candidate: type, task: str, kind: type) -> bool:
@@ -94,10 +124,16 @@ def build_pipeline(pipeline: Any, kind: type, safety_checker: bool = True, **ext
 
 def combine_controlnets(controlnets: list[Any]) -> Any:
     """What the ControlNet pipelines take for several at once."""
-    if len(controlnets) == 1:
-        return controlnets[0]
+    first = controlnets[0]
+    only = all(one is first for one in controlnets)
+    if len(controlnets) == 1 or (only and isinstance(first, ControlNetUnionModel)):
+        return first
+    if isinstance(first, ControlNetUnionModel):
+        return MultiControlNetUnionModel(controlnets)
+    if only and isinstance(first, QwenImageControlNetModel):  # of which several are one, with several pictures
+        return QwenImageMultiControlNetModel([first])
     # Families with a class of their own for several take a list and make it themselves.
-    return MultiControlNetModel(controlnets) if isinstance(controlnets[0], ControlNetModel) else controlnets
+    return MultiControlNetModel(controlnets) if isinstance(first, ControlNetModel) else controlnets
 
 
 def modules(pipeline: Any) -> dict[str, torch.nn.Module]:

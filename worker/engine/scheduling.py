@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -53,7 +54,49 @@ def build_scheduler(row: Scheduler, config: Mapping[str, Any], built: dict[tuple
     if key not in built:
         kind = BoundedLMS if row.class_name == "LMSDiscreteScheduler" else getattr(diffusers, row.class_name)
         built[key] = kind.from_config(dict(config), **row.options)
-    return copy.deepcopy(built[key])
+    scheduler = copy.deepcopy(built[key])
+    _count_exactly(scheduler)
+    if hasattr(scheduler, "_init_step_index"):
+        _start_at_the_first(scheduler)
+    return scheduler
+
+
+class _Steps(int):
+    """A number of steps that divides the timesteps of the training into spans a hair too wide, not too narrow."""
+
+    def __rtruediv__(self, total: float) -> float:
+        return math.nextafter(total / int(self), math.inf)
+
+
+def _count_exactly(scheduler: Any) -> None:
+    """Have a schedule with trailing spacing as many timesteps as it should.
+
+    diffusers counts down in spans of total / steps. Where that is rounded down, at 61 steps for example, one span more
+    fits in; it ends at timestep -1, which most classes read as the noisiest.
+    """
+    settle = scheduler.set_timesteps
+
+    @functools.wraps(settle)  # pipelines read the signature
+    def settle_exactly(num_inference_steps: int | None = None, *rest: Any, **named: Any) -> Any:
+        return settle(num_inference_steps and _Steps(num_inference_steps), *rest, **named)
+
+    scheduler.set_timesteps = settle_exactly
+
+
+def _start_at_the_first(scheduler: Any) -> None:
+    """Have a schedule whose first timesteps are equal start at the first of them.
+
+    Sigmas close together are rounded to one timestep. diffusers then takes the second, and misses one in the end.
+    """
+    find = scheduler._init_step_index
+
+    def find_first(timestep: Any) -> None:
+        if scheduler.begin_index is None and timestep == scheduler.timesteps[0]:
+            scheduler._step_index = 0
+        else:
+            find(timestep)
+
+    scheduler._init_step_index = find_first
 
 
 def watch(scheduler: Any, on_prediction: OnPrediction) -> None:

@@ -11,6 +11,7 @@ from worker.plan import Plan
 
 MakePreview = Callable[[], Image | None]
 OnStep = Callable[[int, int, MakePreview | None], None]
+Change = Callable[[Any, int, dict[str, Any]], None]
 
 
 class StepCounter:
@@ -47,11 +48,16 @@ class StepCounter:
         self._on_step(self.done, max(self.done, self._pictures * sum(self._expected)), make_preview)
 
 
-def step_callbacks(on_step: Callable[[], None]) -> dict[str, Any]:
-    """Both ways in which pipelines tell of their steps, as arguments of their call; each takes one of them."""
+def step_callbacks(on_step: Callable[[], None], change: Change = lambda *_: None) -> dict[str, Any]:
+    """Both ways in which pipelines tell of their steps, as arguments of their call; each takes one of them.
 
-    def on_step_end(_: Any, __: int, ___: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    Args:
+        change: what else happens, where the pipeline shows its tensors: told it, the step's index, and them.
+    """
+
+    def on_step_end(pipeline: Any, index: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         on_step()
+        change(pipeline, index, tensors)
         return tensors
 
     return {"callback_on_step_end": on_step_end, "callback": lambda *_: on_step(), "callback_steps": 1}

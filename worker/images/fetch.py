@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("worker")
 
 MAX_REDIRECTS = 3
-_ACCEPT = {"Accept": "image/png, image/jpeg, image/webp"}
+_ACCEPT = {"Accept": "image/png, image/jpeg, image/webp, image/avif, image/gif, image/bmp, image/tiff"}
 _NEVER_IN_URLS = re.compile(r"[\x00-\x20\x7f\\]")
 
 

@@ -1,7 +1,8 @@
 """Refuses picture files made of too many parts, or that need too many passes, before Pillow opens them.
 
 Pillow takes a step in Python for each part before the pixels, so a file of nothing but parts holds a core for many
-seconds, and keeps what it finds. What is no PNG, JPEG or WEBP is not judged here.
+seconds, and keeps what it finds. Codecs that Pillow runs in Python, or that few files need, are refused as well. What
+is of none of the formats that are read is not judged here.
 """
 
 import re
@@ -9,6 +10,7 @@ import struct
 from collections.abc import Generator, Iterator
 
 from worker.errors import UnusablePictureError
+from worker.images.avif import count_decoded_pixels, is_avif
 
 # The Pillow whose work for each part the costs below bound, in steps as long as the one for an empty PNG chunk.
 MEASURED_WITH = "13.0.0"
@@ -26,6 +28,20 @@ _WITH_LENGTH = frozenset([*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE]) - {0xC8
 _FRAMES_AND_TABLES = frozenset([*range(0xC0, 0xD0), 0xDB]) - {0xC4, 0xC8, 0xCC}
 _END, _SCAN, _APP1, _PHOTOSHOP = 0xD9, 0xDA, 0xE1, 0xED
 
+_AVIF_PICTURES = 4  # colour and transparency, each in two layers
+_GIF = (b"GIF87a", b"GIF89a")
+_LOOP = b"NETSCAPE2.0"
+_EXTENSION, _FRAME, _TRAILER, _COMMENT, _APPLICATION = 0x21, 0x2C, 0x3B, 0xFE, 0xFF
+# BMP: the oldest header tells no compression; RLE8 and RLE4 are undone in Python.
+_CORE_HEADER, _RUN_LENGTHS = b"\x0c\0\0\0", (b"\1\0\0\0", b"\2\0\0\0")
+_TIFF_LITTLE, _TIFF_BIG = b"II*\0", b"MM\0*"
+# TIFF 6.0: tags whose value is a directory, and what pixels may be packed by: not at all, LZW, Deflate (two numbers) or
+# PackBits.
+_TIFF_COMPRESSION, _TIFF_DIRECTORIES = 259, (330, 34665, 34853, 40965)
+_TIFF_PACKED = (1, 5, 8, 32773, 32946)
+_TIFF_SHORT, _TIFF_LONG = 3, 4
+_TIFF_BYTES = (1, 2, 6, 7)  # types whose values Pillow takes together
+
 
 def count_scans(data: bytes) -> int:
     """How many scans a JPEG has up to its end; 0 for other files.
@@ -33,13 +49,40 @@ def count_scans(data: bytes) -> int:
     Raises:
         UnusablePictureError: if the file is made of so many parts that opening it would take seconds.
     """
-    scans = work = 0
+    scans, budget = 0, _Budget()
     for cost, is_scan in _parts(data):
-        work += cost
+        budget.spend(cost)
         scans += is_scan
-        if work > _MAX_WORK:
-            raise UnusablePictureError("the file is made of too many parts")
     return scans
+
+
+def count_hidden_pixels(data: bytes) -> int:
+    """Of how large a picture this file is that tells a smaller size, or may: a GIF by its first frame, an AVIF by all
+    that is decoded for it, of which four times as much is usual; 0 for other files.
+
+    Raises:
+        UnusablePictureError: as `count_scans`, or because the file is of a kind that is not read.
+    """
+    if data.startswith(_GIF):
+        return _gif_frame_pixels(data)
+    if data.startswith(b"BM") and data[14:18] != _CORE_HEADER and data[30:34] in _RUN_LENGTHS:
+        raise UnusablePictureError("a BMP with run-length encoding is not read; save it without, or as PNG")
+    if data[:2] in (b"II", b"MM") and not data.startswith((_TIFF_LITTLE, _TIFF_BIG)):
+        raise UnusablePictureError("a TIFF of that kind is not read; save it as PNG")
+    return count_decoded_pixels(data, _Budget().spend) // _AVIF_PICTURES if is_avif(data) else 0
+
+
+class _Budget:
+    """The steps that a file may still cost."""
+
+    def __init__(self) -> None:
+        self.left = _MAX_WORK
+
+    def spend(self, cost: int) -> None:
+        """Take them, if there are as many."""
+        self.left -= cost
+        if self.left < 0:
+            raise UnusablePictureError("the file is made of too many parts")
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bool]]:
@@ -48,6 +91,10 @@ def _parts(data: bytes) -> Iterator[tuple[int, bool]]:
         return _segments(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _png_chunks(data)
+    if data.startswith(_GIF):
+        return _gif_blocks(data)
+    if data.startswith((_TIFF_LITTLE, _TIFF_BIG)):
+        return _tiff_values(data)
     return _riff_chunks(data) if data.startswith(b"RIFF") else iter(())
 
 
@@ -105,3 +152,78 @@ def _inner_parts(data: bytes, kind: int, start: int, end: int) -> int:
     if kind == _APP1 and data.startswith(b"Exif\0\0", start + 2):
         return _EXIF
     return data.count(b"8BIM", start, end) if kind == _PHOTOSHOP else 0
+
+
+def _gif_blocks(data: bytes) -> Generator[tuple[int, bool], None, int]:
+    """What Pillow reads before the first frame, in its own way: a byte that begins nothing is skipped by itself.
+
+    Returns where the frame is.
+    """
+    flags = data[10] if len(data) > 10 else 0
+    place = 13 + (3 << (flags & 7) + 1 if flags & 128 else 0)
+    while place < len(data) and data[place] not in (_FRAME, _TRAILER):
+        yield 1, False
+        place = (yield from _gif_extension(data, place + 1)) if data[place] == _EXTENSION else place + 1
+    return place
+
+
+def _gif_extension(data: bytes, place: int) -> Generator[tuple[int, bool], None, int]:
+    """Its blocks, up to an empty one, which Pillow looks for behind the first; returns where it ends."""
+    label = data[place] if place < len(data) else 0
+    loops = label == _APPLICATION and data[place + 1 : place + 2] >= b"\x0b" and data.startswith(_LOOP, place + 2)
+    place, filled = _skip_block(data, place + 1)
+    if loops:
+        place, filled = _skip_block(data, place)
+    filled = filled or label != _COMMENT
+    while filled:
+        yield 1, False
+        place, filled = _skip_block(data, place)
+    return place
+
+
+def _skip_block(data: bytes, place: int) -> tuple[int, bool]:
+    """Where the next block is, and whether this one holds anything."""
+    size = data[place] if place < len(data) else 0
+    return place + 1 + size, size > 0
+
+
+def _gif_frame_pixels(data: bytes) -> int:
+    """What the first frame takes, on a screen that may be smaller than it."""
+    walk = _gif_blocks(data)
+    try:
+        while True:
+            next(walk)
+    except StopIteration as end:
+        sides = data[end.value + 1 : end.value + 9].ljust(8, b"\0")
+    left, top, width, height = struct.unpack("<4H", sides)
+    return int((left + width) * (top + height))
+
+
+def _tiff_values(data: bytes) -> Iterator[tuple[int, bool]]:
+    """The values of the first directory, which Pillow unpacks one by one, and the entries of those inside it.
+
+    Raises:
+        UnusablePictureError: the pixels are packed in a way that is not read.
+    """
+    order = "<" if data.startswith(_TIFF_LITTLE) else ">"
+    for tag, kind, count, value in _tiff_entries(data, order, *struct.unpack_from(order + "I", data.ljust(8), 4)):
+        yield 1 + (0 if kind in _TIFF_BYTES else count), False
+        plain = kind in (_TIFF_SHORT, _TIFF_LONG) and count == 1
+        if tag == _TIFF_COMPRESSION and not (plain and _first(order, kind, value) in _TIFF_PACKED):
+            raise UnusablePictureError("that TIFF is packed in a way that is not read; save it as PNG")
+        if tag in _TIFF_DIRECTORIES:
+            inner = _tiff_entries(data, order, _first(order, kind, value))
+            yield sum(1 + (0 if kind in _TIFF_BYTES else count) for _, kind, count, _ in inner), False
+
+
+def _tiff_entries(data: bytes, order: str, place: int) -> Iterator[tuple[int, int, int, bytes]]:
+    """Tag, type, number of values, and the value or where it is."""
+    if place + 2 > len(data):
+        return
+    (count,) = struct.unpack_from(order + "H", data, place)
+    for start in range(place + 2, min(place + 2 + 12 * count, len(data) - 11), 12):
+        yield struct.unpack_from(order + "HHI4s", data, start)
+
+
+def _first(order: str, kind: int, value: bytes) -> int:
+    return int(struct.unpack_from(order + ("H" if kind == _TIFF_SHORT else "I"), value)[0])

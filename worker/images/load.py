@@ -19,13 +19,14 @@ from PIL import ExifTags, Image, ImageOps
 from worker.errors import InvalidInputError, UnusablePictureError
 from worker.http import host_of
 from worker.images.fetch import fetch
-from worker.images.guard import count_scans
+from worker.images.guard import count_hidden_pixels, count_scans
 from worker.settings import VOLUME
 
 # A job's EXIF can have Pillow warn 65,000 times a picture, past the worker's log; Python would keep every warning.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis")  # brands of ISO/IEC 23008-12
 MAX_SIDE = 16_384
 # Pixels times scans: a JPEG may repeat passes over all its pixels at 14 bytes a pass. Ten passes are usual, and at 50
 # megapixels 30 are let through.
@@ -133,7 +134,7 @@ def _too_large(rules: PictureRules) -> UnusablePictureError:
 def _from_data_uri(uri: str, rules: PictureRules) -> bytes:
     head, _, payload = uri.partition(",")
     if not head.lower().endswith(";base64"):
-        raise UnusablePictureError("a data URI starts with data:image/png;base64, or the like for JPEG and WEBP")
+        raise UnusablePictureError("a data URI starts with data:image/png;base64, or the like for other formats")
     return _from_base64(payload, rules)
 
 
@@ -169,9 +170,13 @@ def _from_volume(path: Path, rules: PictureRules) -> bytes:
 
 
 def _open(data: bytes, rules: PictureRules) -> Image.Image:
-    """The picture with its header read and its pixels not."""
+    """The picture with its header read and its pixels not; the first frame of several."""
     sizes = f"a picture may have at most {rules.max_pixels} pixels, and {MAX_SIDE} on a side"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
+        raise UnusablePictureError("HEIC, in which phones keep photographs, is not read; save it as JPEG")
     scans = count_scans(data)
+    if count_hidden_pixels(data) > rules.max_pixels:
+        raise UnusablePictureError(f"{sizes}, this one has more")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
@@ -181,9 +186,6 @@ def _open(data: bytes, rules: PictureRules) -> Image.Image:
     width, height = image.size
     if width * height > rules.max_pixels or max(width, height) > MAX_SIDE:
         raise UnusablePictureError(f"{sizes}, {width}x{height} is more")
-    # An MPO is a camera's JPEG with a preview or depth map behind it, not an animation.
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise UnusablePictureError("the picture is animated; a still one is needed")
     if scans * width * height > _MAX_SCANNED_PIXELS:
         raise UnusablePictureError("the JPEG needs too many passes over its pixels")
     return image
@@ -195,6 +197,8 @@ def _decode(image: Image.Image) -> Image.Image:
         with contextlib.suppress(Exception):  # EXIF that cannot be read says nothing about orientation
             ImageOps.exif_transpose(image, in_place=True)
         plain = _to_eight_bits(image)
+    except UnusablePictureError:
+        raise
     except Exception:  # codecs raise whatever they stumble over
         raise UnusablePictureError("the picture's data are broken or cut short") from None
     plain.info = {}  # nothing of the file's metadata goes on to what is drawn
@@ -203,8 +207,10 @@ def _decode(image: Image.Image) -> Image.Image:
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     mode = "RGBA" if image.has_transparency_data else "RGB"
-    if image.mode == "I;16":  # Pillow would clip it
-        image = image.point(lambda value: value / 256).convert("L")
+    if image.mode in ("I", "F"):
+        raise UnusablePictureError("numbers of 32 bits are no colours; save it with 8 or 16 bits")
+    if image.mode.startswith("I;16"):  # Pillow would clip it
+        image = image.convert("I").point(lambda value: value / 256).convert("L")
         image.info.pop("transparency", None)  # a grey of 16 bits; there is none like it any more
     return image.convert(mode)
 

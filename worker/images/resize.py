@@ -6,7 +6,7 @@ Nothing is ever stretched: a picture whose aspect differs is scaled until it cov
 import math
 from dataclasses import dataclass
 
-from PIL import ImageChops, ImageOps
+from PIL import ImageOps
 from PIL.Image import Image, Resampling
 
 
@@ -15,7 +15,7 @@ class SizeLimits:
     """What sizes a model draws.
 
     Attributes:
-        width, height: native, in pixels.
+        width, height: in pixels, where nothing says another.
         max_pixels: width times height.
         step: sides are multiples of it, in pixels.
     """
@@ -75,24 +75,6 @@ def fit_image(name: str, image: Image, size: tuple[int, int], warnings: list[str
     how = "scaled and its edges cut" if cut else "scaled"
     warnings.append(f"{name}: {image.width}x{image.height} was {how} to {size[0]}x{size[1]}")
     return ImageOps.fit(image, size, Resampling.LANCZOS)
-
-
-def to_mask(mask: Image) -> Image:
-    """The mask of a picture of a mask: 255 is drawn anew, 0 stays; what is transparent there stays."""
-    return ImageChops.multiply(mask.convert("L"), mask.getchannel("A")) if mask.mode == "RGBA" else mask.convert("L")
-
-
-def transparency_mask(image: Image) -> Image | None:
-    """The mask that a picture's own transparency makes: what is transparent is drawn anew. None if nothing is."""
-    if image.mode != "RGBA":
-        return None
-    mask = ImageOps.invert(image.getchannel("A"))
-    return mask if has_white(mask) else None
-
-
-def has_white(mask: Image) -> bool:
-    """Whether any of it is to be drawn anew; pipelines take a mask's grey from the middle on as white."""
-    return mask.point(lambda value: 255 * (value >= 128)).getbbox() is not None
 
 
 def flatten(image: Image) -> Image:

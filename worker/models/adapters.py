@@ -11,7 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from worker.errors import ModelError
+from worker.models.addresses import WEIGHTS, check_suffix, read_hub
 from worker.models.checks import check_file
+from worker.models.civitai import fetch_place
+from worker.models.hub import find_file
 from worker.settings import EMBEDDED_LORAS, Settings, split_list
 
 log = logging.getLogger("worker")
@@ -24,11 +27,12 @@ class AdapterCatalogue:
     """Names -> places.
 
     Attributes:
-        loras: name -> file, or hub id with or without a file name.
-        controlnets: name -> folder or hub id.
+        loras: name -> file, or hub id or address of a repository or a file in one.
+        controlnets: name -> folder, file, hub id or address.
         ip_adapter: file, or hub id and file name.
         image_encoder: folder, or hub id and folder, of the IP-Adapter's image encoder.
         embeddings: word -> file.
+        left_out_loras, left_out_embeddings: names of files that cannot be read -> why, as the end of a sentence.
     """
 
     loras: Mapping[str, str]
@@ -36,45 +40,87 @@ class AdapterCatalogue:
     ip_adapter: str | None
     image_encoder: str | None
     embeddings: Mapping[str, str]
+    left_out_loras: Mapping[str, str]
+    left_out_embeddings: Mapping[str, str]
 
 
 def find_adapters(settings: Settings) -> AdapterCatalogue:
-    """What the settings offer to jobs."""
+    """What the settings offer to jobs; what is on Civitai, and embeddings, are fetched if need be.
+
+    Raises:
+        ModelError: an address names nothing that can be offered, or what it names cannot be fetched.
+    """
     embedded = EMBEDDED_LORAS if settings.model_name is None else None
-    loras = _files("LORA_DIR", settings.lora_dir or embedded)
-    for repository in split_list(settings.lora_repos):
-        loras[repository.removesuffix(".safetensors")] = repository
+    loras, no_loras = _files("LORA_DIR", settings.lora_dir or embedded)
+    embeddings, no_embeddings = _files("EMBEDDINGS_DIR", settings.embeddings_dir)
+    for entry in split_list(settings.lora_repos):
+        _add("LORA_REPOS", entry, loras, settings)
+    for entry in split_list(settings.embedding_repos):
+        _add("EMBEDDING_REPOS", entry, embeddings, settings)
     return AdapterCatalogue(
         loras=MappingProxyType(loras),
         controlnets=MappingProxyType(_controlnets(settings.controlnets)),
         ip_adapter=settings.ip_adapter,
         image_encoder=settings.ip_adapter_encoder,
-        embeddings=MappingProxyType(_files("EMBEDDINGS_DIR", settings.embeddings_dir)),
+        embeddings=MappingProxyType(embeddings),
+        left_out_loras=MappingProxyType(no_loras),
+        left_out_embeddings=MappingProxyType(no_embeddings),
     )
 
 
-def _files(setting: str, folder: Path | None) -> dict[str, str]:
-    """Every whole .safetensors file below the folder, by its path there without the ending."""
+def _add(setting: str, entry: str, offered: dict[str, str], settings: Settings) -> None:
+    """Offer what an entry of a list names. A file that is here goes by its own name, as in AUTOMATIC1111."""
+    try:
+        place = fetch_place(entry, settings)
+        if place == entry and setting == "LORA_REPOS":
+            named = read_hub(entry)
+            if named.kind == "folder":
+                raise ModelError(f"{entry} names a folder; name the file in it")
+            if named.kind == "file":
+                check_suffix(named.location)
+            offered[named.location.removesuffix(WEIGHTS)] = entry
+            return
+        file = Path(place) if place != entry else find_file(setting, entry, settings)
+    except ModelError as error:
+        raise ModelError(f"{setting}: {error}") from error
+    name = file.stem
+    if name in offered:
+        name = f"{file.stem}_{file.parent.name}"
+        log.warning("%s: there is another %s; the one of %s is offered as %s", setting, file.stem, entry, name)
+    offered[name] = str(file)
+
+
+def _files(setting: str, folder: Path | None) -> tuple[dict[str, str], dict[str, str]]:
+    """Every whole .safetensors file below the folder, by its path there without the ending; and what was left out."""
     if folder is None:
-        return {}
+        return {}, {}
     found: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.suffix in _PICKLES:
-            log.warning("%s: leaving out %s: only .safetensors files are read, others can run code", setting, name)
-        if path.suffix != ".safetensors":
+        if path.suffix not in (*_PICKLES, ".safetensors"):
             continue
-        try:
-            check_file(path)
-        except ModelError as error:
-            log.warning("%s: leaving out %s: %s", setting, name, error)
+        if (reason := _why_unread(path, name)) is None:
+            found[name.removesuffix(".safetensors")] = str(path)
             continue
-        if not _is_unicode(name):
-            log.warning("%s: leaving out %a: its name is no Unicode, so that no job could name it", setting, name)
-            continue
-        found[name.removesuffix(".safetensors")] = str(path)
+        log.warning("%s: leaving out %s: %s", setting, name if _is_unicode(name) else ascii(name), reason)
+        for spelling in (name, name.removesuffix(path.suffix)):
+            left_out[spelling] = f"was left out: {reason.replace(str(path), 'the file')}"
     log.info("%s: %d files", setting, len(found))
-    return found
+    return found, {name: reason for name, reason in left_out.items() if name not in found}
+
+
+def _why_unread(path: Path, name: str) -> str | None:
+    """Why this file is not offered; None if it is."""
+    if path.suffix in _PICKLES:
+        return "only .safetensors files are read, others can run code"
+    if not _is_unicode(name):
+        return "its name is no Unicode, so that no job could name it"
+    try:
+        check_file(path)
+    except ModelError as error:
+        return str(error)
+    return None
 
 
 def _is_unicode(name: str) -> bool:

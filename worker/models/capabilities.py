@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from worker.models.control_kinds import ControlKind
 from worker.models.families import Family
-from worker.models.schedulers import Scheduler
+from worker.models.schedulers import SCHEDULERS, Scheduler, is_usable
 
 # What a pipeline is started from. Those with a ControlNet are classes of their own in diffusers.
 TEXT, IMAGE, MASK = "text to image", "image to image", "inpainting"
@@ -25,17 +26,22 @@ class Capabilities:
 
     Attributes:
         name: as the owner named it.
-        width, height: native size in pixels.
+        width, height: in pixels, for jobs that say no size: native, or the owner's.
         prediction_type: what the network predicts: epsilon, v_prediction, ...
-        scheduler: for jobs that name none.
+        zero_snr: whether it was trained down to no signal at all, which few schedulers start from.
+        scheduler, steps, guidance_scale, negative_prompt: for jobs that name none: the family's or the owner's.
+        own_scheduler: the model's own, as published.
         safety_checker, refiner: whether one is loaded.
         max_pixels, max_steps, max_images: the family's limits or the owner's.
         tasks: what it can be asked to do -> the arguments of that pipeline's call and their defaults.
         weighted_prompts: whether `(word:1.3)` and prompts beyond the text encoder's window are understood.
+        plain_prompts: whether the owner wants prompts read as text alone.
         latent_upscaling: whether its latents are plain pictures of their own, which can be enlarged.
         clip_layers: of the text encoder; 0 where none can be skipped.
         previews: whether its latents can be shown while it draws.
         loras, controlnets: the names that jobs may use.
+        control_kinds: name -> what that ControlNet takes beside its picture.
+        left_out_loras: names of files that are offered to nobody -> why, as the end of a sentence.
         ip_adapter: whether one is loaded.
     """
 
@@ -45,6 +51,9 @@ class Capabilities:
     height: int
     prediction_type: str
     scheduler: Scheduler
+    own_scheduler: Scheduler
+    steps: int
+    guidance_scale: float
     safety_checker: bool
     max_pixels: int
     max_steps: int
@@ -52,13 +61,41 @@ class Capabilities:
     refiner: bool = False
     tasks: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: MappingProxyType({}))
     weighted_prompts: bool = False
+    plain_prompts: bool = False
     latent_upscaling: bool = False
     clip_layers: int = 0
     previews: bool = False
     loras: tuple[str, ...] = ()
+    left_out_loras: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     controlnets: tuple[str, ...] = ()
+    control_kinds: Mapping[str, ControlKind] = field(default_factory=lambda: MappingProxyType({}))
     ip_adapter: bool = False
+    zero_snr: bool = False
+    negative_prompt: str | None = None
+
+    def can_use(self, row: Scheduler) -> bool:
+        """Whether it can be drawn, and refined if it always is, with this scheduler."""
+        drawn = is_usable(row, self.own_scheduler, self.family.noise, self.prediction_type, self.zero_snr)
+        return drawn and (row.starts_from_picture or not self.refiner)
+
+    def list_schedulers(self) -> list[str]:
+        """The names of the schedulers that it can be drawn with; its own comes last if the table has none such."""
+        rows = SCHEDULERS if self.own_scheduler in SCHEDULERS else (*SCHEDULERS, self.own_scheduler)
+        return [row.name for row in rows if self.can_use(row)]
+
+    def step_limits(self, row: Scheduler) -> tuple[int, int]:
+        """The fewest and the most steps that a job may take with this scheduler."""
+        return row.min_steps, min(self.max_steps, row.max_steps or self.max_steps)
+
+    def default_steps(self, row: Scheduler) -> int:
+        """The steps of jobs that name none: as many as wanted, within what this scheduler takes."""
+        fewest, most = self.step_limits(row)
+        return max(fewest, min(self.steps, most))
 
     def accepts(self, task: str, argument: str) -> bool:
         """Whether the pipeline for this task takes this argument."""
         return argument in self.tasks.get(task, {})
+
+    def control_kind(self, name: str | None) -> ControlKind:
+        """What this ControlNet takes; without a name, the only one."""
+        return self.control_kinds.get(name or next(iter(self.controlnets), ""), ControlKind())

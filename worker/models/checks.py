@@ -4,6 +4,7 @@ Only safetensors count as weights: other formats can run code when they are read
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,13 @@ def describe_file(path: Path, error: Exception) -> str:
     return f"is no safetensors file, or is damaged or incomplete: {str(error).strip().splitlines()[0]}"
 
 
+def describe_no_weights(names: Iterable[str]) -> str:
+    """What a component's folder holds instead of safetensors weights, to be said after its name."""
+    others = sorted(name for name in names if name.endswith((".bin", ".pt", ".ckpt", ".msgpack")))
+    instead = f"; {others[0]} can run code when it is read and is refused" if others else ""
+    return f"holds no .safetensors weights{instead}"
+
+
 def _check_listed(folder: Path, kind: str) -> None:
     """Check a component that model_index.json lists as of this class."""
     if (folder / "config.json").is_file():
@@ -105,9 +113,7 @@ def _has_vocabulary(folder: Path) -> bool:
 def _check_weights(folder: Path) -> None:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        others = [file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".ckpt", ".msgpack"}]
-        instead = f"; {others[0]} can run code when it is read and is refused" if others else ""
-        raise ModelError(f"{folder} holds no .safetensors weights{instead}")
+        raise ModelError(f"{folder} {describe_no_weights(file.name for file in folder.iterdir())}")
     for index in folder.glob("*.safetensors.index*.json"):
         shards = set(read_json(index)["weight_map"].values())
         missing = sorted(shard for shard in shards if not (folder / shard).exists())

@@ -1,8 +1,10 @@
 """One file at a time from the model hub; what stands in the way is said in one sentence."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from huggingface_hub import HfApi
 from huggingface_hub.constants import HF_HUB_OFFLINE
@@ -16,24 +18,32 @@ from huggingface_hub.errors import (
 )
 
 from worker.errors import MissingFileError, ModelError, SettingsError
-from worker.models.checks import check_file
-from worker.models.download_log import fetch_file
-from worker.models.locate import ModelSource, download_folder, find_component, find_model
+from worker.models.addresses import HubPlace, read_civitai, read_hub
+from worker.models.checks import check_component, check_file, describe_no_weights
+from worker.models.civitai import fetch_place
+from worker.models.download_log import fetch_file, fetch_snapshot
+from worker.models.locate import ModelSource, download_folder, exists_here, find_component, find_model
+from worker.models.variants import WeightFiles, choose_variants, choose_weights, is_weights
 from worker.settings import Settings
 
+CONFIG = "config.json"
+INDEX = "model_index.json"  # of a whole model
+_LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
+_PEFT_WEIGHTS, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
-def hub_options(source: ModelSource, settings: Settings, revision: str | None) -> dict[str, Any]:
+
+def hub_options(source: ModelSource, settings: Settings) -> dict[str, Any]:
     """What the hub is asked with; nothing for local files, so that the token goes nowhere else."""
     if source.kind in ("file", "folder"):
         return {}
     token = settings.hf_token.get_secret_value() if settings.hf_token else None
-    return {"revision": revision, "token": token, "cache_dir": download_folder()}
+    return {"revision": source.revision, "token": token, "cache_dir": download_folder()}
 
 
 def split_location(location: str) -> tuple[str, str]:
-    """org/name/file -> the repository and the file."""
-    owner, repository, file = location.split("/", 2)
-    return f"{owner}/{repository}", file
+    """org/name, or org/name/path -> the repository and the path in it."""
+    owner, repository, *path = location.split("/", 2)
+    return f"{owner}/{repository}", "".join(path)
 
 
 def download(repository: str, file: str, hub: Mapping[str, Any], setting: str = "MODEL_NAME") -> Path:
@@ -47,8 +57,15 @@ def download(repository: str, file: str, hub: Mapping[str, Any], setting: str = 
         MissingFileError: the repository has no such file.
         ModelError: the repository cannot be read.
     """
-    try:
+    with _one_sentence(repository, file, hub, setting):
         return Path(fetch_file(repository, file, **hub))
+
+
+@contextmanager
+def _one_sentence(repository: str, file: str, hub: Mapping[str, Any], setting: str) -> Iterator[None]:
+    """Say what the hub's errors mean for whoever named the repository."""
+    try:
+        yield
     except GatedRepoError as error:
         reason = "is gated: accept its terms on its page, and set HF_TOKEN to a token of that account"
         raise ModelError(f"{repository} {reason}") from error
@@ -71,70 +88,160 @@ def local_file(source: ModelSource, hub: Mapping[str, Any], setting: str = "MODE
     return path
 
 
+def local_component(source: ModelSource, settings: Settings, setting: str, below: str = "") -> Path:
+    """The local folder, checked, of a part that stands beside the model: its config, and the weights to take.
+
+    Args:
+        below: where in the source it is.
+
+    Raises:
+        MissingFileError: there is no config.
+        ModelError: it cannot be read, or is not whole.
+    """
+    if source.kind == "folder":
+        return Path(source.location)
+    hub, (repository, path) = hub_options(source, settings), split_location(source.location)
+    prefix = "".join(f"{part}/" for part in (path, below) if part)
+    config = download(repository, f"{prefix}{CONFIG}", hub, setting)
+    names = _names_in(prefix, repository, hub, config.parent)
+    weights = choose_weights(names, settings.model_variant)
+    if not weights.names:
+        raise ModelError(f"{repository}/{prefix} {describe_no_weights(names)}".replace("/ ", " "))
+    for name in weights.names:
+        download(repository, f"{prefix}{name}", hub, setting)
+    return check_component(config.parent)
+
+
+def _names_in(prefix: str, repository: str, hub: Mapping[str, Any], folder: Path) -> list[str]:
+    """The files in a folder of a repository; what is here of it where the hub cannot be asked."""
+    files = _list_files(repository, hub)
+    if files is None:
+        return [file.name for file in folder.iterdir()]
+    inside = [file.removeprefix(prefix) for file in files if file.startswith(prefix)]
+    return [name for name in inside if "/" not in name]
+
+
+def _list_files(repository: str, hub: Mapping[str, Any]) -> list[str] | None:
+    """None where the hub cannot be asked."""
+    try:
+        return list(HfApi(token=hub["token"]).list_repo_files(repository, revision=hub["revision"]))
+    except Exception:  # the hub's errors and those of its HTTP library have no class in common
+        return None
+
+
+def find_variants(
+    source: ModelSource, index: Path, components: list[str], hub: Mapping[str, Any]
+) -> tuple[str, dict[str, WeightFiles]]:
+    """Where to load a model from whose owner asks for no variant, and the weights of its parts.
+
+    From the hub, it is fetched if there is a part of which only a variant is there; else it is left to others.
+
+    Args:
+        index: the local copy of its model_index.json.
+        components: the parts that are wanted.
+
+    Returns:
+        its folder or hub id, and the weights of the parts of which there is a variant only.
+    """
+    folder = index.parent
+    listed = None if source.kind == "folder" else _list_files(source.location, hub)
+    files = listed or [str(file.relative_to(folder)) for file in folder.glob("*/*")]
+    weights = choose_variants(files, components)
+    renamed = {component: found for component, found in weights.items() if found.variant}
+    if not renamed:
+        return source.location, {}
+    if listed is not None:
+        taken = {f"{component}/{name}" for component, found in weights.items() for name in found.names}
+        others = {file for file in listed if file.partition("/")[0] in weights and not is_weights(file.split("/")[-1])}
+        with _one_sentence(source.location, "such files", hub, "MODEL_NAME"):
+            folder = Path(fetch_snapshot(source.location, **hub, allow_patterns=[INDEX, *taken, *others]))
+    return str(folder), renamed
+
+
 def first_line(error: Exception) -> str:
     """What an exception says first."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-CONFIG = "config.json"
-
-
-_LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
-
-
 def find_file(setting: str, place: str, settings: Settings) -> Path:
-    source = find_model(place)
-    if source.kind not in ("file", "hub file"):
+    """The local copy, checked, of a file that a setting names.
+
+    Raises:
+        SettingsError: it names something else.
+        ModelError: it cannot be found or read.
+    """
+    source = find_model(fetch_place(place, settings))
+    if not source.is_file:
         raise SettingsError(f"{setting}: got {place!r}; should be a file, or org/name/file.safetensors")
-    return local_file(source, hub_options(source, settings, None), setting)
+    return local_file(source, hub_options(source, settings), setting)
 
 
 def find_folder(setting: str, place: str, settings: Settings) -> Path:
     """The local copy of a component's folder; on the hub it may lie anywhere in a repository."""
-    if Path(place).expanduser().exists() or place.startswith(("/", ".", "~")) or place.count("/") < 2:
-        source = find_component(place)
-        if source.kind == "folder":
-            return Path(source.location)
+    source = find_component(fetch_place(place, settings))
+    if source.is_file:
         raise SettingsError(f"{setting}: got {place!r}; should be a folder, or org/name/folder")
-    repository, folder = split_location(place)
-    hub = hub_options(hub_source(repository), settings, None)
-    config = download(repository, f"{folder}/{CONFIG}", hub, setting)
-    check_file(download(repository, f"{folder}/model.safetensors", hub, setting))
-    return config.parent
+    return local_component(source, settings, setting)
 
 
-def hub_source(repository: str) -> ModelSource:
-    return ModelSource("hub", repository, repository, "it is a hub id")
+def find_beside(place: str, name: str) -> str:
+    """The place of a folder of this name, beside the file that is at this place."""
+    if exists_here(place) or place.startswith(("/", ".", "~")) or read_civitai(place):
+        return f"{place.rpartition('/')[0]}/{name}"
+    file = read_hub(place)
+    beside = "/".join((*file.location.split("/")[:-1], name))
+    if file.revision is None:
+        return beside
+    owner, repository, path = beside.split("/", 2)
+    return f"https://huggingface.co/{owner}/{repository}/tree/{quote(file.revision, safe='')}/{path}"
 
 
 def make_lora_fetcher(settings: Settings) -> Callable[[str], Path]:
     """What turns a LoRA's place into its file, checked; from the hub at need."""
 
     def fetch(place: str) -> Path:
-        if place.count("/") == 1 and not Path(place).exists():
-            file = _from_repository(place, settings)
+        if exists_here(place):
+            return find_file("LORA_REPOS", place, settings)
+        named = read_hub(place)
+        if named.kind == "repository":
+            file = _from_repository(named, settings)
             check_file(file)
-            return file
-        return find_file("LORA_REPOS", place, settings)
+            path = file.name
+        else:
+            file = find_file("LORA_REPOS", place, settings)
+            path = named.location.removeprefix(f"{named.repository}/")
+        if file.name == _PEFT_WEIGHTS:
+            _fetch_config_beside(named, path, settings)
+        return file
 
     return fetch
 
 
-def _from_repository(repository: str, settings: Settings) -> Path:
+def _fetch_config_beside(place: HubPlace, path: str, settings: Settings) -> None:
+    """Fetch the config in which peft keeps what its weights are to be multiplied with, if there is one.
+
+    Args:
+        path: of the weights, in their repository.
+    """
+    config = path.removesuffix(_PEFT_WEIGHTS) + _PEFT_CONFIG
+    with suppress(MissingFileError):
+        download(place.repository, config, hub_options(_source_of(place), settings), "LORA_REPOS")
+
+
+def _source_of(place: HubPlace) -> ModelSource:
+    return ModelSource("hub", place.repository, place.repository, "it is a hub id", place.revision)
+
+
+def _from_repository(place: HubPlace, settings: Settings) -> Path:
     """The LoRA of a repository that names no file: under diffusers' name for it, or the only one there is."""
-    hub = hub_options(hub_source(repository), settings, None)
+    repository, hub = place.repository, hub_options(_source_of(place), settings)
     try:
         return download(repository, _LORA_WEIGHTS, hub, "LORA_REPOS")
     except MissingFileError:
-        files = _files_of(repository, hub)
+        files = _list_files(repository, hub)
+    if files is None:
+        raise ModelError(f"{repository} cannot be listed by the hub")
     weights = [file for file in files if file.endswith(".safetensors")]
     if len(weights) != 1:
         raise ModelError(f"{repository} holds {len(weights)} .safetensors files; name one in LORA_REPOS")
     return download(repository, weights[0], hub, "LORA_REPOS")
-
-
-def _files_of(repository: str, hub: Mapping[str, Any]) -> list[str]:
-    try:
-        return list(HfApi(token=hub["token"]).list_repo_files(repository))
-    except (OSError, HfHubHTTPError) as error:
-        raise ModelError(f"{repository} cannot be listed by the hub: {first_line(error)}") from error

@@ -9,12 +9,12 @@ from types import MappingProxyType
 from typing import Literal
 
 from worker.errors import ModelError
+from worker.models.addresses import HubPlace, check_suffix, read_hub
 from worker.models.checks import check_component, check_file, check_model, check_vae
 from worker.settings import EMBEDDED_MODEL, VOLUME
 
 log = logging.getLogger("worker")
 
-_HUB = "https://huggingface.co/"
 Check = Callable[[Path], Path]  # a folder -> the folder in it that is wanted, whole; raises ModelError
 
 # Folders in the hub's cache layout, fastest start first.
@@ -32,20 +32,28 @@ class ModelSource:
     """Where a model is.
 
     Attributes:
-        kind: a folder in diffusers layout, a single checkpoint file, a repository on the hub, or one file there.
-        location: path, hub id, or hub id and file name.
+        kind: a folder in diffusers layout, a single checkpoint file, a repository on the hub, or a file or (of a part
+            beside the model) a folder there.
+        location: path, hub id, or hub id and the path in the repository.
         name: as answers and pictures name it.
         reason: why this source was chosen, for the log.
+        revision: branch, tag or commit on the hub.
     """
 
-    kind: Literal["folder", "file", "hub", "hub file"]
+    kind: Literal["folder", "file", "hub", "hub file", "hub folder"]
     location: str
     name: str
     reason: str
+    revision: str | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is one file, here or on the hub."""
+        return self.kind in ("file", "hub file")
 
 
 def find_model(name: str | None, revision: str | None = None, caches: Mapping[str, Path] = CACHES) -> ModelSource:
-    """The model of this name: an existing path, else a hub id, looked for in the caches before the hub itself.
+    """The model of this name: an existing path, else a hub id or an address on the hub, looked for in the caches first.
 
     Args:
         revision: branch, tag or commit of a hub id.
@@ -78,45 +86,52 @@ def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSourc
     return _find(name, None, caches, check_component)
 
 
+def exists_here(name: str) -> bool:
+    """Whether a name is the path of something on this machine."""
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, RuntimeError):  # longer than a name may be, as signed addresses are; or the home of nobody
+        return False
+
+
 def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Check) -> ModelSource:
-    path = Path(name).expanduser()
-    if path.exists():
-        return _find_local(path, check)
-    hub_id = name.removeprefix(_HUB).strip("/")
-    if name.startswith(("/", ".", "~")) or "/" not in hub_id:
-        raise ModelError(f"{name} is neither a folder, a .safetensors file nor a hub id like org/name")
-    owner, repository, *file = hub_id.split("/", 2)
-    return _find_cached(f"{owner}/{repository}", file, revision, caches, check) or _hub(hub_id, file)
+    if exists_here(name):
+        return _find_local(Path(name).expanduser(), check)
+    place = read_hub(name)
+    if place.kind == "folder" and check is check_model:
+        raise ModelError(f"{name} names a folder in {place.repository}; a model is a whole repository, or one file")
+    if place.kind == "file":
+        check_suffix(place.location)
+    if place.revision and revision and place.revision != revision:
+        raise ModelError(f"{name} names revision {place.revision}, and MODEL_REVISION {revision}; leave one out")
+    revision = place.revision or revision
+    return _find_cached(place, revision, caches, check) or _hub(place, revision)
 
 
 def _find_local(path: Path, check: Check) -> ModelSource:
     if path.is_dir():
         return ModelSource("folder", str(check(path)), path.resolve().name, "it is an existing folder")
-    _check_suffix(path.name)
+    check_suffix(path.name)
     check_file(path)
     return ModelSource("file", str(path), path.stem, "it is an existing file")
 
 
-def _check_suffix(name: str) -> None:
-    if not name.endswith(".safetensors"):
-        raise ModelError(f"{name} is no .safetensors file; other formats can run code and are refused")
-
-
-def _find_cached(
-    repository: str, file: list[str], revision: str | None, caches: Mapping[str, Path], check: Check
-) -> ModelSource | None:
+def _find_cached(place: HubPlace, revision: str | None, caches: Mapping[str, Path], check: Check) -> ModelSource | None:
     for where, cache in caches.items():
-        snapshot = _find_snapshot(cache, repository, revision)
+        snapshot = _find_snapshot(cache, place.repository, revision)
         if snapshot is None:
             continue
         try:
-            found = snapshot / file[0] if file else check(snapshot)
-            if file:
+            found = snapshot / place.path
+            if place.kind == "file":
                 check_file(found)
+            else:
+                found = check(found)
         except ModelError as error:
             log.warning("not loading the copy in %s: %s", where, error)
             continue
-        return ModelSource("file" if file else "folder", str(found), "/".join([repository, *file]), f"found in {where}")
+        kind: Literal["file", "folder"] = "file" if place.kind == "file" else "folder"
+        return ModelSource(kind, str(found), place.location, f"found in {where}")
     return None
 
 
@@ -135,10 +150,14 @@ def _find_snapshot(cache: Path, repository: str, revision: str | None) -> Path |
     return snapshot if commit and snapshot.is_dir() else None
 
 
-def _hub(name: str, file: list[str]) -> ModelSource:
-    if file:
-        _check_suffix(name)
-    return ModelSource("hub file" if file else "hub", name, name, "no local copy was found: the hub")
+def _hub(place: HubPlace, revision: str | None) -> ModelSource:
+    kinds: Mapping[str, Literal["hub", "hub file", "hub folder"]] = {
+        "repository": "hub",
+        "file": "hub file",
+        "folder": "hub folder",
+    }
+    reason = "no local copy was found: the hub"
+    return ModelSource(kinds[place.kind], place.location, place.location, reason, revision)
 
 
 def download_folder() -> Path | None:

@@ -92,8 +92,11 @@ def _fields(plan: Plan, model: Capabilities) -> dict[str, Any]:
     if model.family.guidance:
         fields["guidance_scale"] = request.guidance_scale
     fields["strength"] = first.strength
-    if request.loras:
-        fields["loras"] = [{"name": lora.name, "scale": lora.scale} for lora in request.loras]
+    if loras := [lora for lora in request.loras if not lora.from_prompt]:
+        fields["loras"] = [{"name": lora.name, "scale": lora.scale} for lora in loras]
+    if source := request.init_image:
+        fields["mask_blur"] = source.mask_blur or None
+        fields["inpainting_mask_invert"] = 1 if source.mask_inverted else None
     if hires := request.hires:
         upscaler = "latent" if hires.latent else "lanczos"
         scale = hires.scale
@@ -112,12 +115,12 @@ def _fields(plan: Plan, model: Capabilities) -> dict[str, Any]:
 def _scheduler(request: Request, model: Capabilities) -> str:
     """A name that means this scheduler: its own, or its class's where the model's own goes by that."""
     row = request.scheduler
-    return row.name if schedulers.find_scheduler(row.name, model.scheduler) == row else row.class_name
+    return row.name if schedulers.find_scheduler(row.name, model.own_scheduler) == row else row.class_name
 
 
 def _needs(request: Request) -> list[str]:
     source = request.init_image
-    masked = source is not None and source.mask is not None
+    masked = source is not None and source.mask is not None and not source.mask_is_transparency
     given = (source is not None, masked, bool(request.controls), request.image_prompt is not None)
     return [name for name, needed in zip(_PICTURES, given, strict=True) if needed]
 

@@ -5,10 +5,12 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from worker.engine.drawing import Drawing, Outcome
 from worker.plan import Plan
 
+Result = TypeVar("Result")
 DrawJobs = Callable[[Sequence[Drawing]], Sequence[Outcome]]
 
 
@@ -58,6 +60,10 @@ class Batcher:
             self._waiting.append(one)
         self._thread.submit(self._draw_next)
         return one.outcome.result()
+
+    def run(self, action: Callable[[], Result]) -> Result:
+        """What this gives, done in the drawing thread after what waits already."""
+        return self._thread.submit(copy_context().run, action).result()
 
     def close(self) -> None:
         """Draw what waits, then end the thread."""

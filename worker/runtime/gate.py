@@ -19,7 +19,7 @@ from worker.runtime.intake import Intake
 log = logging.getLogger("worker")
 
 
-MAX_FAILURES_IN_A_ROW = 2  # admissible jobs that fail; then another process shall try
+MAX_FAILURES_IN_A_ROW = 2  # admissible jobs that fail, where nothing proves that this process still draws
 LEAVE_CHECK_S = 0.05  # between looks at whether the last result is sent
 
 
@@ -50,11 +50,11 @@ class Gate:
         self._close()
 
     def job_succeeded(self) -> None:
-        """A job has succeeded: what went wrong before was not this process."""
+        """A job has succeeded, or a proof: what went wrong before was not this process."""
         self._in_a_row = 0
 
     def job_failed(self) -> bool:
-        """A job has failed that should not have; whether it is the second in a row, and the process to blame."""
+        """A job has failed that should not have, and nothing is proved; whether that happened twice in a row."""
         self._in_a_row += 1
         return self._in_a_row >= MAX_FAILURES_IN_A_ROW
 

@@ -1,6 +1,7 @@
 """One job from the platform to its answer, and the one place that catches."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,16 +14,19 @@ from worker.clock import CLOCK
 from worker.engine.drawing import Drawing, Outcome
 from worker.engine.generate import draw_jobs
 from worker.engine.load.loader import choose_device, load
-from worker.errors import WorkerBrokenError, WorkerError
+from worker.engine.self_test import self_test
+from worker.engine.start_trials import try_addons
+from worker.engine.trials import explain
+from worker.errors import InternalError, WorkerBrokenError, WorkerError
 from worker.images.load import PictureRules
 from worker.output.delivery import DeliveredPictures, Delivery, deliver
 from worker.output.encode import File, encode
 from worker.output.metadata import format_metadata
 from worker.output.options import OutputOptions, OutputRules
 from worker.plan import Plan, make_plan
-from worker.request import GeneratedImage
+from worker.request import GeneratedImage, Request
 from worker.runtime.batcher import Batcher
-from worker.runtime.failures import BROKEN, classify, recover
+from worker.runtime.failures import BROKEN, classify, judge, recover
 from worker.runtime.gate import Gate
 from worker.runtime.job import Job
 from worker.runtime.logs import log, log_to_stderr
@@ -51,6 +55,7 @@ class Worker:
         self.gate = Gate()
         self.failure: WorkerError | None = None
         self._batcher = Batcher(self._draw_jobs, lambda plan: self._engine.batch_size.choose(plan))
+        self._known_good: tuple[int, int] | None = None  # the largest picture so far, up to the native size
         self._encoding = ThreadPoolExecutor(MAX_ENCODED_AT_ONCE, thread_name_prefix="encode")
         for mistake in list_mistaken_names():
             log.warning(mistake)
@@ -60,6 +65,7 @@ class Worker:
             self._output_rules = OutputRules.of_endpoint(self._settings)
             self.gate = Gate(self._settings.jobs_at_once)
             self._engine = load(self._settings, choose_device())
+            try_addons(self._engine, self._settings)
         except Exception as error:
             self.failure = classify(error, "loading the model")
         at_once = 1 if self.failure else self._settings.jobs_at_once
@@ -103,11 +109,21 @@ class Worker:
 
     def _judge(self, failure: WorkerError) -> WorkerError:
         """What the caller is told: this failure, or that this process is to blame for it, and leaves."""
-        if failure.suspicious and self.gate.job_failed():
+        if failure.suspicious and not failure.acquitted and self.failure is None:
+            failure = judge(failure, self._prove)  # it came while nothing of the job was drawn
+        if failure.acquitted:
+            self.gate.job_succeeded()
+        elif failure.suspicious and self.gate.job_failed():
             failure = WorkerBrokenError(f"{failure}, and so did the job before; {BROKEN}")
         if failure.refresh_worker:
             self.gate.mark_broken()
         return failure
+
+    def _prove(self) -> None:
+        """Draw and encode a picture that is known to be good."""
+        plan, pictures = self._batcher.run(partial(self_test, self._engine))
+        for one in pictures:
+            self._encode(one, plan, "png", 100)
 
     def _answer(self, job: Job) -> dict[str, Any]:
         if self.failure:
@@ -148,7 +164,21 @@ class Worker:
 
     def _draw_jobs(self, drawings: Sequence[Drawing]) -> list[Outcome]:
         """In the drawing thread."""
-        return draw_jobs(self._engine, drawings, partial(recover, self._engine))
+        outcomes = draw_jobs(self._engine, drawings, partial(recover, self._engine, known_good=self._known_good))
+        return [self._learn(one.plan.request, outcome) for one, outcome in zip(drawings, outcomes, strict=True)]
+
+    def _learn(self, request: Request, outcome: Outcome) -> Outcome:
+        """What became of a job; of a failure that nobody foresaw, whether the request will always fail so."""
+        model = self._engine.capabilities
+        if outcome.error is None and request.width * request.height <= model.width * model.height:
+            self._known_good = max(self._known_good or (0, 0), (request.width, request.height), key=math.prod)
+        if not isinstance(outcome.error, InternalError) or not outcome.error.acquitted:
+            return outcome
+        try:
+            reason = explain(self._engine, request)
+        except Exception as error:
+            return replace(outcome, error=classify(error))
+        return replace(outcome, error=reason or outcome.error)
 
     def _deliver(self, job: Job, plan: Plan, output: OutputOptions, drawn: "_Drawn") -> Answer:
         """The answer, once the pictures are where it says."""

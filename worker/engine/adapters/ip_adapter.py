@@ -19,7 +19,8 @@ from worker.engine.pipelines import find_denoiser
 from worker.errors import ModelError, SettingsError
 from worker.models.adapters import AdapterCatalogue
 from worker.models.checks import read_json
-from worker.models.hub import find_file, find_folder
+from worker.models.hub import find_beside, find_file, find_folder
+from worker.models.variants import choose_weights, log_variant
 from worker.request import ImagePrompt
 from worker.settings import Settings
 
@@ -113,7 +114,8 @@ class IPAdapter:
 
 def _image_encoder(folder: Path, pipeline: Any) -> dict[str, Any]:
     """The encoder, and for SigLIP its own way of preparing pictures; diffusers knows CLIP's."""
-    options = {"dtype": pipeline.dtype, "use_safetensors": True, "local_files_only": True}
+    variant = log_variant("image encoder", choose_weights(file.name for file in folder.iterdir()), None)
+    options = {"dtype": pipeline.dtype, "use_safetensors": True, "local_files_only": True, "variant": variant}
     if read_json(folder / "config.json").get("model_type") == "siglip_vision_model":
         processor = transformers.SiglipImageProcessor.from_pretrained(str(folder), local_files_only=True)
         encoder = transformers.SiglipVisionModel.from_pretrained(str(folder), **options)
@@ -136,7 +138,7 @@ def load_ip_adapter(
         raise SettingsError(f"IP_ADAPTER: {type(pipeline).__name__} takes none")
     try:
         file = find_file("IP_ADAPTER", catalogue.ip_adapter, settings)
-        encoder = catalogue.image_encoder or f"{catalogue.ip_adapter.rpartition('/')[0]}/image_encoder"
+        encoder = catalogue.image_encoder or find_beside(catalogue.ip_adapter, "image_encoder")
         folder = find_folder("IP_ADAPTER_ENCODER", encoder, settings)
     except ModelError as error:
         raise ModelError(f"IP_ADAPTER: {error}") from error

@@ -6,11 +6,14 @@ what it would draw on a worker that never loaded any.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from worker.engine.adapters.lora_file import adapter_name
+from worker.engine.adapters.lora_fit import add_adapter
 from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.device_errors import is_device_fault, is_out_of_memory
 from worker.errors import ModelError, SettingsError
@@ -22,11 +25,29 @@ MAX_LORAS = 16
 MAX_LORA_BYTES = 2_000_000_000
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """One that is kept.
+
+    Attributes:
+        size: of its file, in bytes.
+        notes: what of it has no effect.
+    """
+
+    size: int
+    notes: tuple[str, ...]
+
+
 class LoraManager:
     """The LoRAs of one pipeline, the least recently used taken off first."""
 
     def __init__(
-        self, pipeline: Any, runner: DenoiserRunner, places: Mapping[str, str], fetch: Callable[[str], Path]
+        self,
+        pipeline: Any,
+        runner: DenoiserRunner,
+        places: Mapping[str, str],
+        fetch: Callable[[str], Path],
+        words: Mapping[str, Collection[str]],
     ) -> None:
         """Nothing is loaded yet.
 
@@ -34,6 +55,7 @@ class LoraManager:
             runner: of the pipeline's denoiser; told which LoRAs act in it.
             places: name -> file or hub id.
             fetch: a place -> the file, checked.
+            words: name -> bundled words of it that the text encoders know.
 
         Raises:
             SettingsError: there are some, and the model takes none.
@@ -44,7 +66,8 @@ class LoraManager:
         self._runner = runner
         self._places = places
         self._fetch = fetch
-        self._loaded: OrderedDict[str, int] = OrderedDict()  # name -> bytes
+        self._words = words
+        self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
 
     @contextmanager
     def activate(self, loras: Sequence[Lora]) -> Iterator[None]:
@@ -61,12 +84,17 @@ class LoraManager:
             self._ensure_loaded(name, wanted)
         try:
             self._pipeline.enable_lora()
-            self._pipeline.set_adapters([_key(name) for name in wanted], [lora.scale for lora in loras])
+            self._pipeline.set_adapters([adapter_name(name) for name in wanted], [lora.scale for lora in loras])
             self._runner.attach("LoRA", *loras)
             yield
         finally:
             self._pipeline.disable_lora()
             self._runner.attach("LoRA")
+
+    def list_warnings(self, loras: Sequence[Lora]) -> list[str]:
+        """What of these, which have been active, has no effect on this model."""
+        loaded = [(lora.name, self._loaded.get(lora.name)) for lora in loras]
+        return [f"LoRA {name}: {note}" for name, one in loaded if one is not None for note in one.notes]
 
     def _ensure_loaded(self, name: str, wanted: Sequence[str]) -> None:
         if name in self._loaded:
@@ -75,67 +103,41 @@ class LoraManager:
         file = self._fetch(self._places[name])
         size = file.stat().st_size
         self._make_room(size, wanted)
-        self._load(name, file)
-        self._loaded[name] = size
+        notes = self._load(name, file)
+        self._loaded[name] = _Loaded(size, notes)
         log.info("LoRA %s: %.1f MB, %d loaded", name, size / 1e6, len(self._loaded))
+        for note in notes:
+            log.warning("LoRA %s: %s", name, note)
 
     def _make_room(self, size: int, wanted: Sequence[str]) -> None:
         for name in [name for name in self._loaded if name not in wanted]:
-            if len(self._loaded) < MAX_LORAS and sum(self._loaded.values()) + size <= MAX_LORA_BYTES:
+            held = sum(loaded.size for loaded in self._loaded.values())
+            if len(self._loaded) < MAX_LORAS and held + size <= MAX_LORA_BYTES:
                 return
-            self._pipeline.delete_adapters(_key(name))
-            self._runner.invalidate()
+            self._discard(adapter_name(name))
             del self._loaded[name]
 
-    def _load(self, name: str, file: Path) -> None:
-        key = _key(name)
+    def _load(self, name: str, file: Path) -> tuple[str, ...]:
+        """Make it an adapter that is switched off; what of it has no effect."""
+        key = adapter_name(name)
         try:
-            _check_adds_layers_only(self._pipeline, file)
-            self._pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=key)
-        except Exception as error:  # what diffusers and peft raise for files of other kinds has no common class
+            notes = add_adapter(self._pipeline, file, key, self._words.get(name, ()))
+        except Exception as error:  # what peft raises for layers that it does not know has no common class
             if is_device_fault(error):
                 raise
             self._discard(key)
             if is_out_of_memory(error):
                 raise
             raise ModelError(f"the LoRA {name} does not fit this model: {_summarize_error(error)}") from error
-        if not any(key in adapters for adapters in self._pipeline.get_list_adapters().values()):
-            raise ModelError(f"the LoRA {name} does not fit this model: it has no layer in common with it")
         self._pipeline.disable_lora()
+        self._runner.invalidate()
+        return notes
 
     def _discard(self, key: str) -> None:
-        """Take off what a failed load has left."""
-        if any(key in adapters for adapters in self._pipeline.get_list_adapters().values()):
-            self._pipeline.delete_adapters(key)
-            self._pipeline.disable_lora()
-            self._runner.invalidate()
-
-
-def _check_adds_layers_only(pipeline: Any, file: Path) -> None:
-    """Refuse a file for which diffusers would change the model itself, as it does for FLUX: for all later jobs too.
-
-    Raises:
-        ValueError: says what it would change.
-    """
-    norms = getattr(pipeline, "_control_lora_supported_norm_keys", None)
-    if norms is None:
-        return
-    layers = dict(pipeline.transformer.named_modules())
-    sides = {"A.weight": (1, "in_features"), "B.weight": (0, "out_features")}
-    for name, weight in pipeline.lora_state_dict(str(file.parent), weight_name=file.name).items():
-        layer, is_lora, kind = name.removeprefix("transformer.").partition(".lora_")
-        if not is_lora and any(norm in name for norm in norms):
-            raise ValueError(f"it would replace {layer}")
-        if kind in sides and layer in layers:
-            axis, side = sides[kind]
-            came, needed = weight.shape[axis], getattr(layers[layer], side, None)
-            if came != needed:
-                raise ValueError(f"{layer} has {needed} {side}, it has {came}")
-
-
-def _key(name: str) -> str:
-    """The name as peft, which makes it a module's beside that module's own names, can take it."""
-    return "file_" + "".join(letter if letter.isalnum() else f"_{ord(letter):x}_" for letter in name)
+        """Take off an adapter, or what a failed load has left of one."""
+        self._pipeline.delete_adapters(key)
+        self._pipeline.disable_lora()
+        self._runner.invalidate()
 
 
 def _summarize_error(error: Exception) -> str:

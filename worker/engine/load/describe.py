@@ -5,13 +5,16 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from worker.engine.pipelines import call_arguments, can_preview, reads_clip, task_classes, uses_edm_noise
-from worker.errors import ModelError, SettingsError
+from worker.engine.load.defaults import apply_defaults
+from worker.engine.pipelines import call_arguments, can_preview, reads_clip, task_classes
+from worker.errors import ModelError
 from worker.images.resize import limit_size
 from worker.models import schedulers
 from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import Capabilities
 from worker.models.families import Family, find_family, general_family
+from worker.models.scheduler_classes import BETA_SCHEDULES, PREDICTIONS
+from worker.models.schedulers import Noise
 from worker.settings import Settings
 
 
@@ -28,20 +31,24 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
     family = find_family(kind, lambda key: read_config_entry(pipeline, key))
     if family is None:
         family = general_family(kind, arguments, _vae_scale(pipeline))
-    elif uses_edm_noise(pipeline):
-        family = replace(family, noise="own")
+    else:
+        family = replace(family, noise=_tell_noise(pipeline, family))
     height, width = _native_size(pipeline, arguments)
     max_pixels = settings.max_pixels or family.max_pixels
     if width * height > max_pixels:
         width, height = limit_size((width, height), max_pixels, family.size_step)
-    prediction = str(pipeline.scheduler.config.get("prediction_type", "epsilon"))
-    return Capabilities(
+    own = schedulers.describe_own(type(pipeline.scheduler).__name__, family.noise, pipeline.scheduler.config)
+    capabilities = Capabilities(
         name=name,
         family=family,
         width=width,
         height=height,
-        prediction_type=prediction,
-        scheduler=_default_scheduler(pipeline, family, prediction, settings),
+        prediction_type=_read_prediction_type(pipeline),
+        zero_snr=bool(pipeline.scheduler.config.get("rescale_betas_zero_snr")),
+        scheduler=own,
+        own_scheduler=own,
+        steps=family.steps,
+        guidance_scale=family.guidance_scale,
         safety_checker=getattr(pipeline, "safety_checker", None) is not None,
         max_pixels=max_pixels,
         max_steps=settings.max_steps or family.max_steps,
@@ -49,13 +56,16 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         refiner=settings.refiner_name is not None,
         tasks=MappingProxyType({task: call_arguments(one) for task, one in task_classes(type(pipeline)).items()}),
         weighted_prompts=reads_clip(type(pipeline)),
+        plain_prompts=settings.prompt_syntax == "plain",
         latent_upscaling=_has_plain_latents(pipeline),
         clip_layers=_clip_layers(pipeline, arguments),
         previews=can_preview(pipeline),
         loras=tuple(catalogue.loras),
+        left_out_loras=catalogue.left_out_loras,
         controlnets=tuple(catalogue.controlnets),
         ip_adapter=catalogue.ip_adapter is not None,
     )
+    return apply_defaults(capabilities, settings)
 
 
 def read_config_entry(pipeline: Any, key: str) -> Any:
@@ -101,16 +111,22 @@ def _sample_sizes(pipeline: Any) -> tuple[Any, Any]:
     return read_config_entry(pipeline, "unet.sample_size"), read_config_entry(pipeline, "transformer.sample_size")
 
 
-def _default_scheduler(pipeline: Any, family: Family, prediction: str, settings: Settings) -> schedulers.Scheduler:
-    own = schedulers.describe_own(type(pipeline.scheduler).__name__, family.noise)
-    name = settings.default_scheduler or family.scheduler
-    if name is None:
-        return own
-    row = schedulers.find_scheduler(name)
-    if row is None or not schedulers.is_usable(row, own, family.noise, prediction):
-        allowed = ", ".join(schedulers.list_names(own, family.noise, prediction))
-        raise SettingsError(f"DEFAULT_SCHEDULER: got {name!r}; {family.title} takes one of {allowed}")
-    return row
+def _read_prediction_type(pipeline: Any) -> str:
+    return str(pipeline.scheduler.config.get("prediction_type", "epsilon"))
+
+
+def _tell_noise(pipeline: Any, family: Family) -> Noise:
+    """The family's kind of noise, or "own" where the model's scheduler says what classes beside it cannot read."""
+    kind, config = type(pipeline.scheduler).__name__, pipeline.scheduler.config
+    if family.noise == "flow":
+        return "flow" if kind.startswith("FlowMatch") else "own"
+    plain = (
+        _read_prediction_type(pipeline) in PREDICTIONS
+        and (config.get("trained_betas") is not None or config.get("beta_schedule") in BETA_SCHEDULES)
+        and config.get("timestep_type", "discrete") == "discrete"
+        and config.get("interpolation_type", "linear") == "linear"
+    )
+    return "diffusion" if plain else "own"
 
 
 def _clip_layers(pipeline: Any, arguments: Mapping[str, object]) -> int:

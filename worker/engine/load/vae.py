@@ -11,9 +11,11 @@ from safetensors import safe_open
 
 from worker.engine.load.completeness import check_complete
 from worker.errors import MissingFileError, ModelError, SettingsError
-from worker.models.checks import check_vae, read_json
-from worker.models.hub import download, first_line, hub_options, local_file
+from worker.models.checks import read_json
+from worker.models.civitai import fetch_place
+from worker.models.hub import first_line, hub_options, local_component, local_file
 from worker.models.locate import ModelSource, find_vae
+from worker.models.variants import choose_weights, log_variant
 from worker.settings import Settings
 
 log = logging.getLogger("worker")
@@ -21,6 +23,7 @@ log = logging.getLogger("worker")
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model"
 # Where a file has the decoder's first convolution, which reads latents: a VAE alone, or a whole checkpoint.
 _FIRST = tuple(f"{prefix}decoder.conv_in.weight" for prefix in ("", "first_stage_model.", "vae."))
+_DIFFUSERS_MARK = "decoder.conv_norm_out.weight"  # which the original code calls decoder.norm_out.weight
 
 
 def replace_vae(pipeline: Any, settings: Settings) -> None:
@@ -36,7 +39,7 @@ def replace_vae(pipeline: Any, settings: Settings) -> None:
     if not {"latent_channels", "block_out_channels"} <= {*getattr(own, "config", {})}:
         raise SettingsError(f"VAE_NAME: {type(pipeline).__name__} has no VAE that could be replaced")
     try:
-        source = find_vae(settings.vae_name)
+        source = find_vae(fetch_place(settings.vae_name, settings))
         log.info("VAE %s: VAE_NAME says so; %s", source.name, source.reason)
         vae = _read(source, own, settings)
     except ModelError as error:
@@ -46,34 +49,24 @@ def replace_vae(pipeline: Any, settings: Settings) -> None:
 
 
 def _read(source: ModelSource, own: Any, settings: Settings) -> Any:
-    hub = hub_options(source, settings, None)
-    if source.kind in ("file", "hub file"):
-        return _read_file(local_file(source, hub, "VAE_NAME"), own)
-    folder = Path(source.location) if source.kind == "folder" else _fetch(source.location, hub, settings.model_variant)
+    if source.is_file:
+        return _read_file(local_file(source, hub_options(source, settings), "VAE_NAME"), own)
+    try:
+        folder = local_component(source, settings, "VAE_NAME")
+    except MissingFileError:  # there is no VAE of its own; it may be one of a whole model
+        folder = local_component(source, settings, "VAE_NAME", below="vae")
     return _read_folder(folder, own, settings.model_variant)
 
 
-def _fetch(repository: str, hub: dict[str, Any], variant: str | None) -> Path:
-    """The local folder of a VAE on the hub, in a repository of its own or in a whole model's."""
-    try:
-        config, prefix = download(repository, CONFIG, hub, "VAE_NAME"), ""
-    except MissingFileError:
-        config, prefix = download(repository, f"vae/{CONFIG}", hub, "VAE_NAME"), "vae/"
-    try:
-        download(repository, f"{prefix}{WEIGHTS}{f'.{variant}' if variant else ''}.safetensors", hub, "VAE_NAME")
-    except MissingFileError:
-        download(repository, f"{prefix}{WEIGHTS}.safetensors", hub, "VAE_NAME")
-    return check_vae(config.parent)
-
-
-def _read_folder(folder: Path, own: Any, variant: str | None) -> Any:
+def _read_folder(folder: Path, own: Any, wanted: str | None) -> Any:
     config = read_json(folder / CONFIG)
     kinds = {kind.__name__: kind for kind in (type(own), AutoencoderKL, AutoencoderTiny)}
     kind = kinds.get(str(config.get("_class_name")))
     if kind is None:
         raise SettingsError(f"VAE_NAME: {folder} is {config.get('_class_name')!r}; allowed: {', '.join(kinds)}")
     _check_fit(folder, config.get("latent_channels", 4), own.config.latent_channels, "latent channels")
-    variant = variant if (folder / f"{WEIGHTS}.{variant}.safetensors").is_file() else None
+    weights = choose_weights((file.name for file in folder.iterdir()), wanted)
+    variant = log_variant(f"VAE {folder.name}", weights, wanted)
     try:
         vae = kind.from_pretrained(folder, variant=variant, use_safetensors=True, dtype=own.dtype)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -93,16 +86,29 @@ def _read_file(path: Path, own: Any) -> Any:
     if not first:
         raise ModelError(f"{path} holds no VAE")
     _check_fit(path, channels, own.config.latent_channels, "latent channels")
-    with tempfile.TemporaryDirectory() as config:
-        own.save_config(config)
-        try:
-            vae = AutoencoderKL.from_single_file(str(path), config=config, local_files_only=True, dtype=own.dtype)
-        except NotImplementedError as error:  # torch's "Cannot copy out of meta tensor": nothing has filled it
-            raise ModelError(f"{path} is no complete VAE") from error
-        except (SingleFileComponentError, ValueError, LookupError, RuntimeError) as error:
-            raise ModelError(f"{path} is no VAE like the model's own: {first_line(error)}") from error
+    read = _read_diffusers if _DIFFUSERS_MARK in names else _read_original
+    try:
+        vae = read(path, own)
+    except NotImplementedError as error:  # torch's "Cannot copy out of meta tensor": nothing has filled it
+        raise ModelError(f"{path} is no complete VAE") from error
+    except (SingleFileComponentError, OSError, ValueError, LookupError, RuntimeError) as error:
+        raise ModelError(f"{path} is no VAE like the model's own: {first_line(error)}") from error
     check_complete({"the VAE": vae}, f"{path} is no complete VAE")
     return vae
+
+
+def _read_original(path: Path, own: Any) -> Any:
+    with tempfile.TemporaryDirectory() as config:
+        own.save_config(config)
+        return AutoencoderKL.from_single_file(str(path), config=config, local_files_only=True, dtype=own.dtype)
+
+
+def _read_diffusers(path: Path, own: Any) -> Any:
+    """As a folder of its own, because diffusers reads the older names of its attention layers there only."""
+    with tempfile.TemporaryDirectory() as folder:
+        own.save_config(folder)
+        (Path(folder) / f"{WEIGHTS}.safetensors").symlink_to(path.resolve())
+        return AutoencoderKL.from_pretrained(folder, use_safetensors=True, dtype=own.dtype)
 
 
 def _scale(vae: Any) -> int:

@@ -10,7 +10,7 @@ from worker.engine.drawing import Item, jobs_of, lap
 from worker.engine.engine import Engine
 from worker.engine.passes.prepare import prepare
 from worker.engine.passes.run import PassResult, run_pass
-from worker.engine.prompts.encode import join
+from worker.engine.prompts.phases import join_phases
 from worker.request import GeneratedImage, Request
 
 
@@ -24,15 +24,16 @@ def draw(engine: Engine, items: Sequence[Item]) -> list[GeneratedImage]:
     result: PassResult | None = None
     for number, one in enumerate(items[0].job.plan.passes):
         pipeline = engine.pipeline_for(one)
-        texts = join([item.job.prompts.encode(pipeline, item.picture.prompt) for item in items], pipeline)
+        found = [item.job.prompts.encode(pipeline, item.picture.prompt, number) for item in items]
+        phases = join_phases(found, pipeline)
         lap(items, "text")
         requests = [item.job.plan.request for item in items]
-        arguments = prepare(one, requests, result, pipeline) | texts
-        result = run_pass(engine, items, number, pipeline, arguments, generators)
+        arguments = prepare(one, requests, result, pipeline)
+        result = run_pass(engine, items, number, pipeline, arguments, phases, generators)
         lap(items, "decode")
     assert result is not None
-    found = zip(items, result.images, result.flagged, strict=True)
-    return [_finish(item, image, flagged) for item, image, flagged in found]
+    drawn = zip(items, result.images, result.flagged, strict=True)
+    return [_finish(item, image, flagged) for item, image, flagged in drawn]
 
 
 def _finish(item: Item, image: Image, flagged: bool) -> GeneratedImage:

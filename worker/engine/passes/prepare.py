@@ -7,6 +7,7 @@ import torch
 from PIL.Image import Resampling
 from torch import Tensor
 
+from worker.engine.adapters.holes import show_hole
 from worker.engine.passes.run import PassResult
 from worker.engine.pipelines import call_arguments
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
@@ -68,7 +69,13 @@ def _prepare_control(requests: Sequence[Request], pipeline: Any) -> CallArgument
     columns = zip(*((one.scale, one.start, one.end) for one in controls), strict=True)
     scales, starts, ends = (_batch(column) for column in columns)
     # Of several ControlNets each gets a list, and a single picture for each is none.
-    images = _batch([_batch([request.controls[i].image for request in requests]) for i in range(len(controls))])
+    nets = getattr(pipeline.controlnet, "nets", None) or [pipeline.controlnet]  # one may be there for all
+    images = _batch(
+        [
+            _batch([show_hole(one.controls[i], nets[min(i, len(nets) - 1)]) for one in requests])
+            for i in range(len(controls))
+        ]
+    )
     # Where there is no other picture, some pipelines call the one to follow just `image`.
     name = "control_image" if "control_image" in call_arguments(type(pipeline)) else "image"
     return {
@@ -76,6 +83,8 @@ def _prepare_control(requests: Sequence[Request], pipeline: Any) -> CallArgument
         "controlnet_conditioning_scale": scales,
         "control_guidance_start": starts,
         "control_guidance_end": ends,
+        "control_mode": _batch([one.mode for one in controls]),
+        "control_mask": _batch([request.controls[0].hole for request in requests]),
     }
 
 

@@ -14,6 +14,8 @@ from worker.engine.engine import Engine
 from worker.engine.meter import Pace
 from worker.engine.pipelines import call_arguments
 from worker.engine.preview import Prediction
+from worker.engine.prompts.phases import Phase, PhaseChanger
+from worker.engine.prompts.schedule import list_pass_steps
 from worker.engine.scheduling import build_scheduler, watch
 from worker.engine.steps import step_callbacks
 from worker.plan import Pass
@@ -39,18 +41,22 @@ def run_pass(
     number: int,
     pipeline: Any,
     arguments: dict[str, Any],
+    phases: Sequence[Phase],
     generators: Sequence[torch.Generator],
 ) -> PassResult:
     """Run pass `number` of the batch's plans.
 
     Args:
         arguments: of the pipeline's call, those that are the task's own.
+        phases: what the prompts say, from step to step.
         generators: one for each picture of the batch.
     """
     plan = items[0].job.plan
     request, one, guidance = plan.request, plan.passes[number], engine.capabilities.family.guidance
     pipeline.scheduler = build_scheduler(request.scheduler, engine.scheduler_config, engine.schedulers)
-    arguments = arguments | {"generator": list(generators), "guidance_rescale": request.guidance_rescale}
+    changer = PhaseChanger(phases, list_pass_steps(plan.passes)[number].start, one.num_inference_steps)
+    arguments = {**arguments, **phases[0].embeddings, **changer.arguments(pipeline)}
+    arguments |= {"generator": list(generators), "guidance_rescale": request.guidance_rescale}
     if guidance:
         arguments[guidance] = request.guidance_scale
     if request.image_prompt is not None and one.kind != "refine":  # the refiner has no IP-Adapter
@@ -65,7 +71,7 @@ def run_pass(
         pace.step()
         _count_step(engine, items, number, pipeline, prediction)
 
-    arguments |= step_callbacks(on_step)
+    arguments |= step_callbacks(on_step, changer.change)
     accepted = call_arguments(type(pipeline))
     result = pipeline(**{name: value for name, value in arguments.items() if name in accepted and value is not None})
     if one.returns_latents:

@@ -1,23 +1,24 @@
 """Text -> embeddings by CLIP's text encoders, for UNets that attend to their hidden states.
 
-What fits CLIP's window and carries no weights is encoded exactly as diffusers does it. Weights, and texts beyond the
-window (in parts of one window each, joined), are compel's work; so is leaving out the last layers of Stable Diffusion
-1's and 2's CLIP, of which diffusers fails.
+What fits CLIP's window and carries no weights is encoded exactly as diffusers does it. Weights and longer texts follow
+AUTOMATIC1111's web UI: the features of each token are multiplied by its weight and those of its window by what brings
+their mean back; windows are encoded one by one and joined.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from compel import Compel
-from compel.prompt_parser import Conjunction, FlattenedPrompt
 from torch import Tensor
 
+from worker.engine.adapters.embeddings import replace_words
 from worker.engine.cache import TensorCache
-from worker.engine.prompts.weighting import is_weighted, parse_weights
+from worker.engine.prompts.weighting import MAX_WEIGHT, Sections
+from worker.engine.prompts.windows import Token, Window, fill_windows
 
+_MIN_MEAN = 1e-6  # of features, as a share of their size; a smaller one is what rounding has left
 MAX_WINDOWS = 32  # of CLIP's 75 tokens; English prompts of the greatest length have some 16
 
 
@@ -27,8 +28,7 @@ class Encoded:
 
     Attributes:
         features: (1, tokens, width); tokens are a multiple of the encoder's window.
-        pooled: (1, width), the whole text in one vector, of its first window and without weights; None where the
-            encoder makes none.
+        pooled: (1, width), the first window in one vector, without weights; None where the encoder makes none.
     """
 
     features: Tensor
@@ -38,31 +38,42 @@ class Encoded:
 class ClipEncoder:
     """One text encoder of a pipeline and its tokenizer; each text is tokenized and encoded once."""
 
-    def __init__(self, pipeline: Any, suffix: str, knows_words: bool, kept: TensorCache) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        suffix: str,
+        words: Mapping[str, str],
+        read_text: Callable[[str], Sections],
+        kept: TensorCache,
+    ) -> None:
         """Around the pipeline's modules; nothing is encoded yet.
 
         Args:
             suffix: of the modules' names: none, or _2.
-            knows_words: whether there is textual inversion, of which one word may be several tokens.
-            kept: what the pipeline's encoders made of texts before.
+            words: of textual inversion -> what each is in the tokenizers.
+            read_text: text -> what it says, and how much each part counts.
+            kept: what text encoders made of windows before.
         """
         self._pipeline = pipeline
-        self._suffix = suffix
         self._kept = kept
         self._tokenizer = getattr(pipeline, f"tokenizer{suffix}")
         self._encoder = getattr(pipeline, f"text_encoder{suffix}")
-        self._knows_words = knows_words
+        self._words = words
+        self._read_text = read_text
         self._penultimate = is_xl(pipeline)
         self._pools = hasattr(self._encoder, "text_projection")
-        self._tokens: dict[str, list[int]] = {}
-        self.window = int(self._tokenizer.model_max_length)
+        known = self._tokenizer.get_added_vocab() if words else {}
+        # What stands for a word's vectors beyond the first.
+        self._rests = {number for token, number in known.items() if re.fullmatch(r"<.*>_\d+", token, re.DOTALL)}
+        self._windows: dict[str, tuple[Window, ...]] = {}
+        self._window_length = int(self._tokenizer.model_max_length)
 
-    def tokenize(self, text: str) -> list[int]:
-        """The tokens of the text without its weights, its ends included, however many."""
-        if text not in self._tokens:
-            plain = "".join(part.text for part in parse_weights(self._expand_words(text)))
-            self._tokens[text] = list(self._tokenizer(plain).input_ids)
-        return self._tokens[text]
+    def windows(self, text: str) -> tuple[Window, ...]:
+        """The windows that the text fills, however many."""
+        if text not in self._windows:
+            comma = self._tokenizer.convert_tokens_to_ids(",</w>")
+            self._windows[text] = tuple(fill_windows(self._tokenize(text), self._window_length - 2, comma))
+        return self._windows[text]
 
     def encode(self, text: str, skip: int = 0) -> Encoded:
         """The text's features and its pooled vector.
@@ -70,65 +81,105 @@ class ClipEncoder:
         Args:
             skip: layers to leave out, beside those that the model always leaves out.
         """
-        return self._kept.recall((self._suffix, text, skip), lambda: self._encode(text, skip))
+        windows = self.windows(text)
+        return self._kept.recall((id(self._encoder), windows, skip), lambda: self._encode(windows, skip))
 
-    def pad(self, features: Tensor, tokens: int) -> Tensor:
-        """The features with empty windows at their end, so that they are of so many tokens."""
-        missing = (tokens - features.shape[1]) // self.window
-        return torch.cat([features, *[self.encode("").features] * missing], dim=1) if missing else features
+    def pad(self, features: Tensor, windows: int) -> Tensor:
+        """The features with empty windows at their end, so that they are of so many."""
+        missing = windows - features.shape[1] // self._window_length
+        return torch.cat([features, *[self.encode("").features] * missing], dim=1) if missing > 0 else features
 
-    def _encode(self, text: str, skip: int) -> Encoded:
-        tokens = self.tokenize(text)
-        fits = not is_weighted(text) and len(tokens) <= self.window
-        if fits and not (skip and not self._penultimate):
-            output = self._run(tokens)
-            hidden = output.hidden_states[-(skip + 2)] if self._penultimate else output[0]
-            return Encoded(hidden, output[0] if self._pools else None)
-        layers = _LayerReader(self._encoder, self._device, self._penultimate, skip)
-        compel = Compel(self._tokenizer, layers, truncate_long_prompts=False, device=self._device)
-        parts = [(part.text, part.weight) for part in parse_weights(self._expand_words(text))]
-        features = compel.build_conditioning_tensor_for_conjunction(Conjunction([FlattenedPrompt(parts)]))[0]
-        return Encoded(features, self._run(tokens)[0] if self._pools else None)
+    def _tokenize(self, text: str) -> list[list[Token]]:
+        """The tokens of the text, between its BREAKs."""
+        sections = self._read_text(text)
+        fragments = [fragment for section in sections for fragment in section]
+        texts = [self._expand_words(fragment.text) for fragment in fragments]
+        found = iter(self._tokenizer(texts or [""], add_special_tokens=False).input_ids)
+        weights = [[max(-MAX_WEIGHT, min(one.weight, MAX_WEIGHT)) for one in section] for section in sections]
+        return [[Token(ids, weight) for weight in row for ids in self._group(next(found))] for row in weights]
 
-    def _run(self, tokens: list[int]) -> Any:
-        """The encoder's output for the first window of the tokens, filled up as the tokenizer does it."""
-        kept = tokens if len(tokens) <= self.window else [*tokens[: self.window - 1], tokens[-1]]
-        missing = self.window - len(kept)
-        ids = torch.tensor([kept + [self._tokenizer.pad_token_id] * missing], device=self._device)
+    def _expand_words(self, text: str) -> str:
+        """The text with every word of textual inversion written out as its tokens."""
+        spelled = replace_words(text, self._words)
+        if not self._words or "<" not in spelled:
+            return spelled
+        return str(self._pipeline.maybe_convert_prompt(spelled, self._tokenizer))
+
+    def _group(self, ids: Sequence[int]) -> list[tuple[int, ...]]:
+        """The tokens, those of one word of textual inversion in one."""
+        groups: list[tuple[int, ...]] = []
+        for one in ids:
+            if one in self._rests and groups:
+                groups[-1] += (one,)
+            else:
+                groups.append((one,))
+        return groups
+
+    def _encode(self, windows: Sequence[Window], skip: int) -> Encoded:
+        output = self._run(windows, hidden=self._penultimate or skip > 0)
+        features = self._read_layer(output, skip)
+        if any(weight != 1 for window in windows for weight in window.weights):
+            features = _weigh(features, self._pad_weights(windows))
+        return Encoded(features.flatten(0, 1).unsqueeze(0), output[0][:1] if self._pools else None)
+
+    def _run(self, windows: Sequence[Window], hidden: bool) -> Any:
+        """The encoder's output for the windows, filled up as the tokenizer does it."""
+        start, end, empty = (getattr(self._tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad"))
+        rows = [[start, *window.ids, end] for window in windows]
+        missing = [self._window_length - len(row) for row in rows]
+        ids = [row + [empty] * count for row, count in zip(rows, missing, strict=True)]
         mask = None
         if getattr(self._encoder.config, "use_attention_mask", False):
-            mask = torch.tensor([[1] * len(kept) + [0] * missing], device=self._device)
-        return self._encoder(ids, attention_mask=mask, output_hidden_states=self._penultimate)
+            marks = [[1] * len(row) + [0] * count for row, count in zip(rows, missing, strict=True)]
+            mask = torch.tensor(marks, device=self._device)
+        return self._encoder(torch.tensor(ids, device=self._device), attention_mask=mask, output_hidden_states=hidden)
+
+    def _read_layer(self, output: Any, skip: int) -> Tensor:
+        """(windows, tokens, width) of the layer that is wanted."""
+        layer: Tensor = output[0]
+        if self._penultimate:
+            layer = output.hidden_states[-(skip + 2)]
+        elif skip:  # where diffusers 0.42 fails
+            layer = self._encoder.final_layer_norm(output.hidden_states[-(skip + 1)])
+        return layer
+
+    def _pad_weights(self, windows: Sequence[Window]) -> Tensor:
+        """(windows, tokens), their ends and what fills them up of weight 1."""
+        weights = torch.ones(len(windows), self._window_length, device=self._device)
+        for row, window in zip(weights, windows, strict=True):
+            row[1 : len(window.weights) + 1] = torch.tensor(window.weights)
+        return weights
 
     @property
     def _device(self) -> torch.device:
         return self._pipeline._execution_device  # type: ignore[no-any-return]
 
-    def _expand_words(self, text: str) -> str:
-        """The text with every word of textual inversion written out as its tokens."""
-        return str(self._pipeline.maybe_convert_prompt(text, self._tokenizer)) if self._knows_words else text
 
+def _weigh(features: Tensor, weights: Tensor) -> Tensor:
+    """The features times the weights, with the mean that they had.
 
-class _LayerReader:
-    """What compel takes for a text encoder: token ids -> the features of the layer that is wanted."""
-
-    def __init__(self, encoder: Any, device: torch.device, penultimate: bool, skip: int) -> None:
-        self.device = device
-        self.dtype = encoder.dtype
-        self._encoder = encoder
-        self._penultimate = penultimate
-        self._skip = skip
-
-    def __call__(self, ids: Tensor, mask: Tensor | None = None, **_: Any) -> SimpleNamespace:
-        output = self._encoder(ids, attention_mask=mask, output_hidden_states=True)
-        hidden = output.hidden_states[-(self._skip + (2 if self._penultimate else 1))]
-        return SimpleNamespace(
-            last_hidden_state=hidden if self._penultimate else self._encoder.final_layer_norm(hidden)
-        )
+    Args:
+        features: (windows, tokens, width).
+        weights: (windows, tokens).
+    """
+    given = features.float()
+    weighed = given * weights.unsqueeze(-1)
+    before, after = given.mean((1, 2), keepdim=True), weighed.mean((1, 2), keepdim=True)
+    restored = weighed * (before / after)
+    least = _MIN_MEAN * given.square().mean((1, 2), keepdim=True).sqrt()
+    largest = restored.abs().amax((1, 2), keepdim=True)
+    fits = (before.abs() > least) & (after.abs() > least) & (largest <= torch.finfo(features.dtype).max)
+    return torch.where(fits, restored, weighed).to(features.dtype)
 
 
 def embed_with_clip(
-    encoders: Sequence[ClipEncoder], pipeline: Any, prompt: str, negative: str | None, skip: int, guided: bool
+    encoders: Sequence[ClipEncoder],
+    pipeline: Any,
+    prompt: str,
+    negative: str | None,
+    skip: int,
+    guided: bool,
+    windows: int = 1,
 ) -> dict[str, Tensor]:
     """The embeddings that the pipeline takes in place of text.
 
@@ -136,24 +187,24 @@ def embed_with_clip(
         encoders: of the pipeline, in its order.
         skip: layers to leave out for the prompt alone, as in diffusers.
         guided: whether the pipeline compares with the negative prompt.
+        windows: that the embeddings have at least.
     """
-    wanted = [encoder.encode(prompt, skip) for encoder in encoders]
+    texts = [prompt, negative or ""] if guided else [prompt]
+    windows = max([windows, *(len(encoder.windows(text)) for encoder in encoders for text in texts)])
+    wanted = _name(pipeline, "", encoders, [encoder.encode(prompt, skip) for encoder in encoders], windows)
     if not guided:
-        return _name(pipeline, "", encoders, wanted)
+        return wanted
     if is_xl(pipeline) and negative is None and pipeline.config.get("force_zeros_for_empty_prompt"):
-        found = _name(pipeline, "", encoders, wanted)
-        return found | {f"negative_{name}": torch.zeros_like(value) for name, value in found.items()}
+        return wanted | {f"negative_{name}": torch.zeros_like(value) for name, value in wanted.items()}
     unwanted = [encoder.encode(negative or "") for encoder in encoders]
-    tokens = max(one.features.shape[1] for one in (*wanted, *unwanted))
-    return _name(pipeline, "", encoders, wanted, tokens) | _name(pipeline, "negative_", encoders, unwanted, tokens)
+    return wanted | _name(pipeline, "negative_", encoders, unwanted, windows)
 
 
 def _name(
-    pipeline: Any, prefix: str, encoders: Sequence[ClipEncoder], encoded: Sequence[Encoded], tokens: int = 0
+    pipeline: Any, prefix: str, encoders: Sequence[ClipEncoder], encoded: Sequence[Encoded], windows: int
 ) -> dict[str, Tensor]:
-    """The encoders' features side by side, of at least so many tokens, and the last one's pooled vector."""
-    length = max([tokens, *(one.features.shape[1] for one in encoded)])
-    features = [encoder.pad(one.features, length) for encoder, one in zip(encoders, encoded, strict=True)]
+    """The encoders' features side by side, of so many windows, and the last one's pooled vector."""
+    features = [encoder.pad(one.features, windows) for encoder, one in zip(encoders, encoded, strict=True)]
     found = {f"{prefix}prompt_embeds": torch.cat(features, dim=-1)}
     if is_xl(pipeline) and (pooled := encoded[-1].pooled) is not None:
         found[f"{prefix}pooled_prompt_embeds"] = pooled

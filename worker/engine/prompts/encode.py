@@ -1,25 +1,27 @@
 """Prompts -> embeddings, as values: what the denoiser attends to, made once for all pictures, passes and jobs.
 
-Models whose UNet attends to CLIP are encoded here, weights and prompts beyond CLIP's window included. Stable Diffusion
-3 and FLUX are encoded by diffusers' own `encode_prompt`. Of other families nothing says how the results of their
-`encode_prompt` are called as arguments; they take the text itself, and their pipelines encode it in every pass.
+Models whose UNet attends to CLIP are encoded here, weights, changes by step and prompts beyond CLIP's window included.
+Stable Diffusion 3 and FLUX are encoded by diffusers' own `encode_prompt`. Of other families nothing says how the
+results of their `encode_prompt` are called as arguments; they take the text itself, and their pipelines encode it in
+every pass.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from worker.engine.adapters.embeddings import replace_words
+from worker.engine.adapters.embeddings import escape_words, list_tokens
 from worker.engine.cache import TensorCache
 from worker.engine.engine import Engine
 from worker.engine.pipelines import call_arguments
 from worker.engine.prompts.clip import MAX_WINDOWS, ClipEncoder, embed_with_clip
+from worker.engine.prompts.phases import Embeddings, Phase, can_change
+from worker.engine.prompts.schedule import ScheduledPrompt, list_pass_steps, parse_schedule
+from worker.engine.prompts.weighting import parse_weights, read_plain
 from worker.errors import InvalidInputError
-from worker.request import Request
-
-Embeddings = Mapping[str, Any]  # arguments of a pipeline's call
+from worker.plan import Plan
+from worker.request import remove_tags
 
 # Text-to-image pipeline -> what its `encode_prompt` returns, in the words of its call.
 _RETURNS = {
@@ -39,25 +41,34 @@ class PromptEncoder:
     Where LoRAs act, which may act in the text encoders, too, they are kept for this job alone.
     """
 
-    def __init__(self, engine: Engine, request: Request) -> None:
+    def __init__(self, engine: Engine, plan: Plan) -> None:
         """Nothing is encoded yet. What the request attaches to the text encoders must be there when it is."""
         self._engine = engine
-        self._request = request
+        self._request = plan.request
+        self._words = list_tokens(engine.words, engine.bundled_words, plan.request.loras)
         self._by_clip = engine.capabilities.weighted_prompts
-        self._kept = TensorCache() if request.loras else engine.embeddings
+        self._kept = TensorCache() if plan.request.loras else engine.embeddings
+        self._steps = list_pass_steps(plan.passes)
         self._encoders: dict[int, ClipEncoder] = {}  # by the module's id
-        self._latest: dict[bool, tuple[str, Embeddings]] = {}  # whether for the refiner -> prompt and its embeddings
+        self._scheduled: dict[str, ScheduledPrompt] = {}
+        self._texts: dict[str, list[str]] = {}  # that a prompt is, in any pass
+        self._latest: dict[bool, tuple[Hashable, Embeddings]] = {}  # whether for the refiner -> texts, and theirs
 
-    def encode(self, pipeline: Any, prompt: str) -> Embeddings:
-        """What tells a pipeline what to draw and what not, for one picture.
+    def encode(self, pipeline: Any, prompt: str, number: int = 0) -> list[Phase]:
+        """What tells a pipeline what to draw and what not, for one picture; the first phase is that of its start.
 
         Args:
             pipeline: the engine's, its refiner, or another around their modules.
+            number: of the pass that it runs.
         """
-        refines = pipeline is self._engine.refiner  # which lacks one of the text encoders
-        if self._latest.get(refines, (None, {}))[0] != prompt:  # pictures come prompt by prompt
-            self._latest[refines] = prompt, self._embed(pipeline, self._spell(prompt))
-        return self._latest[refines][1]
+        steps, negative = self._steps[number], self._negative_prompt()
+        wanted, unwanted = self._schedule(prompt), self._schedule(negative or "")
+        starts = {*wanted.changes(steps), *(unwanted.changes(steps) if self._guided else [])}
+        windows, phases = self._count_windows(prompt), []
+        for start in sorted(starts):
+            texts = wanted.text_at(start, steps), None if negative is None else unwanted.text_at(start, steps)
+            phases.append(Phase(start, self._embed(pipeline, *texts, windows)))
+        return phases
 
     def check_lengths(self) -> None:
         """Refuse prompts of so many tokens that encoding them would take longer than drawing.
@@ -67,43 +78,73 @@ class PromptEncoder:
         """
         if not self._by_clip:
             return  # the rest is cut off
-        texts = [("prompt", text) for text in dict.fromkeys(one.prompt for one in self._request.pictures)]
+        prompts = [("prompt", text) for text in dict.fromkeys(one.prompt for one in self._request.pictures)]
         if negative := self._request.negative_prompt:
-            texts.append(("negative_prompt", negative))
-        for encoder in self._encoders_of(self._engine.pipeline):
-            for field, text in texts:
-                count, window = len(encoder.tokenize(self._spell(text))), encoder.window
-                if count > MAX_WINDOWS * window:
-                    allowed = MAX_WINDOWS * (window - 2)
-                    raise InvalidInputError([f"{field}: got a text of {count} tokens; at most {allowed}"])
+            prompts.append(("negative_prompt", negative))
+        for field, prompt in prompts:
+            self._check_changes(field, prompt)
+            texts = self._list_texts(prompt)
+            for encoder in self._encoders_of(self._engine.pipeline):
+                count = sum(len(encoder.windows(text)) for text in texts)
+                if count > MAX_WINDOWS:
+                    came = f"a text of {count} windows" if len(texts) == 1 else f"{len(texts)} texts of {count} windows"
+                    raise InvalidInputError([f"{field}: got {came} of 75 tokens; at most {MAX_WINDOWS}"])
 
     def batch_shape(self, prompt: str) -> Hashable:
         """Equal for prompts whose embeddings can be joined: of one length, and with a negative one or without."""
-        negative = self._negative_prompt()
-        texts = [self._spell(prompt)] if self._by_clip else []
-        if self._by_clip and self._guided:
-            texts.append(negative or "")
-        windows = [
-            -(-(len(encoder.tokenize(text)) - 2) // (encoder.window - 2))
-            for encoder in self._encoders_of(self._engine.pipeline)
-            for text in texts
-        ]
-        return max([1, *windows]), negative is None
+        return self._count_windows(prompt), self._negative_prompt() is None
+
+    def _check_changes(self, field: str, prompt: str) -> None:
+        scheduled = self._schedule(prompt)
+        count = sum(len(scheduled.changes(steps)) - 1 for steps in self._steps)
+        if count > MAX_WINDOWS:
+            raise InvalidInputError([f"{field}: got a text that changes at {count} steps; at most {MAX_WINDOWS}"])
+
+    def _list_texts(self, prompt: str) -> list[str]:
+        """All that the prompt says, in any pass."""
+        if prompt not in self._texts:
+            scheduled = self._schedule(prompt)
+            said = [scheduled.text_at(start, steps) for steps in self._steps for start in scheduled.changes(steps)]
+            self._texts[prompt] = list(dict.fromkeys(said))
+        return self._texts[prompt]
+
+    def _count_windows(self, prompt: str) -> int:
+        """Of the longest text that the prompt, or the negative one, is in any pass."""
+        if not self._by_clip:
+            return 1
+        texts = self._list_texts(prompt) + (self._list_texts(self._negative_prompt() or "") if self._guided else [])
+        encoders = self._encoders_of(self._engine.pipeline)
+        return max(len(encoder.windows(text)) for encoder in encoders for text in texts)
+
+    def _schedule(self, prompt: str) -> ScheduledPrompt:
+        if self._engine.capabilities.plain_prompts:
+            return ScheduledPrompt(prompt)
+        if not self._by_clip:
+            return ScheduledPrompt(remove_tags(prompt))
+        if prompt not in self._scheduled:
+            found = parse_schedule(escape_words(remove_tags(prompt), self._words))
+            self._scheduled[prompt] = found if can_change(type(self._engine.pipeline)) else found.as_text()
+        return self._scheduled[prompt]
+
+    def _embed(self, pipeline: Any, prompt: str, negative: str | None, windows: int) -> Embeddings:
+        """Those of these texts; pictures come prompt by prompt, so the latest are kept."""
+        refines = pipeline is self._engine.refiner  # which lacks one of the text encoders
+        key = prompt, negative, windows
+        if self._latest.get(refines, (None, {}))[0] != key:
+            self._latest[refines] = key, self._encode(pipeline, prompt, negative, windows)
+        return self._latest[refines][1]
 
     @torch.no_grad()
-    def _embed(self, pipeline: Any, prompt: str) -> Embeddings:
+    def _encode(self, pipeline: Any, prompt: str, negative: str | None, windows: int) -> Embeddings:
         request, names = self._request, _RETURNS.get(type(self._engine.pipeline).__name__)
-        negative = self._negative_prompt()
-        guided = self._guided
         if self._by_clip:
-            return embed_with_clip(
-                self._encoders_of(pipeline), pipeline, prompt, negative, request.clip_skip or 0, guided
-            )
+            encoders, skip = self._encoders_of(pipeline), request.clip_skip or 0
+            return embed_with_clip(encoders, pipeline, prompt, negative, skip, self._guided, windows)
         if names is None:
             # Each pipeline has its own idea of no negative prompt.
             texts = {"prompt": prompt, "negative_prompt": negative, "clip_skip": request.clip_skip}
             return {name: value for name, value in texts.items() if value is not None}
-        key = prompt, negative, guided, request.clip_skip
+        key = prompt, negative, self._guided, request.clip_skip
         return self._kept.recall(key, lambda: _encode_by_diffusers(pipeline, names, *key))
 
     @property
@@ -113,24 +154,21 @@ class PromptEncoder:
     def _negative_prompt(self) -> str | None:
         family, negative = self._engine.capabilities.family, self._request.negative_prompt
         if negative is not None and family.negative_prompt:
-            return self._spell(negative)
+            return negative
         # Such pipelines are guided only away from one.
         return " " if family.guidance == "true_cfg_scale" else None
 
     def _encoders_of(self, pipeline: Any) -> list[ClipEncoder]:
         """The pipeline's text encoders; those that pipelines share are one."""
         found = []
+        read = read_plain if self._engine.capabilities.plain_prompts else parse_weights
         for suffix in ("", "_2"):
             module = getattr(pipeline, f"text_encoder{suffix}", None)
             if module is not None:
-                made = self._encoders.get(id(module)) or ClipEncoder(
-                    pipeline, suffix, bool(self._engine.words), self._kept
-                )
+                made = self._encoders.get(id(module))
+                made = made or ClipEncoder(pipeline, suffix, self._words, read, self._kept)
                 found.append(self._encoders.setdefault(id(module), made))
         return found
-
-    def _spell(self, text: str) -> str:
-        return replace_words(text, self._engine.words)
 
 
 def _encode_by_diffusers(
@@ -149,16 +187,3 @@ def _encode_by_diffusers(
     accepted = call_arguments(type(pipeline), "encode_prompt")
     values = pipeline.encode_prompt(**{name: value for name, value in wanted.items() if name in accepted})
     return {name: value for name, value in zip(names, values, strict=False) if value is not None}
-
-
-def join(found: Sequence[Embeddings], pipeline: Any) -> dict[str, Any]:
-    """The arguments of this pipeline's call for a batch, from those of its pictures."""
-    accepted = call_arguments(type(pipeline))
-    return {name: _join([one[name] for one in found]) for name in found[0] if name in accepted}
-
-
-def _join(values: Sequence[Any]) -> Any:
-    """One value for the batch: tensors (pictures, ...), texts in a list, and what all share as it is."""
-    if isinstance(values[0], Tensor):
-        return torch.cat(list(values)) if len(values) > 1 else values[0]
-    return list(values) if isinstance(values[0], str) else values[0]

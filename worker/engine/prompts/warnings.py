@@ -1,27 +1,98 @@
-"""What of the prompts a model cannot use: weights, and what is beyond the window of its text encoders."""
+"""What the caller is told of the prompts: syntax of other programs, and what the text encoders have no room for."""
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from transformers import CLIPTokenizer
 
+from worker.engine.adapters.embeddings import escape_words, list_tokens, list_words, replace_words
 from worker.engine.engine import Engine
 from worker.engine.pipelines import call_arguments
-from worker.engine.prompts.weighting import is_weighted
-from worker.request import Request
+from worker.engine.prompts.phases import can_change
+from worker.engine.prompts.schedule import parse_schedule
+from worker.engine.prompts.weighting import MAX_WEIGHT, find_marks, parse_weights
+from worker.request import Request, remove_tags
+
+_AND = re.compile(r"\bAND\b")
+_EMBEDDING = re.compile(r"(?<!\w)embedding:([\w./-]*\w)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Syntax:
+    """A part of AUTOMATIC1111's syntax.
+
+    Attributes:
+        needs: what a model must take for it; None where no model takes it.
+        told: whether people are told that it was read, because others mean the letters.
+    """
+
+    name: str
+    needs: Literal["weights", "changes"] | None
+    told: bool = False
+
+
+_MARKS = {
+    "(": _Syntax("weights like (word) and (word:1.3)", "weights"),
+    "[": _Syntax("weights like [word]", "weights", told=True),
+    "BREAK": _Syntax("BREAK", "weights", told=True),
+    "\\": _Syntax(r"escapes like \(", "weights"),
+}
+_CHANGE = _Syntax("changes by step like [from:to:when]", "changes", told=True)
+_ALTERNATION = _Syntax("alternation like [a|b]", None)
+_COMPOSITION = _Syntax("AND between prompts", None)
 
 
 def list_prompt_warnings(engine: Engine, request: Request) -> list[str]:
     """What the caller is told of the request's prompts."""
-    if engine.capabilities.weighted_prompts:
-        return []  # such models read all of it
-    title, notes = engine.capabilities.family.title, []
-    for text in dict.fromkeys([*(picture.prompt for picture in request.pictures), request.negative_prompt or ""]):
-        if is_weighted(text):
-            notes.append(f"prompt: {title} takes no weights; (word:1.3) was read as plain text")
-        if lost := _count_lost_tokens(engine.pipeline, text):
-            notes.append(f"prompt: the last {lost} tokens are beyond what {title} reads, and had no effect")
+    notes: list[str] = []
+    texts = [("prompt", picture.prompt) for picture in request.pictures]
+    if request.negative_prompt != engine.capabilities.negative_prompt:  # the owner's own is no caller's
+        texts.append(("negative_prompt", request.negative_prompt or ""))
+    bundled = list_tokens((), engine.bundled_words, request.loras)
+    for field, text in dict.fromkeys(texts):
+        left_out = list_words(text, engine.word_notes.keys() - bundled.keys())
+        notes += [f"{field}: the embedding {word} {engine.word_notes[word]}" for word in left_out]
+        notes += [f"{field}: {note}" for note in _list_notes(engine, request, text)]
     return list(dict.fromkeys(notes))
+
+
+def _list_notes(engine: Engine, request: Request, text: str) -> Iterator[str]:
+    model, words = engine.capabilities, list_tokens(engine.words, engine.bundled_words, request.loras)
+    if not model.plain_prompts:
+        text = remove_tags(text)
+        yield from _list_syntax_notes(engine, escape_words(text, words))
+        named = dict.fromkeys(_EMBEDDING.findall(replace_words(text, words)))
+        if missing := [word for word in named if word not in engine.word_notes]:
+            yield f"there is no embedding {', '.join(missing)[:80]}; it was read as plain text"
+    if not model.weighted_prompts and (lost := _count_lost_tokens(engine.pipeline, text)):
+        yield f"the last {lost} tokens are beyond what {model.family.title} reads, and had no effect"
+
+
+def _list_syntax_notes(engine: Engine, text: str) -> Iterator[str]:
+    model, found = engine.capabilities, list(_find_syntax(text))
+    taken = {"weights": model.weighted_prompts, "changes": model.weighted_prompts and can_change(type(engine.pipeline))}
+    unread = [one.name for one in found if one.needs is None or not taken[one.needs]]
+    read = [one.name for one in found if one.needs is not None and taken[one.needs] and one.told]
+    if unread:
+        yield f"{model.family.title} takes no {', no '.join(unread)}; it was read as plain text"
+    if read:
+        yield f"{', '.join(read)} had the meaning that AUTOMATIC1111's web UI gives it"
+    if model.weighted_prompts and any(abs(one.weight) > MAX_WEIGHT for part in parse_weights(text) for one in part):
+        yield f"weights beyond {MAX_WEIGHT:g} count as {MAX_WEIGHT:g}"
+
+
+def _find_syntax(text: str) -> Iterator[_Syntax]:
+    scheduled = parse_schedule(text)
+    for mark in find_marks(scheduled.last_text):
+        yield _MARKS[mark]
+    if scheduled.edits:
+        yield _CHANGE
+    if scheduled.letters:
+        yield _ALTERNATION
+    if _AND.search(text):
+        yield _COMPOSITION
 
 
 def _count_lost_tokens(pipeline: Any, text: str) -> int:

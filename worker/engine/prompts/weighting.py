@@ -1,71 +1,104 @@
-"""Weights in prompts: `(word:1.3)`, the syntax of AUTOMATIC1111's web UI. Every other parenthesis is plain text."""
+r"""Weights in prompts, by the rules of AUTOMATIC1111's web UI: `(x)`, `(x:1.3)`, `[x]`, `\(`, and `BREAK`.
+
+A pair of parentheses multiplies the weight of what it holds by 1.1 or by the number at its end, a pair of square
+brackets divides it by 1.1. What is never closed acts to the end. Neither kind knows of the other. A backslash makes
+the bracket behind it a letter.
+"""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-MAX_WEIGHT = 4.0  # beyond it a prompt says nothing any more, and what stands there is likely no weight
-_NUMBER = re.compile(r":\s*(\d+(?:\.\d+)?|\.\d+)\s*$")
+STEP = 1.1
+MAX_WEIGHT = 10.0  # either way; beyond it a prompt says nothing any more
+_MAX_PRODUCT = 1e30  # of weights inside weights, so that no number overflows
+
+_NUMBER = r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)"
+_CLOSE = rf"(?P<close>:\s*+(?P<number>{_NUMBER})\s*+\)|[\])])"
+_TOKEN = re.compile(rf"\\(?P<letter>[\\()\[\]])?|{_CLOSE}|[(\[]|[^\\()\[\]:]+|:")
+_BREAK = re.compile(r"\bBREAK\b")
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """A part of a prompt and how much it counts; 1 is normal."""
+    """A part of a prompt and how much it counts; 1 is normal, and what is written may pass `MAX_WEIGHT`."""
 
     text: str
     weight: float
 
 
-def parse_weights(prompt: str) -> list[Fragment]:
-    """The prompt cut where weights change; weights inside weights multiply, up to the heaviest.
+_Part = tuple[list[str], float]  # a fragment that grows
+Sections = tuple[tuple[Fragment, ...], ...]  # a prompt between its BREAKs, each cut where weights change
 
-    Joined, the texts are the prompt without its weights. A prompt without any is one fragment of weight 1.
-    """
-    opened = {group.start: group for group in _groups(prompt)}
-    closed = {group.number: group for group in opened.values()}
-    weights = [1.0]  # of the groups around a letter, the innermost last
-    found: list[Fragment] = []
-    end = 0  # of the syntax that belongs to no fragment
-    for i, letter in enumerate(prompt):
-        if i in opened:
-            weights.append(min(weights[-1] * opened[i].weight, MAX_WEIGHT))
-            end = i + 1
-        elif i in closed:
-            weights.pop()
-            end = closed[i].end + 1
-        if i < end:
-            continue
-        if found and found[-1].weight == weights[-1]:
-            found[-1] = Fragment(found[-1].text + letter, weights[-1])
+
+def read_plain(prompt: str) -> Sections:
+    """A prompt that is text and nothing else."""
+    return ((Fragment(prompt, 1.0),) if prompt else (),)
+
+
+def parse_weights(prompt: str) -> Sections:
+    """The prompt without its syntax. Takes time in proportion to its length, and never fails."""
+    tokens = list(_TOKEN.finditer(prompt))
+    factors, closers = _match_brackets(tokens)
+    weights = {"(": [1.0], "[": [1.0]}  # of what is open, the innermost last
+    sections: list[list[_Part]] = [[]]
+    for i, token in enumerate(tokens):
+        kind = closers.get(i)
+        if kind is not None:
+            weights[kind].pop()
+        elif i in factors:
+            inner = weights[token[0]]
+            inner.append(max(-_MAX_PRODUCT, min(inner[-1] * factors[i], _MAX_PRODUCT)))
         else:
-            found.append(Fragment(letter, weights[-1]))
-    return found or [Fragment("", 1.0)]
+            _add(sections, token, weights["("][-1] * weights["["][-1])
+    return tuple(tuple(Fragment("".join(texts), weight) for texts, weight in section) for section in sections)
 
 
-def is_weighted(prompt: str) -> bool:
-    """Whether any weight is written in it."""
-    return bool(_groups(prompt))
+def find_marks(prompt: str) -> list[str]:
+    r"""What of this syntax is in it: `(`, `[`, `BREAK`, and the backslash of an escape."""
+    tokens = list(_TOKEN.finditer(prompt))
+    marks = [mark for mark in "([" if any(token[0] == mark for token in tokens)]
+    if any(len(_BREAK.split(token[0])) > 1 for token in tokens):
+        marks.append("BREAK")
+    return [*marks, *(["\\"] if any(token["letter"] for token in tokens) else [])]
 
 
-@dataclass(frozen=True)
-class _Group:
-    """`(text:1.3)`: where its parenthesis opens, where the colon before the number stands, where it closes."""
+def _match_brackets(tokens: list[re.Match[str]]) -> tuple[dict[int, float], dict[int, str]]:
+    """Each bracket that opens something -> what it multiplies by; each that closes something -> what had opened it."""
+    opened: dict[str, list[int]] = {"(": [], "[": []}
+    factors: dict[int, float] = {}
+    closers: dict[int, str] = {}
+    for i, token in enumerate(tokens):
+        if token[0] in opened:
+            opened[token[0]].append(i)
+            factors[i] = STEP if token[0] == "(" else 1 / STEP
+        elif token["close"]:
+            kind = "[" if token[0] == "]" else "("
+            if opened[kind]:
+                closers[i] = kind
+                start = opened[kind].pop()
+                factors[start] = float(token["number"]) if token["number"] else factors[start]
+    return factors, closers
 
-    start: int
-    number: int
-    end: int
-    weight: float
+
+def _add(sections: list[list[_Part]], token: re.Match[str], weight: float) -> None:
+    """Put what a token says behind what was said before."""
+    for i, text in enumerate(_split(token)):
+        if i > 0:
+            sections.append([])
+        section = sections[-1]
+        if text and section and section[-1][1] == weight:
+            section[-1][0].append(text)
+        elif text:
+            section.append(([text], weight))
 
 
-def _groups(prompt: str) -> list[_Group]:
-    opened: list[int] = []
-    found: list[_Group] = []
-    for i, letter in enumerate(prompt):
-        if letter == "(":
-            opened.append(i)
-        elif letter == ")" and opened:
-            start = opened.pop()
-            colon = prompt.rfind(":", start + 2, i)  # something to weigh stands before it
-            number = _NUMBER.match(prompt, colon, i) if colon > start else None
-            if number and float(number[1]) <= MAX_WEIGHT:
-                found.append(_Group(start, colon, i, float(number[1])))
-    return found
+def _split(token: re.Match[str]) -> Iterator[str]:
+    """The token's text between its BREAKs, without the blanks around them."""
+    if token[0].startswith("\\"):
+        yield token["letter"] or ""
+        return
+    parts = _BREAK.split(token[0])
+    for i, part in enumerate(parts):
+        part = part.lstrip() if i > 0 else part
+        yield part.rstrip() if i < len(parts) - 1 else part
