@@ -97,6 +97,7 @@ ORDER = {
         "self_test.py",
         "trials.py",
         "start_trials.py",
+        "warm_up.py",
         "refusals.py",
     ],
     "worker/engine/adapters": [
@@ -123,7 +124,7 @@ ORDER = {
         "warnings.py",
     ],
     "worker/engine/passes": ["draw.py", "prepare.py", "run.py"],
-    "worker/engine/denoiser": ["runner.py", "graphs.py"],
+    "worker/engine/denoiser": ["runner.py", "graphs.py", "cuda_graphs.py", "compiled.py"],
     "worker/output": ["options.py", "address.py", "metadata.py", "encode.py", "delivery.py", "bucket.py"],
 }
 TITLES = {

@@ -161,6 +161,7 @@ class GeneratedImage:
         nsfw: what the safety checker said; such a picture is black.
         low_memory: whether it was drawn a second time, with less memory, because the first ran out of it.
         resized_from: the size that the model drew instead of the one asked for, or None.
+        acceleration: how passes were done: as written (off), by graphs, or compiled; None on a CPU.
     """
 
     picture: Picture
@@ -168,6 +169,7 @@ class GeneratedImage:
     nsfw: bool
     low_memory: bool = False
     resized_from: tuple[int, int] | None = None
+    acceleration: str | None = None
 
 
 SELF_TEST_SIDE = 256  # pixels

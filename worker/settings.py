@@ -181,9 +181,17 @@ class Settings(BaseSettings):
         le=64,
         description="jobs that a worker takes at once; [more than one pays](docs/several-jobs.md) where jobs are short",
     )
-    acceleration: Literal["auto", "off", "graphs"] = Field(
+    acceleration: Literal["auto", "off", "graphs", "compile"] = Field(
         "auto",
-        description="how the denoiser runs on a GPU: as written, by CUDA graphs, or `auto`, what is faster",
+        description="how passes run on a GPU: as written, by CUDA graphs, compiled, or `auto`, as written or by a "
+        "graph, what is faster",
+    )
+    compile_cache: Path | None = Field(
+        None,
+        description="folder for compiled code; left out: `compiled` on the network volume, if there is one",
+    )
+    warm_up: Literal["auto", "off"] = Field(
+        "auto", description="whether `ACCELERATION=compile` compiles before the first job, or between jobs alone"
     )
     max_batch: Annotated[str, AfterValidator(_check_max_batch)] = Field(
         "auto",

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.engine.denoiser.graphs import Arguments, Graphs, Work, clone, put_tensors
+from worker.engine.denoiser.cuda_graphs import Arguments, clone, own_arguments
+from worker.engine.denoiser.graphs import Graphs
 from worker.engine.engine import Engine
 
 
@@ -27,11 +28,11 @@ class BakedDevice:
         self.milliseconds = list(milliseconds)
         self.fail: Exception | None = None
 
-    def capture(self, work: Work, arguments: Arguments) -> "Baked":
+    def capture(self, forward: Callable[..., Any], arguments: Arguments) -> "Baked":
         self.captures += 1
         if self.fail:
             raise self.fail
-        return Baked(self, work, arguments)
+        return Baked(self, forward, arguments)
 
     def clock(self, action: Callable[[], Any]) -> tuple[Any, float]:
         return action(), self.milliseconds.pop(0) if len(self.milliseconds) > 1 else self.milliseconds[0]
@@ -40,21 +41,19 @@ class BakedDevice:
 class Baked:
     """One pass."""
 
-    def __init__(self, device: BakedDevice, work: Work, arguments: Arguments) -> None:
-        weights = [*work.module.parameters(), *work.module.buffers()]
-        held: dict[int, Any] = {id(one): _alias(one) for one in weights}
-        forward: Any = work.forward
-        self._device = device
-        self._forward = MethodType(forward.__func__, copy.deepcopy(work.module, held))
-        self._inputs = [tensor.clone() for tensor in arguments.tensors]
-        own = iter(self._inputs)
-        self._given, self._named = put_tensors(arguments.given, own), put_tensors(arguments.named, own)
+    def __init__(self, device: BakedDevice, forward: Any, arguments: Arguments) -> None:
+        self._device, self._forward = device, forward
+        if isinstance(forward, MethodType):
+            module: Any = forward.__self__
+            held: dict[int, Any] = {id(one): _alias(one) for one in (*module.parameters(), *module.buffers())}
+            self._forward = MethodType(forward.__func__, copy.deepcopy(module, held))
+        self.arguments = own_arguments(arguments)
 
     def replay(self, tensors: Sequence[Tensor]) -> Any:
         self._device.replays += 1
-        for own, tensor in zip(self._inputs, tensors, strict=True):
+        for own, tensor in zip(self.arguments.tensors, tensors, strict=True):
             own.copy_(tensor)
-        return clone(self._forward(*self._given, **self._named))
+        return clone(self._forward(*self.arguments.given, **self.arguments.named))
 
 
 def _alias(weight: Tensor) -> Tensor:

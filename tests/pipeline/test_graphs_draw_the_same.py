@@ -91,7 +91,7 @@ def test_a_graph_that_cannot_be_had_is_done_without(engines: dict[str, Engine]) 
 
 @pytest.mark.parametrize(("replay_ms", "kept"), [(0.5, True), (0.99, False), (2.0, False)])
 def test_a_graph_that_is_not_faster_is_not_kept(replay_ms: float, kept: bool, engines: dict[str, Engine]) -> None:
-    engine, device = engines["sd1"], BakedDevice([1.0, 1.0, replay_ms])
+    engine, device = engines["sd1"], BakedDevice([1.0, replay_ms])
     with graphs_of(engine, device, measure=True):
         draw(engine, num_inference_steps=6)
     assert (device.replays > 2) is kept

@@ -243,4 +243,4 @@ def test_the_self_test_draws_with_both(engine: Engine, monkeypatch: pytest.Monke
 
     self_test(engine)
 
-    assert set(ran) == {0, 1}
+    assert {0, 1} <= set(ran)

@@ -68,7 +68,7 @@ ENGINE = [
     {f"{E}.passes"},
     {f"{E}.batch"},
     {f"{E}.generate"},
-    {f"{E}.self_test", f"{E}.trials"},
+    {f"{E}.self_test", f"{E}.trials", f"{E}.warm_up"},
     {f"{E}.start_trials"},
 ]
 APART = {(f"{E}.load", f"{E}.prompts"), (f"{E}.prompts", f"{E}.load")}

@@ -42,6 +42,8 @@ class Answer:
         width, height: of each picture, in pixels.
         scheduler: its class in diffusers.
         steps: of the first pass, as asked for.
+        acceleration: how the passes of the last picture were done: `off`, as written, `graphs` or `compile`; None
+            leaves the key out, as on a CPU.
         cost: of its time, in the owner's currency; None leaves the key out.
         warnings: what was changed or ignored.
     """
@@ -57,6 +59,7 @@ class Answer:
     steps: int
     nsfw: list[bool]
     timings: Timings
+    acceleration: str | None
     cost: float | None
     warnings: list[str]
 
@@ -85,6 +88,7 @@ def make_answer(
         steps=request.num_inference_steps,
         nsfw=[one.nsfw for one in generated],
         timings=timings,
+        acceleration=generated[-1].acceleration,
         cost=cost,
         warnings=[*request.warnings, *prompt_warnings, *_list_drawing_warnings(generated), *delivered.warnings],
     )

@@ -1,6 +1,7 @@
 """A loaded model on its device, with everything that jobs may use beside it."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,8 @@ from worker.engine.adapters.ip_adapter import IPAdapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.batch_size import BatchSize
 from worker.engine.cache import TensorCache
-from worker.engine.denoiser.runner import DenoiserRunner
+from worker.engine.denoiser.graphs import Graphs, Mode
+from worker.engine.denoiser.runner import PassRunner
 from worker.engine.pipelines import build_pipeline, combine_controlnets, control_class, task_classes
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot
@@ -26,7 +28,8 @@ class Engine:
     Attributes:
         pipeline: the diffusers pipeline, on `device`.
         capabilities: what it can do, for the request parser.
-        runners: of the denoisers, the refiner's too.
+        runners: of the denoiser, the refiner's, the decoder and the ControlNets.
+        graphs: of what they run; None where all of it runs as it is written.
         refiner: SDXL's second pipeline, which shares the first one's VAE and second text encoder; or None.
         loras: those that jobs may name.
         controlnets: the same, by name.
@@ -47,7 +50,8 @@ class Engine:
     pipeline: Any
     capabilities: Capabilities
     device: torch.device
-    runners: tuple[DenoiserRunner, ...]
+    runners: tuple[PassRunner, ...]
+    graphs: Graphs | None
     refiner: Any | None
     loras: LoraManager
     controlnets: Mapping[str, Any]
@@ -64,6 +68,17 @@ class Engine:
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     pipelines: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     embeddings: TensorCache = field(default_factory=TensorCache)
+
+    @property
+    def mode(self) -> Mode | None:
+        """How passes were done since the drawing began; None on a CPU, where there is one way."""
+        if self.device.type != "cuda":
+            return None
+        return self.graphs.mode if self.graphs else "off"
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """To be entered to draw a job, or several at once; nothing else disturbs them inside the `with`."""
+        return self.graphs.drawing() if self.graphs else nullcontext()
 
     def repair(self) -> None:
         """Put the weights back as they were after loading, whatever an exception has left behind."""

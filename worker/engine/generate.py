@@ -29,11 +29,12 @@ def draw_jobs(engine: Engine, drawings: Sequence[Drawing], recover: Recover) -> 
         recover: called with what has ended a job, when nothing is attached any more; puts the engine back as it was,
             and says what the error means for the job.
     """
-    jobs = [DrawnJob(engine, drawing) for drawing in drawings]
-    for job in jobs:
-        _attempt(job.start, [job])
-    started = [job for job in jobs if job.error is None]
-    _attempt(lambda: _draw_all(engine, started), started)
+    with engine.drawing():
+        jobs = [DrawnJob(engine, drawing) for drawing in drawings]
+        for job in jobs:
+            _attempt(job.start, [job])
+        started = [job for job in jobs if job.error is None]
+        _attempt(lambda: _draw_all(engine, started), started)
     for job in started:
         if job.error is not None:
             job.error = recover(job.error)

@@ -17,6 +17,7 @@ from worker.engine.load.loader import choose_device, load
 from worker.engine.self_test import self_test
 from worker.engine.start_trials import try_addons
 from worker.engine.trials import explain
+from worker.engine.warm_up import warm_up
 from worker.errors import InternalError, WorkerBrokenError, WorkerError
 from worker.images.load import PictureRules
 from worker.output.delivery import DeliveredPictures, Delivery, deliver
@@ -66,6 +67,8 @@ class Worker:
             self.gate = Gate(self._settings.jobs_at_once)
             self._engine = load(self._settings, choose_device())
             try_addons(self._engine, self._settings)
+            if self._settings.warm_up == "auto":
+                self._batcher.run(partial(warm_up, self._engine))
         except Exception as error:
             self.failure = classify(error, "loading the model")
         at_once = 1 if self.failure else self._settings.jobs_at_once

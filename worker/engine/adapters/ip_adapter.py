@@ -14,7 +14,7 @@ from typing import Any
 import transformers
 from safetensors import SafetensorError, safe_open
 
-from worker.engine.denoiser.runner import DenoiserRunner
+from worker.engine.denoiser.runner import PassRunner
 from worker.engine.pipelines import find_denoiser
 from worker.errors import ModelError, SettingsError
 from worker.models.adapters import AdapterCatalogue
@@ -42,7 +42,7 @@ class _State:
 class IPAdapter:
     """An IP-Adapter for one pipeline's denoiser, attached when made."""
 
-    def __init__(self, pipeline: Any, runner: DenoiserRunner, file: Path, encoder: Path) -> None:
+    def __init__(self, pipeline: Any, runner: PassRunner, file: Path, encoder: Path) -> None:
         """Load it, and register its image encoder with the pipeline.
 
         Args:
@@ -124,7 +124,7 @@ def _image_encoder(folder: Path, pipeline: Any) -> dict[str, Any]:
 
 
 def load_ip_adapter(
-    catalogue: AdapterCatalogue, pipeline: Any, runner: DenoiserRunner, settings: Settings
+    catalogue: AdapterCatalogue, pipeline: Any, runner: PassRunner, settings: Settings
 ) -> IPAdapter | None:
     """The IP-Adapter, attached; None if the settings name none.
 

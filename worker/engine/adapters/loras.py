@@ -14,7 +14,7 @@ from typing import Any
 
 from worker.engine.adapters.lora_file import adapter_name
 from worker.engine.adapters.lora_fit import add_adapter
-from worker.engine.denoiser.runner import DenoiserRunner
+from worker.engine.denoiser.runner import PassRunner
 from worker.engine.device_errors import is_device_fault, is_out_of_memory
 from worker.errors import ModelError, SettingsError
 from worker.request import Lora
@@ -44,7 +44,7 @@ class LoraManager:
     def __init__(
         self,
         pipeline: Any,
-        runner: DenoiserRunner,
+        runner: PassRunner,
         places: Mapping[str, str],
         fetch: Callable[[str], Path],
         words: Mapping[str, Collection[str]],
@@ -130,14 +130,14 @@ class LoraManager:
                 raise
             raise ModelError(f"the LoRA {name} does not fit this model: {_summarize_error(error)}") from error
         self._pipeline.disable_lora()
-        self._runner.invalidate()
+        self._runner.change_adapters()
         return notes
 
     def _discard(self, key: str) -> None:
         """Take off an adapter, or what a failed load has left of one."""
         self._pipeline.delete_adapters(key)
         self._pipeline.disable_lora()
-        self._runner.invalidate()
+        self._runner.change_adapters()
 
 
 def _summarize_error(error: Exception) -> str:

@@ -1,4 +1,5 @@
-"""Passes captured as CUDA graphs: the same kernels on the same numbers, launched at once and not one by one.
+"""Passes done again as graphs: the same kernels on the same numbers, launched at once and not one by one; and, where
+that is wished, by fewer kernels, once they are compiled.
 
 A graph does again what one pass did, with the addresses and the constants that it had. So what it was given is copied
 to where it was; a pass of another shape, with other adapters or settings, is another graph; and when weights have
@@ -8,57 +9,37 @@ moved, the graphs that knew them are forgotten. What cannot be captured runs as 
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from worker.engine.denoiser.cuda_graphs import Arguments, Device, Graph, Work
 
 log = logging.getLogger("worker")
 
 MAX_GRAPHS = 16  # of one engine; each keeps what its kernels work with
 MAX_KINDS = 256
+MAX_COMPILED = 8  # of one process; a compile takes from seconds to minutes
 EAGER_PASSES = 2  # of a kind before it is captured: the first chooses algorithms, the second is clocked
-WORTH = 0.97  # of the time of a pass as it is written; a graph that takes more is not kept
+WORTH = 0.97  # of the time of a pass as it was done before; what takes more is not kept
+MAX_ERROR = 0.02  # of a compiled pass, beside the pass as written, as a share of what it gives
+
+Mode = Literal["off", "graphs", "compile"]
+MODES: Sequence[Mode] = ("off", "graphs", "compile")
 
 
-@dataclass(frozen=True, eq=False)
-class Work:
-    """What passes do: a function that reads the weights of a module.
+class Compiler(Protocol):
+    """What compiles, beside the drawing."""
 
-    Attributes:
-        name: for the log.
-    """
+    def submit(self, work: Work, arguments: Arguments) -> "Future[Callable[..., Any]]":
+        """The work's function, compiled for such arguments."""
 
-    name: str
-    module: torch.nn.Module
-    forward: Callable[..., Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Arguments:
-    """What one pass is given, and the tensors in it, in their order."""
-
-    given: Sequence[Any]
-    named: Mapping[str, Any]
-    tensors: Sequence[Tensor]
-
-
-class Graph(Protocol):
-    """A pass that can be done again."""
-
-    def replay(self, tensors: Sequence[Tensor]) -> Any:
-        """What the pass makes of these."""
-
-
-class Device(Protocol):
-    """What captures."""
-
-    def capture(self, work: Work, arguments: Arguments) -> Graph:
-        """One pass as a graph."""
-
-    def clock(self, action: Callable[[], Any]) -> tuple[Any, float]:
-        """What the action gives, and the milliseconds that the device took for it."""
+    def standing_still(self) -> AbstractContextManager[None]:
+        """Inside the `with` nothing is compiled."""
 
 
 @dataclass
@@ -66,29 +47,79 @@ class _Kind:
     """What is known of passes that can be one graph.
 
     Attributes:
+        passes: done so far, in whatever way.
+        milliseconds: that one takes, as it is done now.
         addresses: of the weights, when it was captured.
         refused: that it runs as it is written, for good.
+        compiled: what is compiled for it, or was.
     """
 
     work: Work
+    bare: bool
     passes: int = 0
-    eager_ms: float = 0.0
+    milliseconds: float = 0.0
     graph: Graph | None = None
     addresses: frozenset[int] = frozenset()
     refused: bool = False
+    mode: Mode = "off"
+    compiled: "Future[Callable[..., Any]] | None" = None
 
 
 class Graphs:
     """The graphs of one engine, for the thread that draws."""
 
-    def __init__(self, device: Device, measure: bool) -> None:
+    def __init__(self, device: Device, measure: bool, compiler: Compiler | None = None) -> None:
         """Nothing is captured yet.
 
         Args:
             measure: whether a graph is kept only if it is faster.
+            compiler: where passes are compiled, too.
         """
-        self._device, self._measure = device, measure
+        self._device, self._measure, self._compiler = device, measure, compiler
         self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
+        self._used: set[Mode] = set()
+        self._submitted = 0
+
+    @property
+    def mode(self) -> Mode:
+        """How passes were done since the last drawing began, the fastest of the ways."""
+        return max(self._used, key=MODES.index, default="off")
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Inside the `with` passes are done; between one and the next, by what has been compiled meanwhile."""
+        with self._compiler.standing_still() if self._compiler else nullcontext():
+            self._begin()
+            yield
+            self._end()
+
+    def _begin(self) -> None:
+        self._used.clear()
+        for kind in list(self._kinds.values()):
+            if kind.compiled is not None and kind.compiled.done() and kind.mode != "compile":
+                self._adopt(kind, kind.compiled)
+
+    def _end(self) -> None:
+        """What was done often is compiled."""
+        if self._compiler is None:
+            return
+        for kind in self._kinds.values():
+            if kind.graph is None or kind.compiled is not None or not kind.bare or kind.passes < kind.work.often:
+                continue
+            if self._submitted < MAX_COMPILED:
+                self._submitted += 1
+                kind.compiled = self._compiler.submit(kind.work.compiled_as or kind.work, kind.graph.arguments)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether passes are compiled, too."""
+        return self._compiler is not None
+
+    def wait(self) -> None:
+        """Until all that is being compiled is there."""
+        for kind in self._kinds.values():
+            if kind.compiled is not None:
+                kind.compiled.exception()
 
     def run(self, work: Work, state: Hashable, *given: Any, **named: Any) -> Any:
         """One pass.
@@ -99,18 +130,19 @@ class Graphs:
         tensors: list[Tensor] = []
         try:
             key = work, state, _describe((given, named), tensors)
-            kind = self._kinds.setdefault(key, _Kind(work))
+            kind = self._kinds.setdefault(key, _Kind(work, bare=not state))
         except TypeError:
             return work.forward(*given, **named)
         self._kinds.move_to_end(key)
+        kind.passes += 1
+        if kind.graph is None and kind.passes > EAGER_PASSES and not kind.refused:
+            self._try_to_capture(kind, Arguments(given, named, tensors))
+        self._used.add(kind.mode)
         if kind.graph is not None:
             return kind.graph.replay(tensors)
-        kind.passes += 1
-        if kind.refused:
+        if kind.passes != EAGER_PASSES:
             return work.forward(*given, **named)
-        if kind.passes > EAGER_PASSES and (graph := self._try_to_capture(kind, Arguments(given, named, tensors))):
-            return graph.replay(tensors)
-        result, kind.eager_ms = self._device.clock(lambda: work.forward(*given, **named))
+        result, kind.milliseconds = self._device.clock(lambda: work.forward(*given, **named))
         return result
 
     def check(self, module: torch.nn.Module) -> None:
@@ -122,28 +154,59 @@ class Graphs:
         """Forget all graphs of this module."""
         self._forget(lambda kind: kind.work.module is module)
 
-    def _try_to_capture(self, kind: _Kind, arguments: Arguments) -> Graph | None:
-        """The graph, if it can be had and is worth keeping; else the kind is refused."""
+    def forget_adapters(self, module: torch.nn.Module) -> None:
+        """Forget the graphs of this module with something attached to it."""
+        self._forget(lambda kind: kind.work.module is module and not kind.bare)
+
+    def _try_to_capture(self, kind: _Kind, arguments: Arguments) -> None:
+        """Have a graph, if it can be had and is worth keeping; else the kind is refused."""
         name = f"{kind.work.name} of {_first_shape(arguments.tensors)}"
         try:
-            graph = self._device.capture(kind.work, arguments)
-            graph.replay(arguments.tensors)
-            _, replay_ms = self._device.clock(lambda: graph.replay(arguments.tensors))
+            graph, milliseconds = self._capture(kind.work.forward, arguments)
         except Exception as error:
             self._device.clock(lambda: None)  # raises, if it is the device that is broken
             log.warning("%s: no graph, %s: %s", name, type(error).__name__, str(error).partition("\n")[0])
             kind.refused = True
-            return None
-        if self._measure and replay_ms > WORTH * kind.eager_ms:
-            log.info("%s: as it is written, %.1f ms; a graph takes %.1f", name, kind.eager_ms, replay_ms)
+            return
+        if self._measure and milliseconds > WORTH * kind.milliseconds:
+            log.info("%s: as it is written, %.1f ms; a graph takes %.1f", name, kind.milliseconds, milliseconds)
             kind.refused = True
-            return None
-        log.info("%s: by a graph, %.1f ms instead of %.1f", name, replay_ms, kind.eager_ms)
-        kind.graph, kind.addresses = graph, _addresses(kind.work.module)
-        self._keep_bounds()
-        return graph
+            return
+        log.info("%s: by a graph, %.1f ms instead of %.1f", name, milliseconds, kind.milliseconds)
+        self._keep(kind, graph, milliseconds, "graphs")
 
-    def _keep_bounds(self) -> None:
+    @torch.no_grad()
+    def _adopt(self, kind: _Kind, compiled: "Future[Callable[..., Any]]") -> None:
+        """Take what was compiled, if it is worth it; the kind is never compiled again."""
+        assert kind.graph is not None
+        kind.compiled = Future()  # never done
+        arguments, name = kind.graph.arguments, f"{kind.work.name} of {_first_shape(kind.graph.arguments.tensors)}"
+        try:
+            graph, milliseconds = self._capture(compiled.result(), arguments)
+            error = _difference(graph.replay(arguments.tensors), kind.graph.replay(arguments.tensors))
+        except Exception as failure:
+            self._device.clock(lambda: None)
+            log.warning("%s: not compiled, %s: %s", name, type(failure).__name__, str(failure).partition("\n")[0])
+            return
+        if not error <= MAX_ERROR:  # nor is what is no number
+            log.warning("%s: compiled it differs by %.1f %%; not used", name, 100 * error)
+        elif milliseconds > WORTH * kind.milliseconds:
+            log.info("%s: by a graph, %.1f ms; compiled %.1f", name, kind.milliseconds, milliseconds)
+        else:
+            log.info("%s: compiled, %.1f ms instead of %.1f", name, milliseconds, kind.milliseconds)
+            self._keep(kind, graph, milliseconds, "compile")
+
+    @torch.no_grad()
+    def _capture(self, forward: Callable[..., Any], arguments: Arguments) -> tuple[Graph, float]:
+        """A graph, and the milliseconds that it takes."""
+        graph = self._device.capture(forward, arguments)
+        graph.replay(arguments.tensors)
+        _, milliseconds = self._device.clock(lambda: graph.replay(arguments.tensors))
+        return graph, milliseconds
+
+    def _keep(self, kind: _Kind, graph: Graph, milliseconds: float, mode: Mode) -> None:
+        kind.graph, kind.milliseconds, kind.mode = graph, milliseconds, mode
+        kind.addresses = _addresses(kind.work.module)
         captured = [key for key, kind in self._kinds.items() if kind.graph is not None]
         for key in captured[:-MAX_GRAPHS]:
             del self._kinds[key]
@@ -153,73 +216,6 @@ class Graphs:
     def _forget(self, which: Callable[[_Kind], bool]) -> None:
         for key in [key for key, kind in self._kinds.items() if which(kind)]:
             del self._kinds[key]
-
-
-class CudaDevice:
-    """Captures on a stream of its own; all graphs share one pool of memory, for one is done at a time."""
-
-    def __init__(self, device: torch.device) -> None:
-        """Nothing is captured yet."""
-        self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._pool = torch.cuda.graph_pool_handle()
-
-    def capture(self, work: Work, arguments: Arguments) -> Graph:
-        """As `Device`. Other threads may use the device meanwhile."""
-        return _CudaGraph(work, arguments, self._device, self._stream, self._pool)
-
-    def clock(self, action: Callable[[], Any]) -> tuple[Any, float]:
-        """As `Device`; waits for it."""
-        started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        started.record()
-        result = action()
-        ended.record()
-        torch.cuda.synchronize(self._device)
-        return result, float(started.elapsed_time(ended))
-
-
-class _CudaGraph:
-    def __init__(
-        self, work: Work, arguments: Arguments, device: torch.device, stream: torch.cuda.Stream, pool: Any
-    ) -> None:
-        self._inputs = [tensor.detach().to(device, copy=True) for tensor in arguments.tensors]
-        own = iter(self._inputs)
-        given, named = put_tensors(arguments.given, own), put_tensors(arguments.named, own)
-        self._graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize(device)
-        with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            self._output = work.forward(*given, **named)
-
-    def replay(self, tensors: Sequence[Tensor]) -> Any:
-        """As `Graph`."""
-        for own, tensor in zip(self._inputs, tensors, strict=True):
-            own.copy_(tensor)
-        self._graph.replay()
-        return clone(self._output)
-
-
-def clone(value: Any) -> Any:
-    """The same with tensors of its own, which the next replay leaves alone.
-
-    Raises:
-        TypeError: it is more than tensors, and tuples and lists of them.
-    """
-    if isinstance(value, Tensor):
-        return value.clone()
-    if type(value) in (tuple, list):
-        return type(value)(clone(one) for one in value)
-    raise TypeError(f"a pass that returns {type(value).__name__}")
-
-
-def put_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
-    """The same with these tensors in place of its own, in their order."""
-    if isinstance(value, Tensor):
-        return next(tensors)
-    if isinstance(value, Mapping):
-        return {name: put_tensors(one, tensors) for name, one in value.items()}
-    if isinstance(value, (tuple, list)):
-        return type(value)(put_tensors(one, tensors) for one in value)
-    return value
 
 
 def _describe(value: Any, tensors: list[Tensor]) -> Hashable:
@@ -235,10 +231,20 @@ def _describe(value: Any, tensors: list[Tensor]) -> Hashable:
         return tuple((name, _describe(one, tensors)) for name, one in value.items())
     if isinstance(value, (tuple, list)):
         return type(value), tuple(_describe(one, tensors) for one in value)
-    if isinstance(value, float):
-        raise TypeError("a number that may be another at every step, and would be part of the graph")
     hash(value)
     return type(value), value
+
+
+def _difference(found: Any, expected: Any) -> float:
+    """How far off, as a share of what is expected."""
+    one, other = _first_tensor(found).float(), _first_tensor(expected).float()
+    return float((one - other).norm() / other.norm())
+
+
+def _first_tensor(value: Any) -> Tensor:
+    while not isinstance(value, Tensor):
+        value = value[0]
+    return value
 
 
 def _first_shape(tensors: Sequence[Tensor]) -> str:

@@ -1,9 +1,9 @@
-"""The one place that calls a denoiser: a UNet or a diffusion transformer.
+"""The places that call a denoiser (a UNet or a diffusion transformer), a ControlNet, a VAE's decoder.
 
 The boundary is one forward pass. Inside it: what the pipeline hands to the denoiser (the scaled latents, doubled for
 guidance; the timestep; embeddings; the residuals of ControlNets) and the prediction that comes back. Outside it: the
-scheduler's step, combining the two halves of guidance, ControlNets, text encoders and the VAE. What runs inside may
-be anything that computes the same function of the same inputs: the pass as diffusers wrote it, or a graph of it.
+scheduler's step, combining the two halves of guidance, text encoders. What runs inside may be anything that computes
+the same function of the same inputs: the pass as diffusers wrote it, a graph of it, or what was compiled for it.
 
 A copy of the module would still run this one's weights: each engine builds its own.
 
@@ -11,40 +11,50 @@ Whatever changes that function from outside says so: weights that are moved or c
 taken off.
 """
 
+import copy
 import functools
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from worker.engine.denoiser.graphs import Graphs, Work
+from worker.engine.denoiser.cuda_graphs import Work
+from worker.engine.denoiser.graphs import Graphs
+
+_PICTURES = 3  # decoded before it is worth compiling
 
 
-class DenoiserRunner:
-    """Runs one denoiser's forward passes; in place of its `forward` as soon as the runner exists.
+class PassRunner:
+    """Runs one module's forward passes; in place of its `forward` as soon as the runner exists.
 
     Attributes:
-        version: counts what has changed the denoiser; while it stays, the denoiser computes the same function.
+        version: counts what has changed the module; while it stays, the module computes the same function.
         graphs: of the engine; None where every pass runs as it is written.
     """
 
-    def __init__(self, denoiser: torch.nn.Module) -> None:
-        """Take the place of the denoiser's forward; to be called before any hook that moves weights is installed."""
+    def __init__(self, name: str, module: torch.nn.Module, often: int = 16) -> None:
+        """Take the place of the module's forward; to be called before any hook that moves weights is installed.
+
+        Args:
+            name: for the log.
+            often: passes of one kind after which they are worth compiling.
+        """
         self.version = 0
         self.graphs: Graphs | None = None
         self._attached: dict[str, tuple[object, ...]] = {}
-        self._work = Work("denoiser", denoiser, denoiser.forward)
+        self._work = Work(name, module, module.forward, often)
 
-        @functools.wraps(denoiser.forward)  # pipelines and hooks read the signature
+        @functools.wraps(module.forward)  # pipelines and hooks read the signature
         def forward(*inputs: Any, **named: Any) -> Any:
             return self.run(*inputs, **named)
 
-        denoiser.forward = forward
+        module.forward = forward
 
     def run(self, *inputs: Any, **named: Any) -> Any:
         """One forward pass."""
         if self.graphs is None:
             return self._work.forward(*inputs, **named)
-        return self.graphs.run(self._work, self.fingerprint, *inputs, **named)
+        return self.graphs.run(self._choose_work(), self.fingerprint, *inputs, **named)
 
     def begin(self) -> None:
         """Passes of a batch are next: see to it that none is done with weights which are elsewhere by now."""
@@ -52,9 +62,15 @@ class DenoiserRunner:
             self.graphs.check(self._work.module)
 
     def attach(self, kind: str, *what: object) -> None:
-        """Note that these, and no others of their kind, act in the denoiser from now on; none of them: nothing does."""
+        """Note that these, and no others of their kind, act in the module from now on; none of them: nothing does."""
         self._attached[kind] = what
         self.version += 1
+
+    def change_adapters(self) -> None:
+        """Note that adapters were loaded or taken off, while the module's own weights stay."""
+        self.version += 1
+        if self.graphs is not None:
+            self.graphs.forget_adapters(self._work.module)
 
     def invalidate(self) -> None:
         """Note that weights were moved, cast or replaced."""
@@ -64,5 +80,53 @@ class DenoiserRunner:
 
     @property
     def fingerprint(self) -> tuple[tuple[str, tuple[object, ...]], ...]:
-        """What acts in the denoiser now, such as LoRAs and their scales; equal for equal functions of equal weights."""
+        """What acts in the module now, such as LoRAs and their scales; equal for equal functions of equal weights."""
         return tuple(sorted((kind, what) for kind, what in self._attached.items() if what))
+
+    def _choose_work(self) -> Work:
+        return self._work
+
+
+class DecoderRunner(PassRunner):
+    """Runs the decoder of an AutoencoderKL.
+
+    Pipelines cast those that overflow in half precision to float32 for each picture, and back: then the weights are
+    elsewhere each time. Such passes are done by a copy that stays. Compiled, it computes in bfloat16, which has the
+    range of float32.
+    """
+
+    def __init__(self, vae: Any) -> None:
+        """As `PassRunner`."""
+        super().__init__("decoder", vae.decoder, often=_PICTURES)
+        self._dtype = _dtype(vae.decoder)
+        self._upcast: Work | None = None
+
+    def _choose_work(self) -> Work:
+        if _dtype(self._work.module) == self._dtype:
+            return self._work
+        if self._upcast is None:
+            self._upcast = _copy_in_float32(self._work.module)
+        return self._upcast
+
+
+def _copy_in_float32(decoder: torch.nn.Module) -> Work:
+    exact = _copy(decoder)
+    lean = _copy(decoder).to(torch.bfloat16)
+
+    def decode(latents: Tensor, *rest: Any, **named: Any) -> Tensor:
+        picture: Tensor = lean(latents.to(torch.bfloat16), *rest, **named)
+        return picture.to(latents.dtype)
+
+    lean_work = Work("decoder in bfloat16", lean, decode)
+    return Work("decoder", exact, exact.forward, _PICTURES, compiled_as=lean_work)
+
+
+def _copy(module: torch.nn.Module) -> torch.nn.Module:
+    """The module with weights of its own, and the forward of its class."""
+    copied = copy.deepcopy(module)
+    del copied.forward
+    return copied
+
+
+def _dtype(module: torch.nn.Module) -> torch.dtype:
+    return next(module.parameters()).dtype

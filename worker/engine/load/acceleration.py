@@ -1,17 +1,30 @@
-"""What makes an engine draw faster, chosen once with its reason: graphs of the denoiser's passes, pictures at once."""
+"""What makes an engine draw faster, chosen once with its reason: passes by graphs or compiled, pictures at once."""
 
 import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 
 from worker.engine.batch_size import BatchSize
-from worker.engine.denoiser.graphs import CudaDevice, Graphs
+from worker.engine.denoiser.cuda_graphs import CudaDevice
+from worker.engine.denoiser.graphs import Graphs
+from worker.engine.denoiser.runner import DecoderRunner, PassRunner
 from worker.engine.memory import MemoryPlan
 from worker.models.capabilities import Capabilities
-from worker.settings import Settings
+from worker.settings import VOLUME, Settings
 
 log = logging.getLogger("worker")
+
+
+def run_others(pipeline: Any, controlnets: Mapping[str, Any]) -> list[PassRunner]:
+    """The runners of what works beside the denoisers."""
+    vae = getattr(pipeline, "vae", None)
+    decoders = [DecoderRunner(vae)] if type(vae) is AutoencoderKL else []
+    return [*decoders, *(PassRunner(f"ControlNet {name}", net) for name, net in controlnets.items())]
 
 
 def choose_graphs(settings: Settings, plan: MemoryPlan, device: torch.device) -> Graphs | None:
@@ -23,7 +36,31 @@ def choose_graphs(settings: Settings, plan: MemoryPlan, device: torch.device) ->
         return None
     reason = "a graph where it is faster" if settings.acceleration == "auto" else "ACCELERATION says so"
     log.info("acceleration by graphs: %s", reason)
-    return Graphs(CudaDevice(device), measure=settings.acceleration == "auto")
+    if settings.acceleration != "compile":
+        return Graphs(CudaDevice(device), measure=settings.acceleration == "auto")
+    from worker.engine.denoiser.compiled import TorchCompiler  # with it comes torch's compiler
+
+    cache = choose_cache(settings, device)
+    log.info("compiled between jobs; what was compiled is kept in %s", cache or "no place that lasts")
+    return Graphs(CudaDevice(device), measure=False, compiler=TorchCompiler(cache))
+
+
+def choose_cache(settings: Settings, device: torch.device) -> Path | None:
+    """The folder for what is compiled by these versions for this device; None where nothing can be kept."""
+    root = settings.compile_cache
+    if root is None and VOLUME.is_dir():
+        root = VOLUME / "compiled"
+    if root is None:
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    name = torch.cuda.get_device_name(device).replace(" ", "-")
+    folder = root / f"{name}-sm{major}{minor}-torch-{torch.__version__}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("what is compiled is not kept: %s: %s", folder, error.strerror)
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def choose_batch_size(pipeline: Any, model: Capabilities, settings: Settings, plan: MemoryPlan) -> BatchSize:

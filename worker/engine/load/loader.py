@@ -20,9 +20,9 @@ from worker.engine.adapters.embeddings import load_bundled_words, load_words
 from worker.engine.adapters.ip_adapter import load_ip_adapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.decoder import convert_on_device, guard_decoder
-from worker.engine.denoiser.runner import DenoiserRunner
+from worker.engine.denoiser.runner import PassRunner
 from worker.engine.engine import Engine
-from worker.engine.load.acceleration import choose_batch_size, choose_graphs
+from worker.engine.load.acceleration import choose_batch_size, choose_graphs, run_others
 from worker.engine.load.describe import describe
 from worker.engine.load.dtype import choose_dtype
 from worker.engine.load.pretrained import load_pretrained
@@ -92,7 +92,8 @@ def _assemble(
     pipelines = [part for part in (pipeline, refiner) if part is not None]
     for one in pipelines:
         convert_on_device(one)
-    runners = tuple(DenoiserRunner(find_denoiser(one)) for one in pipelines)
+    denoisers = [PassRunner("denoiser", find_denoiser(one)) for one in pipelines]
+    runners = (*denoisers, *run_others(pipeline, controlnets))
     ip_adapter = load_ip_adapter(catalogue, pipeline, runners[0], settings)
     nets = list(controlnets.values())
     wanted = None if settings.offload == "auto" else settings.offload
@@ -122,6 +123,7 @@ def _assemble(
         previewer=Previewer(pipeline),
         batch_size=choose_batch_size(pipeline, model, settings, plan),
         release=release,
+        graphs=graphs,
         snapshot=Snapshot(unique_modules(pipelines, nets), resident=plan.offload == "none"),
         scheduler_config=MappingProxyType(dict(pipeline.scheduler.config)),
     )

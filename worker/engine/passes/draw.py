@@ -33,18 +33,17 @@ def draw(engine: Engine, items: Sequence[Item]) -> list[GeneratedImage]:
         lap(items, "decode")
     assert result is not None
     drawn = zip(items, result.images, result.flagged, strict=True)
-    return [_finish(item, image, flagged) for item, image, flagged in drawn]
+    return [_finish(item, image, flagged, engine.mode) for item, image, flagged in drawn]
 
 
-def _finish(item: Item, image: Image, flagged: bool) -> GeneratedImage:
+def _finish(item: Item, image: Image, flagged: bool, acceleration: str | None) -> GeneratedImage:
     """The picture in the size that was asked for, outside a mask as it came."""
     plan = item.job.plan
     resized_from = None if image.size == plan.size else image.size
     if resized_from:
         image = image.resize(plan.size, Resampling.LANCZOS)
-    return GeneratedImage(
-        item.picture, image if flagged else _keep_unmasked(image, plan.request), flagged, resized_from=resized_from
-    )
+    image = image if flagged else _keep_unmasked(image, plan.request)
+    return GeneratedImage(item.picture, image, flagged, resized_from=resized_from, acceleration=acceleration)
 
 
 def _keep_unmasked(image: Image, request: Request) -> Image:

@@ -1,0 +1,154 @@
+"""ACCELERATION on a GPU: graphs draw what passes draw as they are written, to the bit; what is compiled, very nearly."""
+
+import math
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from tests.helpers.drawing import draw, load_engine
+from tests.helpers.every_kind import JOBS, Pictures, drawn, equipped
+from tests.helpers.tiny_addons import FAMILIES, Kits
+from worker.engine.engine import Engine
+from worker.engine.warm_up import warm_up
+
+PROMPTS = ("a red circle", "two blue squares on yellow", "a green triangle above a white star", "")
+
+
+def decibels(one: np.ndarray, other: np.ndarray) -> float:
+    """The peak signal-to-noise ratio; infinite for equal ones."""
+    error = float(np.square(one - other).mean())
+    return 10 * math.log10(255**2 / error) if error else math.inf
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_graphs_are_exact(family: str, dtype: str, kits: Kits) -> None:
+    """In any order, with adapters that come and go, and while other threads use the device."""
+    plain = equipped(kits, family, DTYPE=dtype, ACCELERATION="off")
+    graphed = equipped(kits, family, DTYPE=dtype, ACCELERATION="graphs")
+    expected = [drawn(plain, **job) for job in JOBS]
+    with others_at_work():
+        for _ in range(3):
+            for job, pictures in zip(JOBS, expected, strict=True):
+                for one, other in zip(drawn(graphed, **job), pictures, strict=True):
+                    assert np.array_equal(one, other), job
+    assert graphed.mode == "graphs"
+
+
+class others_at_work:
+    """Inside the `with` other threads compute on the device, as those that encode do."""
+
+    def __enter__(self) -> None:
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._work) for _ in range(2)]
+        for thread in self._threads:
+            thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
+            while not self._done.is_set():
+                (torch.rand(256, 256, device="cuda") @ torch.rand(256, 256, device="cuda")).sum().item()
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float16", 50.0), ("bfloat16", 35.0)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_picture_in_a_batch_is_very_nearly_itself_alone(family: str, dtype: str, least: float, kits: Kits) -> None:
+    alone, together = (equipped(kits, family, DTYPE=dtype, MAX_BATCH=most) for most in ("1", "4"))
+    near = []
+    for job in JOBS:
+        several = {**job, "num_images": 4}
+        near += [decibels(*pair) for pair in zip(drawn(together, **several), drawn(alone, **several), strict=True)]
+    print(f"\n{family} in {dtype}, four at once: least {min(near):.1f} dB, median {sorted(near)[len(near) // 2]:.1f}")
+    assert min(near) > least
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The embedded model, compiled, with the processes that there were meanwhile."""
+    cache = tmp_path_factory.mktemp("compiled")
+    engine = load_engine(ACCELERATION="compile", COMPILE_CACHE=str(cache), DTYPE="float16")
+    with children() as seen:
+        warm_up(engine)
+    assert not [name for name in seen if "python" in name], "a forked child has a copy of this process"
+    assert any(Path(cache).rglob("*")), "nothing is kept"
+    return engine
+
+
+class children:
+    """The names of all child processes that there are inside the `with`."""
+
+    def __enter__(self) -> set[str]:
+        self._seen: set[str] = set()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self._seen
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        process = psutil.Process(os.getpid())
+        while not self._done.wait(0.01):
+            for child in process.children(recursive=True):
+                try:
+                    self._seen.add(child.name())
+                except psutil.Error:
+                    continue
+
+
+def cases() -> Iterator[dict[str, object]]:
+    """32 of them."""
+    for prompt in PROMPTS:
+        for seed in range(4):
+            for guidance in (1.0, 4.0):
+                yield {"prompt": prompt, "seed": seed, "guidance_scale": guidance}
+
+
+def test_what_is_compiled_is_as_near_to_the_truth_as_what_is_written(compiled: Engine) -> None:
+    """Near-lossless: no farther from float32 than float16 is by itself, but for a tenth."""
+    written = load_engine(ACCELERATION="off", DTYPE="float16")
+    exact = load_engine(ACCELERATION="off", DTYPE="float32")
+    ours, theirs, between = [], [], []
+    for case in cases():
+        one, other, truth = (picture(engine, case) for engine in (compiled, written, exact))
+        ours.append(float(np.square(one - truth).mean()))
+        theirs.append(float(np.square(other - truth).mean()))
+        between.append(decibels(one, other))
+    print(f"\nto float32: compiled {np.mean(ours):.3f}, written {np.mean(theirs):.3f}; between: {min(between):.1f} dB")
+    assert compiled.mode == "compile"
+    assert np.sqrt(np.mean(ours)) <= 1.1 * np.sqrt(np.mean(theirs))
+    assert np.percentile(between, 5) >= 30
+
+
+def picture(engine: Engine, case: dict[str, object]) -> Pictures:
+    """Of the model's own size."""
+    model = engine.capabilities
+    (one,) = draw(engine, **{"width": model.width, "height": model.height, **case})
+    return np.asarray(one.image, np.float64)
+
+
+def test_a_damaged_cache_is_done_without(tmp_path: Path, compiled: Engine) -> None:
+    first = load_engine(ACCELERATION="compile", COMPILE_CACHE=str(tmp_path), DTYPE="float16")
+    warm_up(first)
+    expected = picture(first, {"prompt": "a red circle", "seed": 1})
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"no code at all")
+    second = load_engine(ACCELERATION="compile", COMPILE_CACHE=str(tmp_path), DTYPE="float16")
+    warm_up(second)
+    found = picture(second, {"prompt": "a red circle", "seed": 1})
+    assert second.mode in ("compile", "graphs")
+    assert decibels(found, expected) > 30

@@ -1,0 +1,173 @@
+"""What is compiled beside the serving draws from the next job on, if it is right and faster; it stands still meanwhile.
+
+Nothing is compiled here as a GPU would have it, where tests/gpu asks the same: the compiler is torch's own, without its
+last stage, or one whose results are known to be good or bad.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.baked_graphs import BakedDevice
+from tests.helpers.drawing import draw
+from tests.helpers.every_kind import drawn
+from tests.helpers.tiny_addons import denoiser
+from worker.engine.denoiser.compiled import Floor, TorchCompiler
+from worker.engine.denoiser.cuda_graphs import Arguments, Work
+from worker.engine.denoiser.graphs import Graphs
+from worker.engine.engine import Engine
+from worker.engine.warm_up import warm_up
+
+STEPS = 18  # of a job whose passes are worth compiling
+WAIT_S = 120.0
+
+
+class KnownCompiler:
+    """Compiles at once, into what is known.
+
+    Attributes:
+        changes: what is done to results, in place of compiling; None where compiling fails.
+        works: what was to be compiled.
+    """
+
+    def __init__(self, changes: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
+        self.changes = changes
+        self.works: list[Work] = []
+
+    def submit(self, work: Work, arguments: Arguments) -> "Future[Callable[..., Any]]":
+        self.works.append(work)
+        result: Future[Callable[..., Any]] = Future()
+        changes = self.changes
+        if changes is None:
+            result.set_exception(RuntimeError("no such kernel"))
+            return result
+
+        def compiled(*given: Any, **named: Any) -> Any:
+            found = work.forward(*given, **named)
+            return changes(found) if isinstance(found, torch.Tensor) else (changes(found[0]), *found[1:])
+
+        result.set_result(compiled)
+        return result
+
+    def standing_still(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@pytest.fixture
+def accelerated(sd1: Engine) -> Iterator[Callable[..., Engine]]:
+    """The engine with a compiler."""
+
+    def accelerate(compiler: Any, milliseconds: list[float] | None = None) -> Engine:
+        graphs = Graphs(BakedDevice(milliseconds or [1.0]), measure=False, compiler=compiler)
+        for runner in sd1.runners:
+            runner.graphs = graphs
+        return replace(sd1, graphs=graphs)
+
+    yield accelerate
+    for runner in sd1.runners:
+        runner.graphs = None
+
+
+def modes(engine: Engine, jobs: int = 2, **job: Any) -> list[str]:
+    """How the passes of so many jobs were done."""
+    assert engine.graphs is not None
+    found = []
+    for _ in range(jobs):
+        draw(engine, num_inference_steps=STEPS, **job)
+        found.append(engine.graphs.mode)
+    return found
+
+
+def test_from_the_next_job_on(accelerated: Any) -> None:
+    compiler = KnownCompiler(lambda result: result * 1.001)
+    engine = accelerated(compiler, [1.0, 1.0, 0.5])
+    plain = drawn(engine, num_inference_steps=STEPS)[0]
+    assert engine.graphs.mode == "graphs" and [one.name for one in compiler.works] == ["denoiser"]
+    compiled = drawn(engine, num_inference_steps=STEPS)[0]
+    assert engine.graphs.mode == "compile"
+    assert 0 < np.abs(compiled - plain).max() < 10, "else it is not what was compiled, or not nearly the same"
+
+
+@pytest.mark.parametrize(
+    ("changes", "milliseconds"),
+    [
+        pytest.param(None, [1.0], id="fails"),
+        pytest.param(lambda result: result * 1.5, [1.0, 1.0, 0.5], id="differs"),
+        pytest.param(lambda result: result * float("nan"), [1.0, 1.0, 0.5], id="is-no-number"),
+        pytest.param(lambda result: result, [1.0, 1.0, 2.0], id="is-slower"),
+    ],
+)
+def test_what_is_not_worth_it_is_tried_once(changes: Any, milliseconds: list[float], accelerated: Any) -> None:
+    compiler = KnownCompiler(changes)
+    engine = accelerated(compiler, milliseconds)
+    assert modes(engine, jobs=3) == ["graphs"] * 3
+    assert len([one for one in compiler.works if one.name == "denoiser"]) == 1
+
+
+def test_with_an_adapter_passes_are_as_written_and_without_compiled_again(accelerated: Any) -> None:
+    engine = accelerated(KnownCompiler(lambda result: result), [1.0, 1.0, 0.5])
+    modes(engine)
+    runner = engine.runners[0]
+    runner.attach("LoRA", "some")
+    assert modes(engine, jobs=1) == ["graphs"]
+    runner.attach("LoRA")
+    runner.change_adapters()
+    assert modes(engine, jobs=1) == ["compile"], "a compile takes minutes; an adapter leaves the weights where they are"
+
+
+def test_weights_that_have_moved_are_not_drawn_with(accelerated: Any) -> None:
+    engine = accelerated(KnownCompiler(lambda result: result), [1.0, 1.0, 0.5])
+    modes(engine)
+    weight = denoiser(engine.pipeline).conv_out.weight
+    kept, weight.data = weight.data, weight.data.clone()
+    try:
+        assert modes(engine, jobs=1) == ["graphs"]
+    finally:
+        weight.data = kept
+
+
+def test_torch_compiles_what_is_drawn_often_before_the_first_job(accelerated: Any, sd1: Engine) -> None:
+    expected = drawn(sd1, num_inference_steps=4)[0]
+    compiler = TorchCompiler(None, backend="eager")
+    engine = accelerated(compiler, [1.0, 1.0, 1.0, 1.0, 0.5])
+    try:
+        warm_up(engine)
+        model = engine.capabilities
+        found = drawn(engine, num_inference_steps=4, width=model.width, height=model.height)[0]
+        assert engine.graphs.mode == "compile"
+        assert np.array_equal(found, drawn(sd1, num_inference_steps=4, width=model.width, height=model.height)[0])
+        assert expected.shape
+    finally:
+        compiler.close()
+
+
+def test_a_drawing_never_waits_longer_than_to_where_a_compile_can_be_left() -> None:
+    floor, places, done = Floor(), threading.Semaphore(0), threading.Event()
+
+    def compile_something() -> None:
+        with floor.compiling():
+            while not done.is_set():
+                places.release()
+                floor.stand_still()
+
+    thread = threading.Thread(target=compile_something)
+    thread.start()
+    try:
+        assert places.acquire(timeout=WAIT_S)
+        for _ in range(3):
+            with floor.drawing(), floor.drawing():  # as on two devices
+                while places.acquire(blocking=False):
+                    pass
+                assert not places.acquire(timeout=0.2), "it does not stand still"
+            assert places.acquire(timeout=WAIT_S), "it does not go on"
+    finally:
+        done.set()
+        thread.join(WAIT_S)
+    assert not thread.is_alive()

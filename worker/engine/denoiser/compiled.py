@@ -1,0 +1,173 @@
+"""Passes compiled by torch.compile: nearly the same numbers from far fewer kernels, made beside the serving.
+
+A compile takes from seconds to minutes and runs in a thread of this process, without a child that computes. Python
+would share the interpreter between it and a drawing, and torch keeps part of a compile's state in globals that a
+drawing would meet. So while something is drawn the compile stands still, at the next place where it can be left: a job
+that comes meanwhile waits for that place, which is seconds off at most, and a job that is being drawn for nothing.
+"""
+
+import functools
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worker.engine.denoiser.cuda_graphs import Arguments, Work
+
+log = logging.getLogger("worker")
+
+MAX_RECOMPILES = 64  # of one function in torch; each shape is one
+
+
+class Floor:
+    """Who works: drawings whenever they want to, the compiler whenever none does."""
+
+    def __init__(self) -> None:
+        """Nobody works."""
+        self._change = threading.Condition()
+        self._drawings = 0
+        self._compiling = False
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Inside the `with` nothing is compiled."""
+        with self._change:
+            self._drawings += 1
+            self._change.wait_for(lambda: not self._compiling)
+        try:
+            yield
+        finally:
+            with self._change:
+                self._drawings -= 1
+                self._change.notify_all()
+
+    @contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Inside the `with` nothing is drawn, but for what `stand_still` lets pass."""
+        self._take()
+        try:
+            yield
+        finally:
+            self._give()
+
+    def stand_still(self) -> None:
+        """While something wants to be drawn; by the thread that compiles, where nothing is half done."""
+        if not self._drawings:
+            return
+        was_compiling, torch.compiler._is_compiling_flag = torch.compiler._is_compiling_flag, False
+        self._give()
+        self._take()
+        torch.compiler._is_compiling_flag = was_compiling
+
+    def _take(self) -> None:
+        with self._change:
+            self._change.wait_for(lambda: not self._drawings)
+            self._compiling = True
+
+    def _give(self) -> None:
+        with self._change:
+            self._compiling = False
+            self._change.notify_all()
+
+
+class TorchCompiler:
+    """Compiles what it is given, one after the other."""
+
+    def __init__(self, cache: Path | None, backend: str = "inductor") -> None:
+        """Nothing is compiled yet.
+
+        Args:
+            cache: where compiled code is kept for later processes; None for nowhere.
+            backend: of torch.compile.
+        """
+        self._floor = Floor()
+        self._cache, self._backend = cache, backend
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="compile")
+        self._prepared = False
+
+    def submit(self, work: Work, arguments: Arguments) -> "Future[Callable[..., Any]]":
+        """The work's function, compiled for such arguments; it has run once."""
+        return self._thread.submit(self._compile, work, arguments)
+
+    def standing_still(self) -> AbstractContextManager[None]:
+        """As `Compiler`."""
+        return self._floor.drawing()
+
+    def close(self) -> None:
+        """Finish what is under way, and begin nothing more."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def _compile(self, work: Work, arguments: Arguments) -> Callable[..., Any]:
+        with self._floor.compiling():
+            if not self._prepared:
+                self._prepare()
+            try:
+                return self._run_compiled(work, arguments)
+            except Exception as error:
+                if self._cache is None:
+                    raise
+                log.warning(
+                    "compiling without %s, which may be damaged: %s", self._cache, str(error).partition("\n")[0]
+                )
+            self._use_cache(None)
+            return self._run_compiled(work, arguments)
+
+    @torch.no_grad()
+    def _run_compiled(self, work: Work, arguments: Arguments) -> Callable[..., Any]:
+        compiled = torch.compile(work.forward, backend=self._backend, dynamic=False)
+        compiled(*arguments.given, **arguments.named)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+        def run(*given: Any, **named: Any) -> Any:
+            with torch.compiler.set_stance("eager_on_recompile"):  # whoever draws never compiles
+                return compiled(*given, **named)
+
+        return run
+
+    def _prepare(self) -> None:
+        """In the thread that compiles: what torch is told, and where it can be left."""
+        self._prepared = True
+        import torch._dynamo.symbolic_convert
+        import torch._inductor.async_compile
+        import torch._inductor.config
+        import torch._inductor.graph
+        import torch._inductor.scheduler
+
+        torch._inductor.config.compile_threads = 1  # more would be child processes
+        torch._dynamo.config.recompile_limit = MAX_RECOMPILES
+        torch._dynamo.config.accumulated_recompile_limit = 8 * MAX_RECOMPILES
+        self._use_cache(self._cache)
+        self._leave_at(torch._dynamo.symbolic_convert.InstructionTranslatorBase, "step")
+        self._leave_at(torch._inductor.graph.GraphLowering, "run_node")
+        self._leave_at(torch._inductor.scheduler.Scheduler, "can_fuse")
+        self._leave_at(torch._inductor.async_compile.AsyncCompile, "triton")
+
+    def _leave_at(self, kind: type, name: str) -> None:
+        """A call of this method is a place where the compile can stand still."""
+        method, thread, floor = getattr(kind, name), threading.get_ident(), self._floor
+
+        @functools.wraps(method)
+        def leaving(*given: Any, **named: Any) -> Any:
+            if threading.get_ident() == thread:
+                floor.stand_still()
+            return method(*given, **named)
+
+        setattr(kind, name, leaving)
+
+    def _use_cache(self, folder: Path | None) -> None:
+        """Keep compiled code there, and find it there."""
+        from torch._inductor.utils import clear_caches
+
+        self._cache = folder
+        place = str(folder or tempfile.mkdtemp(prefix="compiled-"))
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = place
+        os.environ["TRITON_CACHE_DIR"] = str(Path(place) / "triton")
+        clear_caches()
