@@ -54,4 +54,7 @@ ENV MODEL_NAME=${MODEL_NAME} \
 
 COPY --from=code /app /app
 WORKDIR /app
+# What a start reads is known from here on: read_ahead.py reads it before it is asked for.
+RUN --mount=type=bind,source=builder/list_start_files.py,target=/app/list_start_files.py \
+    python list_start_files.py > /tmp/start-files.txt && mv /tmp/start-files.txt /opt/venv/
 CMD ["python", "handler.py"]

@@ -11,10 +11,12 @@ if __name__ != "__mp_main__":
 
     gc.disable()  # until all is imported, which leaves no garbage: looking for it took a fifth of their time
 
+    from worker.read_ahead import begin_to_read
     from worker.settings import list_unused_packages, on_platform, quiet_sdk
     from worker.spared_imports import spare_imports
 
     quiet_sdk()
+    begin_to_read()
     spare_imports(list_unused_packages())
 
     import runpod

@@ -16,6 +16,7 @@ ORDER = {
         "settings.py",
         "setting_names.py",
         "spared_imports.py",
+        "read_ahead.py",
         "nearest.py",
         "clock.py",
         "http.py",

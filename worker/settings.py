@@ -311,6 +311,12 @@ def list_unused_packages() -> list[str]:
     return [name for name, is_unused in unused.items() if is_unused]
 
 
+def keep_compiled_code(folder: Path) -> None:
+    """Have torch's compiler and Triton keep what they make in this folder; they read it from the environment alone."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+    os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
+
+
 def on_platform() -> bool:
     """Whether this process will take its jobs from RunPod's queue, rather than run a local test or serve an API."""
     local = any(argument.startswith(("--test_input", "--rp_serve_api")) for argument in sys.argv)

@@ -1,4 +1,4 @@
-"""ACCELERATION on a GPU: graphs draw what passes draw as they are written, to the bit; what is compiled, very nearly."""
+"""ACCELERATION on a GPU: graphs draw what passes draw as they are written, to the bit; compiled ones, nearly."""
 
 import math
 import os

@@ -25,7 +25,7 @@ ROOMS = [
     },
     {"worker.settings"},
     {"worker.models", "worker.request", "worker.images"},
-    {"worker.plan"},
+    {"worker.plan", "worker.read_ahead"},
     {"worker.output"},
     {"worker.api", "worker.engine"},
     {"worker.runtime"},

@@ -8,7 +8,6 @@ that comes meanwhile waits for that place, which is seconds off at most, and a j
 
 import functools
 import logging
-import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from worker.engine.denoiser.cuda_graphs import Arguments, Work
+from worker.settings import keep_compiled_code
 
 log = logging.getLogger("worker")
 
@@ -167,7 +167,5 @@ class TorchCompiler:
         from torch._inductor.utils import clear_caches
 
         self._cache = folder
-        place = str(folder or tempfile.mkdtemp(prefix="compiled-"))
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = place
-        os.environ["TRITON_CACHE_DIR"] = str(Path(place) / "triton")
+        keep_compiled_code(folder or Path(tempfile.mkdtemp(prefix="compiled-")))
         clear_caches()

@@ -1,0 +1,100 @@
+"""Reads what a start is about to need, while Python still imports: programs, libraries, weights.
+
+A start reads thousands of files, one after the other and many of them in small pieces, and leaves a disk idle most of
+the time. Threads that read the same files whole, before they are asked for, turn that into one long read. What is in
+memory already is not read again.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+
+from worker.errors import SettingsError, WorkerError
+from worker.models.locate import find_model
+from worker.models.variants import choose_weights
+from worker.settings import Settings, read_settings
+
+_GPU = Path("/dev/nvidiactl")
+MANIFEST = Path(sys.prefix) / "start-files.txt"  # written when the image is built, by builder/list_start_files.py
+MAX_SHARE = 0.5  # of main memory
+THREADS = 6
+_CHUNK = 8 << 20  # bytes
+
+
+def begin_to_read() -> None:
+    """Have threads read what a worker with these settings needs, where there is a GPU to carry it to."""
+    if not _GPU.exists():
+        return
+    with suppress(SettingsError):  # told where it can be heard
+        settings = read_settings()
+        threading.Thread(target=lambda: _read(_list_files(settings)), name="read-ahead", daemon=True).start()
+
+
+def _list_files(settings: Settings) -> Iterator[Path]:
+    """Each file once, in the order in which it is needed."""
+    with suppress(OSError):
+        yield from map(Path, MANIFEST.read_text("utf-8").splitlines())
+    with suppress(WorkerError, OSError):
+        source = find_model(settings.model_name, settings.model_revision)
+        if source.kind == "folder":
+            yield from list_weights(Path(source.location), settings.model_variant)
+        elif source.is_file and Path(source.location).is_file():
+            yield Path(source.location)
+
+
+def list_weights(folder: Path, variant: str | None) -> Iterator[Path]:
+    """The weight files of a model in diffusers layout that will be loaded."""
+    for component in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+        names = choose_weights((file.name for file in component.iterdir()), variant).names
+        yield from (component / name for name in names)
+
+
+def _read(files: Iterable[Path]) -> None:
+    """Read them, several pieces at a time, as far as memory allows."""
+    pieces, lock = chain.from_iterable(map(_pieces, files)), threading.Lock()
+    left = MAX_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+    def work() -> None:
+        nonlocal left
+        buffer = bytearray(_CHUNK)
+        while True:
+            with lock:
+                piece = next(pieces, None)
+                left -= _CHUNK
+            if piece is None or left < 0:
+                return
+            with suppress(OSError):
+                _read_piece(*piece, buffer)
+
+    threads = [threading.Thread(target=work, name=f"read-ahead-{i}", daemon=True) for i in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _pieces(file: Path) -> Iterator[tuple[Path, int]]:
+    with suppress(OSError):
+        yield from ((file, offset) for offset in range(0, file.stat().st_size, _CHUNK))
+
+
+def _read_piece(file: Path, offset: int, buffer: bytearray) -> None:
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not _is_in_memory(descriptor, offset):
+            os.preadv(descriptor, [buffer], offset)
+    finally:
+        os.close(descriptor)
+
+
+def _is_in_memory(descriptor: int, offset: int) -> bool:
+    """Whether the piece's first byte is in the page cache; where that cannot be asked, no."""
+    try:
+        os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except OSError:
+        return False
+    return True
