@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from tests.helpers.baked_graphs import BakedDevice
-from tests.helpers.drawing import draw
+from tests.helpers.drawing import draw, load_engine
 from tests.helpers.every_kind import drawn
-from tests.helpers.tiny_addons import denoiser
+from tests.helpers.tiny_addons import Kits, denoiser
 from worker.engine.denoiser.compiled import Floor, TorchCompiler
 from worker.engine.denoiser.cuda_graphs import Arguments, Work
 from worker.engine.denoiser.graphs import Graphs
@@ -146,6 +146,26 @@ def test_torch_compiles_what_is_drawn_often_before_the_first_job(accelerated: An
         assert expected.shape
     finally:
         compiler.close()
+
+
+def test_of_a_transformer_its_blocks_are_compiled(kits: Kits) -> None:
+    engine, compiler = load_engine(**kits["flux"].settings()), TorchCompiler(None, backend="eager")
+    expected = drawn(engine, num_inference_steps=2)[0]
+    transformer = denoiser(engine.pipeline)
+    graphs = Graphs(BakedDevice([1.0, 1.0, 0.5]), measure=False, compiler=compiler)
+    for runner in engine.runners:
+        runner.graphs = graphs
+    try:
+        for _ in range(3):
+            found = drawn(replace(engine, graphs=graphs), num_inference_steps=STEPS)[0]
+            graphs.wait()
+        assert graphs.mode == "compile" and found.shape == expected.shape
+    finally:
+        compiler.close()
+    for runner in engine.runners:
+        runner.graphs = None
+    assert np.array_equal(drawn(engine, num_inference_steps=2)[0], expected)
+    assert not any(module._compiled_call_impl for module in transformer.modules()), "it is drawn by itself, too"
 
 
 def test_a_drawing_never_waits_longer_than_to_where_a_compile_can_be_left() -> None:

@@ -6,6 +6,7 @@ drawing would meet. So while something is drawn the compile stands still, at the
 that comes meanwhile waits for that place, which is seconds off at most, and a job that is being drawn for nothing.
 """
 
+import copy
 import functools
 import logging
 import tempfile
@@ -121,7 +122,7 @@ class TorchCompiler:
 
     @torch.no_grad()
     def _run_compiled(self, work: Work, arguments: Arguments) -> Callable[..., Any]:
-        compiled = torch.compile(work.forward, backend=self._backend, dynamic=False)
+        compiled = self._prepare_forward(work)
         compiled(*arguments.given, **arguments.named)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
@@ -131,6 +132,14 @@ class TorchCompiler:
                 return compiled(*given, **named)
 
         return run
+
+    def _prepare_forward(self, work: Work) -> Callable[..., Any]:
+        """What is compiled when it is called: the whole of a UNet, of a transformer the blocks that it repeats."""
+        if not getattr(work.module, "_repeated_blocks", None) or hasattr(work.module, "down_blocks"):
+            return torch.compile(work.forward, backend=self._backend, dynamic=False)
+        twin: Any = share_weights(work.module)
+        twin.compile_repeated_blocks(backend=self._backend, dynamic=False)
+        return twin.forward  # type: ignore[no-any-return]
 
     def _prepare(self) -> None:
         """In the thread that compiles: what torch is told, and where it can be left."""
@@ -169,3 +178,11 @@ class TorchCompiler:
         self._cache = folder
         keep_compiled_code(folder or Path(tempfile.mkdtemp(prefix="compiled-")))
         clear_caches()
+
+
+def share_weights(module: torch.nn.Module) -> torch.nn.Module:
+    """Another such module around the same weights, with the forward of its class."""
+    weights = {id(weight): weight for weight in (*module.parameters(), *module.buffers())}
+    twin = copy.deepcopy(module, weights)
+    twin.__dict__.pop("forward", None)
+    return twin

@@ -51,7 +51,8 @@ class _Kind:
         milliseconds: that one takes, as it is done now.
         addresses: of the weights, when it was captured.
         refused: that it runs as it is written, for good.
-        compiled: what is compiled for it, or was.
+        tried: that it is compiled, or was.
+        compiled: what is on its way from there.
     """
 
     work: Work
@@ -62,6 +63,7 @@ class _Kind:
     addresses: frozenset[int] = frozenset()
     refused: bool = False
     mode: Mode = "off"
+    tried: bool = False
     compiled: "Future[Callable[..., Any]] | None" = None
 
 
@@ -96,18 +98,20 @@ class Graphs:
     def _begin(self) -> None:
         self._used.clear()
         for kind in list(self._kinds.values()):
-            if kind.compiled is not None and kind.compiled.done() and kind.mode != "compile":
+            if kind.compiled is not None and kind.compiled.done():
                 self._adopt(kind, kind.compiled)
+                kind.compiled = None
 
     def _end(self) -> None:
         """What was done often is compiled."""
         if self._compiler is None:
             return
         for kind in self._kinds.values():
-            if kind.graph is None or kind.compiled is not None or not kind.bare or kind.passes < kind.work.often:
+            if kind.graph is None or kind.tried or not kind.bare or kind.passes < kind.work.often:
                 continue
             if self._submitted < MAX_COMPILED:
                 self._submitted += 1
+                kind.tried = True
                 kind.compiled = self._compiler.submit(kind.work.compiled_as or kind.work, kind.graph.arguments)
 
     @property
@@ -177,9 +181,8 @@ class Graphs:
 
     @torch.no_grad()
     def _adopt(self, kind: _Kind, compiled: "Future[Callable[..., Any]]") -> None:
-        """Take what was compiled, if it is worth it; the kind is never compiled again."""
+        """Take what was compiled, if it is worth it."""
         assert kind.graph is not None
-        kind.compiled = Future()  # never done
         arguments, name = kind.graph.arguments, f"{kind.work.name} of {_first_shape(kind.graph.arguments.tensors)}"
         try:
             graph, milliseconds = self._capture(compiled.result(), arguments)
