@@ -52,6 +52,15 @@ ENV MODEL_NAME=${MODEL_NAME} \
     VAE_NAME=${VAE_NAME} \
     HF_HUB_OFFLINE=${MODEL_NAME:+1}
 
+# Triton launches kernels by a C module; built here, a worker that compiles passes needs no C compiler.
+# hadolint ignore=DL3008
+RUN --mount=type=bind,source=builder/build_launcher.py,target=/build/build_launcher.py \
+    if python -c "import triton"; then \
+      apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev \
+      && python /build/build_launcher.py \
+      && apt-get purge -y -qq --auto-remove gcc libc6-dev && rm -rf /var/lib/apt/lists/*; \
+    fi
+
 COPY --from=code /app /app
 WORKDIR /app
 # What a start reads is known from here on: read_ahead.py reads it before it is asked for.

@@ -8,7 +8,9 @@ that comes meanwhile waits for that place, which is seconds off at most, and a j
 
 import copy
 import functools
+import importlib
 import logging
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from worker.settings import keep_compiled_code
 
 log = logging.getLogger("worker")
 
+LAUNCHER = Path(sys.prefix) / "triton-launcher.so"  # built with the image, by builder/build_launcher.py
 MAX_RECOMPILES = 64  # of one function in torch; each shape is one
 
 
@@ -154,6 +157,7 @@ class TorchCompiler:
         torch._dynamo.config.recompile_limit = MAX_RECOMPILES
         torch._dynamo.config.accumulated_recompile_limit = 8 * MAX_RECOMPILES
         self._use_cache(self._cache)
+        _use_launcher()
         self._leave_at(torch._dynamo.symbolic_convert.InstructionTranslatorBase, "step")
         self._leave_at(torch._inductor.graph.GraphLowering, "run_node")
         self._leave_at(torch._inductor.scheduler.Scheduler, "can_fuse")
@@ -178,6 +182,12 @@ class TorchCompiler:
         self._cache = folder
         keep_compiled_code(folder or Path(tempfile.mkdtemp(prefix="compiled-")))
         clear_caches()
+
+
+def _use_launcher() -> None:
+    """Spare Triton the C compiler with which it would build its launcher, where that was built before."""
+    if LAUNCHER.is_file():
+        importlib.import_module("triton").knobs.build.impl = lambda *_: str(LAUNCHER)
 
 
 def share_weights(module: torch.nn.Module) -> torch.nn.Module:
