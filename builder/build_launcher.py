@@ -1,6 +1,6 @@
 """Builds the C module with which Triton launches kernels, so that an image can compile passes without a C compiler.
 
-Otherwise Triton builds it at its first kernel. Run once when the image is built, in its environment, where there is gcc.
+Otherwise Triton builds it at its first kernel. Run once when the image is built, in its environment, with gcc at hand.
 """
 
 import shutil
