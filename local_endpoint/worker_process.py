@@ -28,15 +28,17 @@ KILL_S = 5.0  # how long the kernel may take to end what was killed
 def worker_environment(endpoint: LocalEndpoint, worker_id: str, ping_interval_ms: int) -> dict[str, str]:
     """The variables that RunPod sets in a worker's container, pointing at this endpoint."""
     no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY", os.environ.get("no_proxy")), endpoint.config.host)))
+    key = endpoint.config.worker_key
+    query = f"gpu=TEST&key={key}"  # here, too, for the SDK may know another from ~/.runpod/config.toml
     return {
-        "RUNPOD_WEBHOOK_GET_JOB": f"{endpoint.url}/job-take/$ID?gpu=TEST",
-        "RUNPOD_WEBHOOK_POST_OUTPUT": f"{endpoint.url}/job-done/$RUNPOD_POD_ID/$ID?gpu=TEST",
-        "RUNPOD_WEBHOOK_POST_STREAM": f"{endpoint.url}/job-stream/$RUNPOD_POD_ID/$ID?gpu=TEST",
-        "RUNPOD_WEBHOOK_PING": f"{endpoint.url}/ping/$RUNPOD_POD_ID?gpu=TEST",
+        "RUNPOD_WEBHOOK_GET_JOB": f"{endpoint.url}/job-take/$ID?{query}",
+        "RUNPOD_WEBHOOK_POST_OUTPUT": f"{endpoint.url}/job-done/$RUNPOD_POD_ID/$ID?{query}",
+        "RUNPOD_WEBHOOK_POST_STREAM": f"{endpoint.url}/job-stream/$RUNPOD_POD_ID/$ID?{query}",
+        "RUNPOD_WEBHOOK_PING": f"{endpoint.url}/ping/$RUNPOD_POD_ID?{query}",
         "RUNPOD_PING_INTERVAL": str(ping_interval_ms),
         "RUNPOD_POD_ID": worker_id,
         "RUNPOD_ENDPOINT_ID": endpoint.config.endpoint_id,
-        "RUNPOD_AI_API_KEY": endpoint.config.api_key,
+        "RUNPOD_AI_API_KEY": key,
         "RUNPOD_LOG_LEVEL": "INFO",
         "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
         "RUNPOD_SKIP_GPU_CHECK": "true",

@@ -152,7 +152,8 @@ def test_a_desk_worker_that_ends_is_told_with_its_code_and_replaced_by_one_that_
 
 
 def _ping(platform: LocalEndpoint, timeout: float = 10) -> httpx.Response:
-    return httpx.get(f"{platform.url}/ping/someone?gpu=TEST", headers={"Authorization": "key"}, timeout=timeout)
+    headers = {"Authorization": platform.config.worker_key}
+    return httpx.get(f"{platform.url}/ping/someone?gpu=TEST", headers=headers, timeout=timeout)
 
 
 def _read_until(process: subprocess.Popen[str], word: str) -> str:

@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from local_endpoint import LocalEndpoint
@@ -166,13 +165,9 @@ def test_the_sdks_own_client_can_use_the_endpoint(echo: Any) -> None:
 
 def _open_poll(platform: LocalEndpoint) -> socket.socket:
     poll = socket.create_connection((platform.config.host, platform.port))
-    path = "/v2/local/job-take/vanished?gpu=TEST&job_in_progress=0"
-    poll.sendall(f"GET {path} HTTP/1.1\r\nHost: desk\r\nAuthorization: key\r\n\r\n".encode())
+    path = f"/v2/local/job-take/vanished?gpu=TEST&key={platform.config.worker_key}&job_in_progress=0"
+    poll.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return poll
-
-
-def _ping(platform: LocalEndpoint, timeout: float = 10) -> httpx.Response:
-    return httpx.get(f"{platform.url}/ping/someone?gpu=TEST", headers={"Authorization": "key"}, timeout=timeout)
 
 
 def _serve_webhook(heard: list[dict[str, Any]], statuses: Iterator[int]) -> str:
