@@ -124,8 +124,10 @@ class JobQueue:
         return self.config.sync_result_limit_bytes if job and job.sync else self.config.result_limit_bytes
 
     def pending_stops(self, worker_id: str) -> list[str]:
-        """Jobs this worker must stop; each is told once."""
-        worker = self.seen(worker_id)
+        """Jobs this worker must stop; each is told once. That a request for them is still open is no sign of life."""
+        worker = self.workers.get(worker_id)
+        if worker is None:
+            return []
         stops, worker.stops = worker.stops, []
         for job_id in stops:
             self.events.record("stop_sent", job_id, worker_id)

@@ -1,7 +1,7 @@
 """A real worker process under the endpoint's eyes: started as in its container, watched, and cleaned up after.
 
 The script is the container's PID 1. When it ends, a container ends whatever is left in it; so does this. The process
-group stands for the container, hence only Unix.
+group stands for the container, hence only Unix; it does not outlive the process that started it.
 """
 
 import contextlib
@@ -23,6 +23,8 @@ from local_endpoint.app import LocalEndpoint
 
 LINGER_S = 1.0  # how long a worker's children may take to follow it before they count as orphans
 KILL_S = 5.0  # how long the kernel may take to end what was killed
+# Kills a process group when its input is closed: when whoever started both has ended, however that was.
+_KEEPER = 'read word; kill -s KILL -- "-$0"'
 
 
 def worker_environment(endpoint: LocalEndpoint, worker_id: str, ping_interval_ms: int) -> dict[str, str]:
@@ -83,6 +85,7 @@ class LocalWorker:
                 start_new_session=True,
             )
         self.pid = self._process.pid
+        self._keeper = _start_keeper(self.pid)
         self._ended = threading.Event()
         threading.Thread(target=self._watch, name=f"watch {self.id}", daemon=True).start()
 
@@ -109,6 +112,11 @@ class LocalWorker:
     def running(self) -> bool:
         """Whether the worker's main process lives."""
         return self._process.poll() is None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the worker and all that it has started are gone."""
+        return self._ended.is_set()
 
     def send(self, signal_number: int) -> None:
         """Sends a signal to the main process alone, as a container's stop does."""
@@ -150,8 +158,15 @@ class LocalWorker:
         self.orphans = [_describe(process) for process in _wait_for_group(self.pid, LINGER_S)]
         _kill_group(self.pid)
         _wait_for_group(self.pid, KILL_S)
+        self._keeper.kill()
+        self._keeper.wait()
         self.endpoint.worker_gone(self.id, f"its process ended with code {code}")
         self._ended.set()
+
+
+def _start_keeper(group_id: int) -> "subprocess.Popen[bytes]":
+    command = ["/bin/sh", "-c", _KEEPER, str(group_id)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
 def _group(group_id: int) -> list[psutil.Process]:
