@@ -192,7 +192,7 @@ async def status_by_post(job: KnownJob) -> Response:
 @router.get("/stream/{job_id}", response_model=StreamAnswer)
 async def stream(job: KnownJob, queue: Queue, request: Request) -> Response:
     """The chunks a generator has sent since the last call; waits up to a second for one."""
-    await hold(request, 1.0, lambda: bool(job.stream) or job.final, queue.events)
+    await hold(request, queue.config.stream_hold_s, lambda: bool(job.stream) or job.final, queue.events)
     return JSONAnswer({"status": job.state, "stream": [{"output": chunk} for chunk in queue.read_stream(job)]})
 
 

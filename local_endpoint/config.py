@@ -18,6 +18,7 @@ class EndpointConfig:
     allowed_origins: tuple[str, ...] = ()  # pages from elsewhere that may call it, e.g. http://localhost:3000
     webhook_hosts: tuple[str, ...] = ()  # at addresses neither public nor loopback, which webhooks may name
     hold_s: float = 90.0  # how long job-take and job-stop stay open when there is nothing to say
+    stream_hold_s: float = 1.0  # likewise /stream
     # The SDK reuses a connection up to 15 s after its last use. While a synchronous handler runs it cannot see that
     # the server has closed it, and a result posted on a closed connection is lost; so this must be longer.
     keep_alive_s: int = 75
