@@ -16,6 +16,7 @@ WAITING, RUNNING, DONE, FAILED, CANCELLED = "IN_QUEUE", "IN_PROGRESS", "COMPLETE
 OVER = (DONE, FAILED, CANCELLED)
 WORKERS = ("one", "other")
 NUMBERS = st.integers(0, 999)
+BY_WHOM = st.sampled_from(("its own", "its own", *WORKERS))
 WHICH = st.integers(0, 11)  # of the jobs: 0 to 8 of those that the rule is about, where there are some
 
 
@@ -56,7 +57,7 @@ class Rules(RuleBasedStateMachine):
 
     def post(self, kind: str, worker: str, job: Known | None, body: dict[str, Any]) -> bool:
         """Whether what a worker posts about a job shall have an effect."""
-        worker = self.worker(worker)
+        worker = job.worker if job and job.worker and worker not in WORKERS else self.worker(worker)
         path = f"/{kind}/{worker}/{job.id if job else 'nobody'}"
         assert self.work("POST", path, json=body).status_code == 200
         self.stops.setdefault(worker, [])
@@ -83,19 +84,19 @@ class Rules(RuleBasedStateMachine):
         for job in given:
             job.state, job.worker = RUNNING, worker
 
-    @rule(worker=st.sampled_from(WORKERS), which=WHICH, number=NUMBERS, failed=st.booleans())
+    @rule(worker=BY_WHOM, which=WHICH, number=NUMBERS, failed=st.booleans())
     def finish(self, worker: str, which: int, number: int, failed: bool) -> None:
         job = self.pick(which, RUNNING)
         if self.post("job-done", worker, job, {"error" if failed else "output": str(number)}) and job:
             job.state, job.output, job.error = (FAILED, None, str(number)) if failed else (DONE, str(number), None)
 
-    @rule(worker=st.sampled_from(WORKERS), which=WHICH, number=NUMBERS)
+    @rule(worker=BY_WHOM, which=WHICH, number=NUMBERS)
     def tell_progress(self, worker: str, which: int, number: int) -> None:
         job = self.pick(which, RUNNING)
         if self.post("job-done", worker, job, {"status": RUNNING, "output": number}) and job:
             job.output = number
 
-    @rule(worker=st.sampled_from(WORKERS), which=WHICH, number=NUMBERS)
+    @rule(worker=BY_WHOM, which=WHICH, number=NUMBERS)
     def send_chunk(self, worker: str, which: int, number: int) -> None:
         job = self.pick(which, RUNNING)
         if self.post("job-stream", worker, job, {"output": number}) and job:
@@ -104,8 +105,7 @@ class Rules(RuleBasedStateMachine):
     @rule(which=WHICH)
     def read_stream(self, which: int) -> None:
         if job := self.pick(which):
-            assert self.platform.call("GET", f"/stream/{job.id}") == {"status": job.state, "stream": job.unread}
-            job.unread = []
+            self._compare_stream(job)
 
     @rule(which=WHICH)
     def cancel(self, which: int) -> None:
@@ -167,6 +167,10 @@ class Rules(RuleBasedStateMachine):
         assert (shown["status"], shown.get("workerId")) == (job.state, job.worker)
         assert (shown.get("output"), shown.get("error")) == (job.output, job.error)
 
+    def _compare_stream(self, job: Known) -> None:
+        assert self.platform.call("GET", f"/stream/{job.id}") == {"status": job.state, "stream": job.unread}
+        job.unread = []
+
     def _compare_counts(self) -> None:
         states = Counter(job.state for job in self.jobs)
         counts = {"completed": states[DONE], "failed": states[FAILED], "retried": self.retried}
@@ -175,10 +179,14 @@ class Rules(RuleBasedStateMachine):
         assert {name: number - self.before[name] for name, number in shown.items()} == counts
 
     def teardown(self) -> None:
-        self._compare_counts()
-        for job in self.jobs:
-            self._compare(job)
-            self.platform.call("POST", f"/cancel/{job.id}")
+        try:
+            self._compare_counts()
+            for job in self.jobs:
+                self._compare(job)
+                self._compare_stream(job)
+        finally:
+            for job in self.jobs:
+                self.platform.call("POST", f"/cancel/{job.id}")
 
     def _cancelled(self, job: Known) -> None:
         if job.state == RUNNING and job.worker in self.stops:
