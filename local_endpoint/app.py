@@ -9,23 +9,23 @@ import contextlib
 import socket
 import threading
 from collections.abc import AsyncIterator
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import uvicorn
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
+from fastapi.exceptions import RequestValidationError
 
-from local_endpoint import caller_api, webhook, worker_api
+from local_endpoint import caller_api, connections, page, webhook, worker_api
 from local_endpoint.config import EndpointConfig
+from local_endpoint.doors import NameCheck
 from local_endpoint.events import EventLog
 from local_endpoint.faults import Fault, FaultInjector
 from local_endpoint.jobs import Job
 from local_endpoint.queue import JobQueue
 
 SWEEP_S = 0.1
-PLAYGROUND = Path(__file__).with_name("playground.html")
+MAX_WEBHOOKS_AT_ONCE = 8
 
 
 class LocalEndpoint:
@@ -40,6 +40,7 @@ class LocalEndpoint:
         self.queue = JobQueue(self.config, self.events)
         self.faults: list[Fault] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._webhook_turns = asyncio.Semaphore(MAX_WEBHOOKS_AT_ONCE)
         self._webhooks: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
@@ -47,7 +48,8 @@ class LocalEndpoint:
     @property
     def base_url(self) -> str:
         """Scheme, host and port."""
-        return f"http://{self.config.host}:{self.port}"
+        host = self.config.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -56,13 +58,17 @@ class LocalEndpoint:
 
     def start(self) -> Self:
         """Listens and serves. Raises OSError when the port is taken."""
-        listener = socket.create_server((self.config.host, self.config.port))
+        family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET
+        listener = socket.create_server((self.config.host, self.config.port), family=family)
         self.port: int = listener.getsockname()[1]
         settings = uvicorn.Config(
             self._app(),
-            log_level="warning",
+            log_level="error",
             access_log=False,
             lifespan="on",
+            http=connections.bound(self.config),
+            ws="none",
+            headers=page.HEADERS,
             timeout_keep_alive=self.config.keep_alive_s,
             timeout_graceful_shutdown=1,
         )
@@ -103,7 +109,9 @@ class LocalEndpoint:
         app.state.queue = self.queue
         app.include_router(caller_api.router)
         app.include_router(worker_api.router)
-        app.add_api_route("/", lambda: FileResponse(PLAYGROUND), include_in_schema=False)
+        app.add_api_route("/", page.show_playground, include_in_schema=False)
+        app.add_exception_handler(RequestValidationError, caller_api.explain_invalid)
+        app.add_middleware(NameCheck, config=self.config)
         app.add_middleware(FaultInjector, faults=self.faults, events=self.events)
         return app
 
@@ -120,10 +128,17 @@ class LocalEndpoint:
     async def _sweep(self) -> None:
         while True:
             self.queue.sweep()
+            for connection in list(self._server.server_state.connections):
+                if isinstance(connection, connections.BoundedConnection):
+                    connection.close_if_overdue()
             await asyncio.sleep(SWEEP_S)
 
     def _call_webhook(self, job: Job) -> None:
         if job.webhook:
-            task = asyncio.create_task(webhook.deliver(job, self.config, self.events))
+            task = asyncio.create_task(self._deliver(job))
             self._webhooks.add(task)
             task.add_done_callback(self._webhooks.discard)
+
+    async def _deliver(self, job: Job) -> None:
+        async with self._webhook_turns:
+            await webhook.deliver(job, self.config, self.events)

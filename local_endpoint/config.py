@@ -1,7 +1,8 @@
 """The numbers an emulated endpoint runs by. The defaults are the platform's own where it publishes them; tests
 shorten the waits and change nothing else."""
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -9,14 +10,25 @@ class EndpointConfig:
     """One endpoint: where it listens, who may call, how long it waits and how much it accepts."""
 
     endpoint_id: str = "local"
-    api_key: str = "local"
+    api_key: str = field(default="local", repr=False)  # of the callers
+    worker_key: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)  # of the workers
     host: str = "127.0.0.1"
     port: int = 0  # 0: any free port
+    allowed_hosts: tuple[str, ...] = ()  # names beside loopback's and `host` by which it may be called
+    allowed_origins: tuple[str, ...] = ()  # pages from elsewhere that may call it, e.g. http://localhost:3000
+    webhook_hosts: tuple[str, ...] = ()  # at addresses neither public nor loopback, which webhooks may name
     hold_s: float = 90.0  # how long job-take and job-stop stay open when there is nothing to say
+    stream_hold_s: float = 1.0  # likewise /stream
     # The SDK reuses a connection up to 15 s after its last use. While a synchronous handler runs it cannot see that
     # the server has closed it, and a result posted on a closed connection is lost; so this must be longer.
     keep_alive_s: int = 75
     worker_lost_s: float = 30.0  # silence after which a worker's jobs go back into the queue
+    max_connections: int = 200  # one more closes the one that has been idle for longest
+    max_head_s: float = 20.0  # for a request's line and headers
+    max_body_s: float = 60.0  # for its body
+    max_unread_s: float = 60.0  # in which a client reads nothing of its answer
+    request_limit_bytes: int = 10_000_000  # /run
+    sync_request_limit_bytes: int = 20_000_000  # /runsync
     result_limit_bytes: int = 10_000_000  # /run
     sync_result_limit_bytes: int = 20_000_000  # /runsync
     execution_timeout_ms: int = 600_000

@@ -1,7 +1,8 @@
 """What happened, in order: the endpoint's memory, and what tests assert on.
 
 The server's thread writes, any thread reads or waits. An event carries small facts only; a result is noted by its
-size, never by its pictures. The oldest events are dropped after a hundred thousand.
+size, never by its pictures. The oldest events are dropped after a hundred thousand, or when what was shown on the way
+(progress, chunks of a stream, errors) takes 200 MB.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ Kind = Literal[
     "requeued",  # back in the queue; data: reason
     "progress",  # data: output
     "stream",  # one chunk; data: output
-    "result",  # accepted; data: bytes and the body without its output
+    "result",  # accepted; data: bytes, stopPod, and error if there is one
     "refused",  # a post answered 400; data: reason, bytes
     "late_progress",  # after the job had ended, or from a worker that no longer holds it; data: output
     "late_result",  # likewise; data as for result
@@ -38,6 +39,8 @@ Kind = Literal[
     "fault",  # a fault was played; data: on
 ]
 
+MAX_EVENTS = 100_000
+MAX_EVENT_BYTES = 200_000_000
 FINAL_KINDS: tuple[Kind, ...] = ("completed", "failed", "cancelled", "timed_out")
 
 
@@ -48,6 +51,7 @@ class Event:
     kind: Kind
     job_id: str | None
     worker_id: str | None
+    size: int = 0  # of what is large in the data, in bytes
     data: dict[str, Any] = field(default_factory=dict)
     at: float = field(default_factory=time.monotonic)
 
@@ -56,14 +60,20 @@ class EventLog:
     """An ordered, append-only record that can be waited on from threads and from the server's loop."""
 
     def __init__(self) -> None:
-        self._events: deque[Event] = deque(maxlen=100_000)
+        self._events: deque[Event] = deque()
+        self._bytes = 0
         self._appended = threading.Condition()
         self.listeners: set[asyncio.Event] = set()  # long polls of the server's loop
 
-    def record(self, kind: Kind, job_id: str | None = None, worker_id: str | None = None, **data: Any) -> None:
+    def record(
+        self, kind: Kind, job_id: str | None = None, worker_id: str | None = None, size: int = 0, **data: Any
+    ) -> None:
         """Appends one event and wakes everybody who waits. Called on the server's loop only."""
         with self._appended:
-            self._events.append(Event(kind, job_id, worker_id, data))
+            self._events.append(Event(kind, job_id, worker_id, size, data))
+            self._bytes += size
+            while len(self._events) > MAX_EVENTS or self._bytes > MAX_EVENT_BYTES:
+                self._bytes -= self._events.popleft().size
             self._appended.notify_all()
         for listener in self.listeners:
             listener.set()

@@ -1,11 +1,12 @@
 """What a job and a worker are to the endpoint: plain records, without behaviour that needs a queue or HTTP."""
 
-import json
 import time
 import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from local_endpoint.wire import write_json
 
 
 class State(StrEnum):
@@ -38,6 +39,7 @@ class Job:
     output: Any = None  # the last progress, then the result
     error: str | None = None
     stream: list[Any] = field(default_factory=list)  # chunks that no caller has read yet
+    unread_bytes: int = 0  # of these chunks
     retries: int = 0
     created: float = field(default_factory=time.monotonic)
     started: float | None = None
@@ -51,7 +53,7 @@ class Job:
             body["webhook"] = self.webhook
         if self.s3_config is not None:
             body["s3Config"] = self.s3_config
-        self.payload = json.dumps(body).encode()
+        self.payload = write_json(body)
 
     @property
     def final(self) -> bool:
@@ -69,6 +71,19 @@ class Job:
         if self.started is None or self.finished is None:
             return None
         return round((self.finished - self.started) * 1000)
+
+    def answer(self) -> dict[str, Any]:
+        """What its caller learns: the fields of JobAnswer that there is something to say of."""
+        fields = {
+            "id": self.id,
+            "status": self.state,
+            "delayTime": self.delay_ms,
+            "executionTime": self.execution_ms,
+            "workerId": self.worker_id,
+            "output": self.output,
+            "error": self.error,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
     def overdue(self, now: float) -> str | None:
         """Why the job has to be given up at `now`, if it has."""

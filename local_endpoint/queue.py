@@ -13,6 +13,7 @@ from typing import Any
 from local_endpoint.config import EndpointConfig
 from local_endpoint.events import EventLog, Kind
 from local_endpoint.jobs import Job, State, Worker
+from local_endpoint.wire import write_json
 
 _KIND_OF_END: dict[State, Kind] = {
     State.COMPLETED: "completed",
@@ -50,7 +51,7 @@ class JobQueue:
         """Queues a failed or timed out job again, under its old id. False: it is neither."""
         if job.state not in (State.FAILED, State.TIMED_OUT):
             return False
-        job.created, job.finished, job.error, job.output = time.monotonic(), None, None, None
+        job.created, job.finished, job.error = time.monotonic(), None, None
         self._back(job, at_front=False)
         self.events.record("queued", job.id)
         return True
@@ -85,31 +86,48 @@ class JobQueue:
             self._back(job, at_front=True)
             self.events.record("requeued", job.id, worker_id, reason=reason)
 
-    def progress(self, worker_id: str, job_id: str, output: Any) -> None:
+    def progress(self, worker_id: str, job_id: str, output: Any, size: int) -> None:
         """Shows an intermediate output to the caller, unless the job is no longer this worker's."""
         if job := self._held(worker_id, job_id):
             job.output = output
-        self.events.record("progress" if job else "late_progress", job_id, worker_id, output=output)
+        self.events.record("progress" if job else "late_progress", job_id, worker_id, size, output=output)
 
     def result(self, worker_id: str, job_id: str, body: dict[str, Any], size: int) -> None:
         """Ends a job with what its worker sent: FAILED with an `error`, else COMPLETED."""
-        facts = {key: value for key, value in body.items() if key != "output"}
-        job = self._held(worker_id, job_id)
-        self.events.record("result" if job else "late_result", job_id, worker_id, bytes=size, **facts)
+        error, job = _write_error(body.get("error")), self._held(worker_id, job_id)
+        facts: dict[str, Any] = {"error": error} if error else {}
+        facts |= {"bytes": size, "stopPod": body.get("stopPod") is True}
+        self.events.record("result" if job else "late_result", job_id, worker_id, len(error), **facts)
         if job:
             # An empty output is not sent at all; a generator's chunks stay in the stream.
-            job.output, job.error = body.get("output"), body.get("error")
+            job.output, job.error = body.get("output"), error or None
             self._end(job, State.FAILED if job.error else State.COMPLETED)
 
-    def chunk(self, worker_id: str, job_id: str, output: Any) -> None:
-        """Adds one chunk of a generator's output to the job's stream."""
-        if job := self._held(worker_id, job_id):
+    def chunk(self, worker_id: str, job_id: str, output: Any, size: int) -> bool:
+        """Adds one chunk of a generator's output to the job's stream. False: too much of it is unread."""
+        job = self._held(worker_id, job_id)
+        if job and job.unread_bytes + size > self.result_limit(job):
+            return False
+        if job:
             job.stream.append(output)
-        self.events.record("stream", job_id, worker_id, output=output)
+            job.unread_bytes += size
+        self.events.record("stream", job_id, worker_id, size, output=output)
+        return True
+
+    def read_stream(self, job: Job) -> list[Any]:
+        """The chunks that nobody has read yet; they count as read now."""
+        chunks, job.stream, job.unread_bytes = job.stream, [], 0
+        return chunks
+
+    def result_limit(self, job: Job | None) -> int:
+        """How long a post about this job may be, in bytes."""
+        return self.config.sync_result_limit_bytes if job and job.sync else self.config.result_limit_bytes
 
     def pending_stops(self, worker_id: str) -> list[str]:
-        """Jobs this worker must stop; each is told once."""
-        worker = self.seen(worker_id)
+        """Jobs this worker must stop; each is told once. That a request for them is still open is no sign of life."""
+        worker = self.workers.get(worker_id)
+        if worker is None:
+            return []
         stops, worker.stops = worker.stops, []
         for job_id in stops:
             self.events.record("stop_sent", job_id, worker_id)
@@ -172,7 +190,8 @@ class JobQueue:
         return job if job and job.worker_id == worker_id and job.state is State.IN_PROGRESS else None
 
     def _back(self, job: Job, at_front: bool) -> None:
-        job.state, job.worker_id, job.started = State.IN_QUEUE, None, None
+        job.state, job.worker_id, job.started, job.output = State.IN_QUEUE, None, None, None
+        self.read_stream(job)  # nobody shall take what was left half done for a part of what comes
         job.retries += 1
         if at_front:
             self._waiting.appendleft(job)
@@ -185,5 +204,13 @@ class JobQueue:
         elif state in (State.CANCELLED, State.TIMED_OUT) and job.worker_id in self.workers:
             self.workers[job.worker_id].stops.append(job.id)
         job.state, job.finished = state, time.monotonic()
-        self.events.record(_KIND_OF_END[state], job.id, job.worker_id, **({"error": job.error} if job.error else {}))
+        facts: dict[str, Any] = {"error": job.error} if job.error else {}
+        self.events.record(_KIND_OF_END[state], job.id, job.worker_id, **facts)
         self.on_end(job)
+
+
+def _write_error(error: Any) -> str:
+    """A worker's `error` as text, empty if it stands for none."""
+    if isinstance(error, str):
+        return error
+    return write_json(error).decode() if error else ""

@@ -1,7 +1,7 @@
 """The worker's side: the requests that the RunPod SDK makes, answered as the SDK understands them.
 
 Read in runpod-python 1.12. The SDK posts JSON labelled as a form, and sends progress and results to one address.
-Any `Authorization` is accepted, for the SDK prefers a key in ~/.runpod/config.toml to the one it was started with.
+The worker's key is its own; no caller has it, and the worker has no caller's.
 """
 
 import json
@@ -10,16 +10,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from starlette.requests import ClientDisconnect
 
+from local_endpoint.doors import shows_workers_key
 from local_endpoint.hold import hold
 from local_endpoint.jobs import Job
 from local_endpoint.queue import JobQueue
+from local_endpoint.wire import TooLongError, read_body, read_json
 
 
 def _queue(endpoint: str, worker_id: str, request: Request) -> JobQueue:
-    """The endpoint's queue, for a worker that shows a key; its request is a sign of life."""
+    """The endpoint's queue, for a worker that shows its key; its request is a sign of life."""
     queue: JobQueue = request.app.state.queue
-    if not request.headers.get("authorization"):
-        raise HTTPException(401, "a worker sends its key in 'Authorization'")
+    if not shows_workers_key(request, queue.config):
+        raise HTTPException(401, "wrong or missing key; a worker sends its RUNPOD_AI_API_KEY in 'Authorization'")
     if endpoint != queue.config.endpoint_id:
         raise HTTPException(404, f"no endpoint {endpoint!r}")
     queue.seen(worker_id)
@@ -83,7 +85,7 @@ async def job_done(worker_id: str, job_id: str, queue: Queue, request: Request) 
     """A progress update or the result; 400 when it is too large or not JSON, and then it is lost."""
     body, size = await _posted(worker_id, job_id, queue, request)
     if body.get("status") == "IN_PROGRESS":
-        queue.progress(worker_id, job_id, body.get("output"))
+        queue.progress(worker_id, job_id, body.get("output"), size)
     else:
         queue.result(worker_id, job_id, body, size)
     return Response(status_code=200)
@@ -92,8 +94,11 @@ async def job_done(worker_id: str, job_id: str, queue: Queue, request: Request) 
 @router.post("/job-stream/{worker_id}/{job_id}")
 async def job_stream(worker_id: str, job_id: str, queue: Queue, request: Request) -> Response:
     """One chunk of a generator's output."""
-    body, _ = await _posted(worker_id, job_id, queue, request)
-    queue.chunk(worker_id, job_id, body.get("output"))
+    body, size = await _posted(worker_id, job_id, queue, request)
+    if not queue.chunk(worker_id, job_id, body.get("output"), size):
+        reason = f"no caller has read the stream, and with {size} bytes more it would pass the limit"
+        queue.events.record("refused", job_id, worker_id, reason=reason, bytes=size)
+        raise HTTPException(400, reason)
     return Response(status_code=200)
 
 
@@ -115,24 +120,17 @@ async def _posted(worker_id: str, job_id: str, queue: JobQueue, request: Request
         return HTTPException(400, reason)
 
     try:
-        raw = await request.body()
+        raw = await read_body(request, queue.result_limit(queue.jobs.get(job_id)))
+        body = read_json(raw)
     except ClientDisconnect:  # the SDK stops a job by cancelling it, at times in the middle of its post
         raise refuse("the worker hung up", 0) from None
-    job = queue.jobs.get(job_id)
-    limit = queue.config.sync_result_limit_bytes if job and job.sync else queue.config.result_limit_bytes
-    if len(raw) > limit:
-        raise refuse(f"{len(raw)} bytes are more than the limit of {limit}", len(raw))
-    try:
-        body = json.loads(raw, parse_constant=_no_such_constant)
-    except (ValueError, RecursionError) as error:
+    except TooLongError as error:
+        raise refuse(str(error), error.size) from None
+    except ValueError as error:
         raise refuse(f"not JSON: {error}", len(raw)) from None
     if not isinstance(body, dict):
         raise refuse("not a JSON object", len(raw))
     return body, len(raw)
-
-
-def _no_such_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")  # Python writes NaN and Infinity; no other reader takes them
 
 
 def _json(payload: bytes) -> Response:

@@ -1,7 +1,7 @@
 """A real worker process under the endpoint's eyes: started as in its container, watched, and cleaned up after.
 
 The script is the container's PID 1. When it ends, a container ends whatever is left in it; so does this. The process
-group stands for the container, hence only Unix.
+group stands for the container, hence only Unix; it does not outlive the process that started it.
 """
 
 import contextlib
@@ -23,20 +23,24 @@ from local_endpoint.app import LocalEndpoint
 
 LINGER_S = 1.0  # how long a worker's children may take to follow it before they count as orphans
 KILL_S = 5.0  # how long the kernel may take to end what was killed
+# Kills a process group when its input is closed: when whoever started both has ended, however that was.
+_KEEPER = 'read word; kill -s KILL -- "-$0"'
 
 
 def worker_environment(endpoint: LocalEndpoint, worker_id: str, ping_interval_ms: int) -> dict[str, str]:
     """The variables that RunPod sets in a worker's container, pointing at this endpoint."""
     no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY", os.environ.get("no_proxy")), endpoint.config.host)))
+    key = endpoint.config.worker_key
+    query = f"gpu=TEST&key={key}"  # here, too, for the SDK may know another from ~/.runpod/config.toml
     return {
-        "RUNPOD_WEBHOOK_GET_JOB": f"{endpoint.url}/job-take/$ID?gpu=TEST",
-        "RUNPOD_WEBHOOK_POST_OUTPUT": f"{endpoint.url}/job-done/$RUNPOD_POD_ID/$ID?gpu=TEST",
-        "RUNPOD_WEBHOOK_POST_STREAM": f"{endpoint.url}/job-stream/$RUNPOD_POD_ID/$ID?gpu=TEST",
-        "RUNPOD_WEBHOOK_PING": f"{endpoint.url}/ping/$RUNPOD_POD_ID?gpu=TEST",
+        "RUNPOD_WEBHOOK_GET_JOB": f"{endpoint.url}/job-take/$ID?{query}",
+        "RUNPOD_WEBHOOK_POST_OUTPUT": f"{endpoint.url}/job-done/$RUNPOD_POD_ID/$ID?{query}",
+        "RUNPOD_WEBHOOK_POST_STREAM": f"{endpoint.url}/job-stream/$RUNPOD_POD_ID/$ID?{query}",
+        "RUNPOD_WEBHOOK_PING": f"{endpoint.url}/ping/$RUNPOD_POD_ID?{query}",
         "RUNPOD_PING_INTERVAL": str(ping_interval_ms),
         "RUNPOD_POD_ID": worker_id,
         "RUNPOD_ENDPOINT_ID": endpoint.config.endpoint_id,
-        "RUNPOD_AI_API_KEY": endpoint.config.api_key,
+        "RUNPOD_AI_API_KEY": key,
         "RUNPOD_LOG_LEVEL": "INFO",
         "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
         "RUNPOD_SKIP_GPU_CHECK": "true",
@@ -81,6 +85,7 @@ class LocalWorker:
                 start_new_session=True,
             )
         self.pid = self._process.pid
+        self._keeper = _start_keeper(self.pid)
         self._ended = threading.Event()
         threading.Thread(target=self._watch, name=f"watch {self.id}", daemon=True).start()
 
@@ -107,6 +112,11 @@ class LocalWorker:
     def running(self) -> bool:
         """Whether the worker's main process lives."""
         return self._process.poll() is None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the worker and all that it has started are gone."""
+        return self._ended.is_set()
 
     def send(self, signal_number: int) -> None:
         """Sends a signal to the main process alone, as a container's stop does."""
@@ -148,8 +158,15 @@ class LocalWorker:
         self.orphans = [_describe(process) for process in _wait_for_group(self.pid, LINGER_S)]
         _kill_group(self.pid)
         _wait_for_group(self.pid, KILL_S)
+        self._keeper.kill()
+        self._keeper.wait()
         self.endpoint.worker_gone(self.id, f"its process ended with code {code}")
         self._ended.set()
+
+
+def _start_keeper(group_id: int) -> "subprocess.Popen[bytes]":
+    command = ["/bin/sh", "-c", _KEEPER, str(group_id)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
 def _group(group_id: int) -> list[psutil.Process]:

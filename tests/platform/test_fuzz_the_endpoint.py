@@ -51,7 +51,7 @@ class Fuzzed:
 def fuzzed(open_platform: Any) -> Iterator[Fuzzed]:
     over = threading.Event()
     with open_platform(hold_s=0.5) as platform, requests.Session() as session:
-        worker = threading.Thread(target=_answer_at_once, args=(platform.url, over))
+        worker = threading.Thread(target=_answer_at_once, args=(platform.url, platform.config.worker_key, over))
         completed, failed = platform.submit("ok"), platform.submit("fail")
         worker.start()
         timed_out = platform.submit("never", policy={"executionTimeout": 1})
@@ -67,9 +67,9 @@ def fuzzed(open_platform: Any) -> Iterator[Fuzzed]:
         worker.join()
 
 
-def _answer_at_once(url: str, over: threading.Event) -> None:
+def _answer_at_once(url: str, key: str, over: threading.Event) -> None:
     """A worker that does not wait a second between two jobs, as the SDK does."""
-    with httpx.Client(headers={"Authorization": "key"}, trust_env=False) as http:
+    with httpx.Client(headers={"Authorization": key}, trust_env=False) as http:
         while not over.is_set():
             taken = http.get(f"{url}/job-take/quick?gpu=TEST")
             if taken.status_code == 200 and (job := taken.json())["input"] != "never":

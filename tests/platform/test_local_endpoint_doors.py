@@ -1,9 +1,11 @@
 """Who may do what on the emulated platform, the faults it can play, and the endpoint on a desk."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import psutil
 import pytest
 
 from local_endpoint import Fault, LocalEndpoint
+from local_endpoint import __main__ as desk_program
 
 ECHO = Path(__file__).with_name("echo_worker.py")
 
@@ -93,8 +96,14 @@ def test_a_result_whose_connection_breaks_is_lost_for_the_sdk_posts_it_once(echo
     assert echo.ask({"output": "the next"})["output"] == "the next"
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
-def test_python_m_local_endpoint_serves_a_worker_until_it_is_ended(ending: signal.Signals, free_port: int) -> None:
+@pytest.mark.parametrize(
+    "ending",
+    [(signal.SIGINT, signal.SIGINT), (signal.SIGHUP, signal.SIGTERM)],
+    ids=["Ctrl-C, and again", "the terminal closes"],
+)
+def test_python_m_local_endpoint_serves_a_worker_until_it_is_ended(
+    ending: list[signal.Signals], free_port: int
+) -> None:
     command = [sys.executable, "-m", "local_endpoint", str(ECHO), "--port", str(free_port), "--key", "secret"]
     # What a shell starts in the background ignores Ctrl-C, and so would the desk, when that is how the tests run.
     desk = subprocess.Popen(
@@ -112,8 +121,10 @@ def test_python_m_local_endpoint_serves_a_worker_until_it_is_ended(ending: signa
             headers={"Authorization": "Bearer secret"},
             timeout=60,
         ).json()
-        workers = psutil.Process(desk.pid).children()
-        desk.send_signal(ending)
+        started = psutil.Process(desk.pid).children(recursive=True)
+        for number in ending:
+            desk.send_signal(number)
+            time.sleep(0.3)
         rest, _ = desk.communicate(timeout=30)
     finally:
         desk.kill()
@@ -122,7 +133,7 @@ def test_python_m_local_endpoint_serves_a_worker_until_it_is_ended(ending: signa
     assert len(re.findall(r"the worker is ready: it asks for jobs after \d+\.\d s\n", shown)) == 1
     assert answer["output"] == "from my desk"
     assert desk.returncode == 0 and "stopped" in rest and "Traceback" not in rest
-    assert len(workers) == 1 and not workers[0].is_running()
+    _wait_until_gone(started)
 
 
 def test_a_desk_worker_that_cannot_start_ends_the_desk(free_port: int) -> None:
@@ -140,8 +151,7 @@ def test_a_desk_worker_that_ends_is_told_with_its_code_and_replaced_by_one_that_
     desk = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         _read_until(desk, "the worker is ready")
-        (worker,) = psutil.Process(desk.pid).children()
-        worker.kill()
+        _worker_of(desk).kill()
         shown = _read_until(desk, "the worker is ready")
         desk.send_signal(signal.SIGTERM)
         desk.communicate(timeout=30)
@@ -151,8 +161,73 @@ def test_a_desk_worker_that_ends_is_told_with_its_code_and_replaced_by_one_that_
     assert f"the worker ended with code {-signal.SIGKILL}; starting another" in shown
 
 
+def test_a_desk_worker_that_freezes_in_a_job_is_replaced_and_none_outlives_a_desk_that_is_killed(
+    free_port: int,
+) -> None:
+    # The real thing, but for how long a silence has to be.
+    sooner = "import sys, functools; from local_endpoint import __main__ as desk; "
+    sooner += "desk.EndpointConfig = functools.partial(desk.EndpointConfig, worker_lost_s=2); sys.exit(desk.main())"
+    command = [sys.executable, "-c", sooner, str(ECHO), "--port", str(free_port)]
+    desk = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    started: list[psutil.Process] = []
+    try:
+        _read_until(desk, "the worker is ready")
+        started += psutil.Process(desk.pid).children(recursive=True)
+        job_id = _ask(free_port, "POST", "/run", {"input": {"sleep": 60}})["id"]
+        _wait_for_state(free_port, job_id, "IN_PROGRESS")
+        os.killpg(_worker_of(desk).pid, signal.SIGSTOP)
+        shown = _read_until(desk, "the worker is ready")
+        _wait_for_state(free_port, job_id, "IN_PROGRESS")
+        started += psutil.Process(desk.pid).children(recursive=True)
+    finally:
+        desk.kill()
+        desk.wait()
+
+    assert "silent for too long with a job in hand" in shown
+    _wait_until_gone(started)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--port", "99999"), ("--key", "two words"), ("--allow-origin", "localhost:3000/x")]
+)
+def test_options_that_cannot_be_are_named_in_one_line(
+    option: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["local_endpoint", option, value])
+
+    with pytest.raises(SystemExit, match="2"):
+        desk_program.main()
+
+    assert f"argument {option}" in capsys.readouterr().err.splitlines()[-1]
+
+
+def _worker_of(desk: "subprocess.Popen[str]") -> psutil.Process:
+    (worker,) = (child for child in psutil.Process(desk.pid).children() if str(ECHO) in child.cmdline())
+    return worker
+
+
+def _wait_until_gone(processes: list[psutil.Process]) -> None:
+    assert processes
+    _, left = psutil.wait_procs(processes, timeout=15)
+    assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def _ask(port: int, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    url, headers = f"http://127.0.0.1:{port}/v2/local{path}", {"Authorization": "Bearer local"}
+    answer: dict[str, Any] = httpx.request(method, url, json=body, headers=headers, trust_env=False).json()
+    return answer
+
+
+def _wait_for_state(port: int, job_id: str, state: str) -> None:
+    deadline = time.monotonic() + 30
+    while _ask(port, "GET", f"/status/{job_id}")["status"] != state:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def _ping(platform: LocalEndpoint, timeout: float = 10) -> httpx.Response:
-    return httpx.get(f"{platform.url}/ping/someone?gpu=TEST", headers={"Authorization": "key"}, timeout=timeout)
+    headers = {"Authorization": platform.config.worker_key}
+    return httpx.get(f"{platform.url}/ping/someone?gpu=TEST", headers=headers, timeout=timeout)
 
 
 def _read_until(process: subprocess.Popen[str], word: str) -> str:

@@ -5,10 +5,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from local_endpoint import LocalEndpoint
-
 ECHO = Path(__file__).with_name("echo_worker.py")
 
 
@@ -187,7 +183,3 @@ def test_health_counts_jobs_and_workers(platform: Any, start_worker: Any) -> Non
     health = platform.call("GET", "/health")
     assert health["jobs"] == {"completed": 1, "failed": 0, "inProgress": 0, "inQueue": 0, "retried": 0}
     assert (health["workers"]["idle"], health["workers"]["running"]) == (1, 0)
-
-
-def _ping(platform: LocalEndpoint, timeout: float = 10) -> httpx.Response:
-    return httpx.get(f"{platform.url}/ping/someone?gpu=TEST", headers={"Authorization": "key"}, timeout=timeout)
