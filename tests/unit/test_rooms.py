@@ -45,7 +45,7 @@ ENGINE = [
     {f"{E}.batch"},
     {f"{E}.generate"},
     {f"{E}.self_test", f"{E}.trials"},
-    {f"{E}.start_trials"},
+    {f"{E}.start_trials", f"{E}.model_trial"},
 ]
 APART = {(f"{E}.load", f"{E}.prompts"), (f"{E}.prompts", f"{E}.load")}
 

@@ -71,17 +71,20 @@ def check_file(path: Path) -> None:
     try:
         with safe_open(path, framework="np"):
             pass
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, MemoryError) as error:
         raise ModelError(f"{path} {describe_file(path, error)}") from error
 
 
 def describe_file(path: Path, error: Exception) -> str:
     """What a file that is no readable safetensors file seems to be, to be said after its name."""
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(64)
     except OSError as unreadable:
         return f"cannot be read: {unreadable.strerror}"
+    if isinstance(error, MemoryError) or "Cannot allocate memory" in str(error):
+        return f"cannot be read: there is too little memory for its {size / 1e9:.1f} GB"
     if not start:
         return "is empty"
     if start.startswith(b"version https://git-lfs"):

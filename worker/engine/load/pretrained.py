@@ -18,10 +18,10 @@ from transformers import (
     ProcessorMixin,
 )
 
-from worker.engine.load.completeness import check_complete
+from worker.engine.load.completeness import check_complete, check_tokens
 from worker.engine.load.dtype import choose_dtype
-from worker.engine.load.memory_limit import UNREADABLE, explain_unreadable
 from worker.engine.load.quantize import quantization_options
+from worker.engine.load.unreadable import explain_unreadable
 from worker.engine.pipelines import needs_a_prior
 from worker.errors import ModelError
 from worker.models.checks import SAFETY_CHECKER, check_component
@@ -101,12 +101,12 @@ def read_pipeline(
     for component, found in weights.items():
         log_variant(component, found, settings.model_variant)
     given = {**dict.fromkeys(index.absent), **options, "use_safetensors": True, "local_files_only": True}
-    try:
+    location = source.location
+    with explain_unreadable(f"{location} cannot be loaded as a {what}", folder):
         with show_model(folder, index, weights) as view:
             pipeline = reader.from_pretrained(str(view), **given)
-    except UNREADABLE as error:
-        raise explain_unreadable(f"{source.location} cannot be loaded as a {what}", error, folder) from error
-    check_complete(pipeline.components, f"{source.location} is no complete {what}")
+        check_tokens(pipeline.components, location)
+    check_complete(pipeline.components, f"{location} is no complete {what}")
     return pipeline
 
 

@@ -10,7 +10,7 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import safe_open
 
 from worker.engine.load.completeness import check_complete
-from worker.engine.load.memory_limit import UNREADABLE, explain_unreadable
+from worker.engine.load.unreadable import explain_unreadable
 from worker.errors import MissingFileError, ModelError, SettingsError
 from worker.models.civitai import fetch_place
 from worker.models.hub import first_line, hub_options, local_component, local_file
@@ -69,11 +69,8 @@ def _read_folder(folder: Path, own: Any, wanted: str | None) -> Any:
     _check_fit(folder, config.get("latent_channels", 4), own.config.latent_channels, "latent channels")
     weights = choose_weights((file.name for file in folder.iterdir()), wanted)
     log_variant(f"VAE {folder.name}", weights, wanted)
-    try:
-        with show_component(folder, weights) as view:
-            vae = kind.from_pretrained(view, use_safetensors=True, dtype=own.dtype)
-    except UNREADABLE as error:
-        raise explain_unreadable(f"{folder} cannot be loaded as a VAE", error, folder) from error
+    with explain_unreadable(f"{folder} cannot be loaded as a VAE", folder), show_component(folder, weights) as view:
+        vae = kind.from_pretrained(view, use_safetensors=True, dtype=own.dtype)
     check_complete({"the VAE": vae}, f"{folder} is no complete VAE")
     return vae
 
