@@ -242,7 +242,7 @@ def test_each_part_is_looked_at_by_itself(tmp_path: Path, forms: dict[str, str |
     files = [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
 
     weights = choose_variants(files, forms)
-    index = ModelIndex("Pipeline", {part: ("library", "Class") for part in forms}, frozenset(), {})
+    index = ModelIndex("Pipeline", dict.fromkeys(forms, ("library", "Class")), frozenset(), {})
     with show_model(root, index, weights) as view:
         found = {part: (view / part / f"{STEMS[part]}.safetensors").read_text() for part in forms}
         assert found == {part: f"{part} {form}" for part, form in forms.items()}

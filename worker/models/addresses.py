@@ -115,7 +115,8 @@ def _read_path(repository: str, rest: Sequence[str]) -> HubPlace:
 def _say_whose(text: str) -> str:
     if place := read_civitai(text):
         return f"{place} is nothing on the hub; it becomes a file at start"
-    host = urlsplit(text).hostname or "another kind"
+    found = re.match(r"[^/]*//([^/?#\s]*)", text)
+    host = (found and found[1].rpartition("@")[2]) or "another kind"
     return (
         f"it is an address of {host}; taken are folders, .safetensors files, hub ids like org/name, and addresses of "
         "huggingface.co and civitai.com"

@@ -17,7 +17,9 @@ from worker.models.tokenizers import check_tokenizer
 
 SAFETY_CHECKER = "safety_checker"
 MAX_SHARDS = 1_000
+MAX_TENSORS = 50_000  # of one file; those of the largest models hold some thousand
 _CONFIGS = "config.json", "scheduler_config.json", "preprocessor_config.json"
+_PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _SHARD = re.compile(r"[\w.-]{1,200}\.safetensors")
 
 
@@ -63,16 +65,18 @@ def check_component(folder: Path) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Check one safetensors file: its header is readable and the file as long as the header says.
+    """Check one safetensors file: its header is readable, not of too many tensors, and the file as long as it says.
 
     Raises:
         ModelError: says what the file is instead.
     """
     try:
-        with safe_open(path, framework="np"):
-            pass
+        with safe_open(path, framework="np") as file:
+            count = len(file.keys())
     except (SafetensorError, OSError, MemoryError) as error:
         raise ModelError(f"{path} {describe_file(path, error)}") from error
+    if count > MAX_TENSORS:
+        raise ModelError(f"{path} holds {count} tensors; should be {MAX_TENSORS} at most")
 
 
 def describe_file(path: Path, error: Exception) -> str:
@@ -89,9 +93,9 @@ def describe_file(path: Path, error: Exception) -> str:
         return "is empty"
     if start.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the file it points to; download the file itself"
-    if start.lstrip().startswith(b"<"):
+    if start.lstrip().lower().startswith(_PAGES):  # a header's length may begin with "<" alone
         return "is a web page, not a model; the download went wrong"
-    if start.startswith(b"PK"):
+    if start.startswith(b"PK\x03\x04"):
         return "is a zip or .ckpt file under another name; convert it to safetensors"
     return f"is no safetensors file, or is damaged or incomplete: {str(error).strip().splitlines()[0]}"
 

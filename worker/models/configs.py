@@ -33,7 +33,7 @@ class _Bound:
     Attributes:
         least, most: of each number.
         whole: whether fractions are refused.
-        many: entries of a list at most; 0 where it is no list.
+        fewest, many: entries of a list; 0 at most where it is no list.
         strict: whether something else than numbers is refused.
     """
 
@@ -41,15 +41,17 @@ class _Bound:
     most: float
     whole: bool = True
     many: int = MAX_LAYERS
+    fewest: int = 0
     strict: bool = True
 
     def __str__(self) -> str:
         kind = "an integer" if self.whole else "a number"
-        return f"{kind} {self.least:g} to {self.most:,g}" + (f", or up to {self.many} of them" if self.many else "")
+        lists = f", or a list of {self.fewest} to {self.many} of them" if self.many else ""
+        return f"{kind} {self.least:g} to {self.most:,g}{lists}"
 
     def allows(self, value: object) -> bool:
         if isinstance(value, list):
-            return len(value) <= self.many and all(self.allows(one) for one in value)
+            return self.fewest <= len(value) <= self.many and all(self.allows(one) for one in value)
         if value is None or isinstance(value, bool) or not isinstance(value, (int, float)):
             return value is None or not self.strict
         return self.least <= value <= self.most and (not self.whole or value == int(value))
@@ -66,7 +68,7 @@ _BOUNDS = tuple(
         r"trained_betas": _Bound(0, 1, whole=False, many=MAX_TIMESTEPS),
         r"sigma_(min|max|data)": _Bound(0, 10**6, whole=False, many=0),
         r"scaling_factor": _Bound(1e-6, 10**6, whole=False, many=0),
-        r"sample_size": _Bound(1, MAX_SIDE, many=2),
+        r"sample_size": _Bound(1, MAX_SIDE, fewest=2, many=2),
         r"num_labels": _Bound(0, MAX_TIMESTEPS, many=0, strict=False),
         r"num_hidden_layers": _Bound(1, MAX_LAYERS, many=0),
         r"num_.*layers|.*layers_per_block|num_.*blocks|depths?": _Bound(0, MAX_LAYERS, strict=False),

@@ -165,7 +165,7 @@ def _check_listed_weights(repository: str, listed: Iterable[str], weights: Mappi
     """Refuse what is there in other formats only, before anything of it is fetched."""
     for component, found in weights.items():
         names = [file.partition("/")[2] for file in listed if file.startswith(f"{component}/")]
-        if not found.names and any(is_weights(name) for name in names):
+        if CONFIG in names and not found.names and any(is_weights(name) for name in names):
             raise ModelError(f"{repository}/{component} {describe_no_weights(names)}")
 
 
