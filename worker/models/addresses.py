@@ -134,7 +134,7 @@ def read_civitai(text: str) -> CivitaiPlace | None:
     address = _CIVITAI.match(text)
     if not address:
         return None
-    parts = urlsplit(address[2])
+    parts = urlsplit("/" + address[2].lstrip("/"))
     query = {name.lower(): value for name, value in parse_qsl(parts.query)}
     if "token" in query:
         raise ModelError("the address holds a token, which everybody can read here; set CIVITAI_TOKEN to it instead")
