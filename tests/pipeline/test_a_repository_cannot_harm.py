@@ -144,6 +144,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
         "no scheduler_config.json",
     ),
     "a regular expression": (rules(pre_tokenizer=SPLIT), "tokenizer.json: pre_tokenizer: got the regular expression"),
+    "a tokenizer of no words": (rules(model={"type": "BPE", "vocab": {}, "merges": []}), "copy"),
     "an unknown tokenizer": (rules(model={"type": "Evil"}), "tokenizer: "),
     "tokens of nobody": (
         entries("tokenizer/tokenizer_config.json", pad_token="zzz"),

@@ -14,11 +14,14 @@ from worker.engine.engine import Engine
 from worker.engine.pipelines import modules
 from worker.engine.trials import find_error
 from worker.errors import JobTimeoutError, ModelError, NonFiniteOutputError
-from worker.request import Request, self_test_request
+from worker.request import Picture, Request, self_test_request
 
 log = logging.getLogger("worker")
 
 MAX_MODEL_TRIAL_S = 10.0  # of one picture; looked at after each step
+MAX_SECOND_TRIAL_S = 60.0  # of another one, where the first has failed
+MAX_SIDE = 128  # pixels of the first one
+_PROMPT = "a photo of 2 things"  # words, letters and digits, as a tokenizer must know them
 
 
 def try_model(engine: Engine) -> None:
@@ -30,7 +33,10 @@ def try_model(engine: Engine) -> None:
     model = engine.capabilities
     if weight := _find_bad_weight(engine, "safety_checker"):
         raise ModelError(f"{model.name}: {weight}; SAFETY_CHECKER=off loads without it")
-    small = replace(self_test_request(model), refinement=None)
+    step = model.family.size_step
+    width, height = (max(step, min(side, MAX_SIDE) // step * step) for side in (model.width, model.height))
+    pictures = (Picture(_PROMPT, 0),)
+    small = replace(self_test_request(model), pictures=pictures, width=width, height=height, refinement=None)
     error = find_error(engine, small, MAX_MODEL_TRIAL_S)
     if isinstance(error, JobTimeoutError):
         log.info("the model was not tried to its end at start, which may take %g s for it", MAX_MODEL_TRIAL_S)
@@ -53,7 +59,7 @@ def _judge(engine: Engine, error: Exception, small: Request) -> None:
         raise ModelError(f"{model.name}: there is too little memory to draw {small.width}x{small.height}") from error
     steps = model.default_steps(model.scheduler)
     usual = replace(small, width=model.width, height=model.height, num_inference_steps=steps)
-    second = find_error(engine, usual, MAX_MODEL_TRIAL_S)
+    second = find_error(engine, usual, MAX_SECOND_TRIAL_S)
     if second is None or isinstance(second, JobTimeoutError) or is_out_of_memory(second):
         log.warning("the model failed at a small picture, and perhaps not at others: %s", _describe(error))
         return
