@@ -76,6 +76,7 @@ IMPOSSIBLE: dict[str, list[object]] = {
     "vocab_size": [0, -1, 10**9],
     "hidden_size": [0, -1, 10**9, "x"],
     "num_labels": [10**9, -1],
+    "image_std": [[0, 0, 0], 0],
     "layer_norm_eps": [math.nan, math.inf, 10**12],
     "anything": [math.nan, -math.inf, [math.nan], 10**12],
     "_attn_implementation": ["org/kernels"],

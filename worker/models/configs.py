@@ -68,6 +68,7 @@ _BOUNDS = tuple(
         r"trained_betas": _Bound(0, 1, whole=False, many=MAX_TIMESTEPS),
         r"sigma_(min|max|data)": _Bound(0, 10**6, whole=False, many=0),
         r"scaling_factor": _Bound(1e-6, 10**6, whole=False, many=0),
+        r"image_std": _Bound(1e-3, 10**3, whole=False, strict=False),
         r"sample_size": _Bound(1, MAX_SIDE, fewest=2, many=2),
         r"num_labels": _Bound(0, MAX_TIMESTEPS, many=0, strict=False),
         r"num_hidden_layers": _Bound(1, MAX_LAYERS, many=0),
