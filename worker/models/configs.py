@@ -46,8 +46,8 @@ class _Bound:
 
     def __str__(self) -> str:
         kind = "an integer" if self.whole else "a number"
-        lists = f", or a list of {self.fewest} to {self.many} of them" if self.many else ""
-        return f"{kind} {self.least:g} to {self.most:,g}{lists}"
+        count = f"{self.many:,}" if self.many == self.fewest else f"up to {self.many:,}"
+        return f"{kind} {self.least:g} to {self.most:,}" + (f", or a list of {count}" if self.many else "")
 
     def allows(self, value: object) -> bool:
         if isinstance(value, list):
