@@ -38,6 +38,17 @@ class WorkerError(Exception):
     suspicious: ClassVar[bool] = False
     acquitted: bool = False
 
+    def __str__(self) -> str:
+        """The message on one line, whatever it quotes: names of files, entries of configs, texts of a job."""
+        return make_printable(super().__str__())
+
+
+def make_printable(text: str) -> str:
+    """The text with escapes in the place of what moves a terminal's cursor, begins a line or shows as nothing."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
 
 class SettingsError(WorkerError):
     """An environment variable has a value that the worker cannot use."""

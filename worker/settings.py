@@ -48,7 +48,11 @@ def _hide_secrets(text: str) -> str:
 
 
 def _check_folder(path: Path) -> Path:
-    if not path.is_dir():
+    try:
+        found = path.is_dir()
+    except (OSError, ValueError):  # no name of a file, by its length or letters
+        found = False
+    if not found:
         raise _refuse("be an existing folder")
     return path
 

@@ -156,7 +156,9 @@ def test_a_picture_of_another_size_is_resized_and_the_caller_is_told(tmp_path: P
 def test_a_tokenizer_of_bytes_needs_no_vocabulary(tmp_path: Path) -> None:
     ByT5Tokenizer().save_pretrained(tmp_path / "tokenizer")
     for kind in ("ByT5Tokenizer", "T5Tokenizer"):
-        (tmp_path / "model_index.json").write_text(json.dumps({"tokenizer": ["transformers", kind]}))
+        (tmp_path / "model_index.json").write_text(
+            json.dumps({"_class_name": "P", "tokenizer": ["transformers", kind]})
+        )
         if kind == "ByT5Tokenizer":
             assert check_model(tmp_path) == tmp_path
         else:
@@ -169,8 +171,7 @@ def test_a_variant_beside_files_of_other_kinds(folders: dict[str, Path], tmp_pat
     pipeline.save_pretrained(tmp_path, variant="fp16")
     (tmp_path / "unet" / "LICENSE").write_text("none")
 
-    with pytest.raises(ModelError, match=str(tmp_path)):
-        load_engine(MODEL_NAME=str(tmp_path), MODEL_VARIANT="fp16")
+    assert load_engine(MODEL_NAME=str(tmp_path), MODEL_VARIANT="fp16").capabilities.family.name == "sd1"
 
 
 @pytest.mark.parametrize("config", [{}, {"z_dim": 16}, {"latent_channels": 32}])

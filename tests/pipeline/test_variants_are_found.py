@@ -17,7 +17,9 @@ from tests.helpers.local_hub import REPOSITORY, TOKEN, serve
 from tests.helpers.tiny_addons import Kits, noise, uri
 from worker.engine.engine import Engine
 from worker.errors import ModelError
-from worker.models.variants import choose_variants, choose_weights, plain_names
+from worker.models.index import ModelIndex
+from worker.models.variants import choose_variants, choose_weights
+from worker.models.view import show_model
 
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
@@ -236,13 +238,15 @@ def test_each_part_is_looked_at_by_itself(tmp_path: Path, forms: dict[str, str |
         (root / part).mkdir(parents=True)
         (root / part / "config.json").write_text(part)
         (root / part / f"{STEMS[part]}{f'.{form}' if form else ''}.safetensors").write_text(f"{part} {form}")
-    (root / "model_index.json").write_text("{}")
+    (root / "README.md").write_text("# not wanted")
     files = [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
 
     weights = choose_variants(files, forms)
-    with plain_names(root, weights) as view:
+    index = ModelIndex("Pipeline", dict.fromkeys(forms, ("library", "Class")), frozenset(), {})
+    with show_model(root, index, weights) as view:
         found = {part: (view / part / f"{STEMS[part]}.safetensors").read_text() for part in forms}
         assert found == {part: f"{part} {form}" for part, form in forms.items()}
-        assert (view / "model_index.json").read_text() == "{}" and view.name == "model"
-        assert (view == root) == (set(forms.values()) == {None})
+        listed = json.loads((view / "model_index.json").read_text())
+        assert listed == {"_class_name": "Pipeline", **{part: ["library", "Class"] for part in forms}}
+        assert view.name == "model" and not (view / "README.md").exists()
     assert sorted(files) == sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())

@@ -26,6 +26,17 @@ def test_the_platform_is_told_of_half_a_download(platform: Any, start_worker: An
     assert not platform.events.of("taken", worker_id=worker.id)
 
 
+def test_a_name_forges_no_line_and_moves_no_cursor(platform: Any, start_worker: Any) -> None:
+    worker = start_worker(env={"MODEL_NAME": "a/b\x1b[31m\nERROR  | forged\r"}, ready=False)
+
+    unhealthy = platform.events.wait("unhealthy", worker_id=worker.id)
+
+    assert r"a/b\x1b[31m\nERROR  | forged" in unhealthy.data["reason"]
+    assert worker.wait() == 1
+    written = worker.log_path.read_text("utf-8")
+    assert "\x1b[31m" not in written and "\nERROR  | forged" not in written and "forged" in written
+
+
 def test_a_local_run_prints_one_line() -> None:
     run = _local_run(MAX_STEPS="many")
 

@@ -69,7 +69,7 @@ ENGINE = [
     {f"{E}.batch"},
     {f"{E}.generate"},
     {f"{E}.self_test", f"{E}.trials", f"{E}.warm_up"},
-    {f"{E}.start_trials"},
+    {f"{E}.start_trials", f"{E}.model_trial"},
 ]
 APART = {(f"{E}.load", f"{E}.prompts"), (f"{E}.prompts", f"{E}.load")}
 

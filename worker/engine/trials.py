@@ -63,15 +63,25 @@ def attempt(engine: Engine, request: Request, max_seconds: float = MAX_TRIAL_S) 
     Raises:
         Exception: the device has failed.
     """
+    error = find_error(engine, request, max_seconds)
+    foreseen = error is None or isinstance(error, _FORESEEN) or is_out_of_memory(error)
+    return None if foreseen else error
+
+
+def find_error(engine: Engine, request: Request, max_seconds: float) -> Exception | None:
+    """What goes wrong when this is drawn, foreseen or not; the engine is then as it was. None if nothing does.
+
+    Raises:
+        Exception: the device has failed.
+    """
     try:
         generate(engine, make_plan(request), _look, CLOCK.running_time() + max_seconds)
     except Exception as error:
         if is_device_fault(error):
             raise
-        foreseen = isinstance(error, _FORESEEN) or is_out_of_memory(error)
         release_exception_memory(error)
         engine.repair()
-        return None if foreseen else error
+        return error
     return None
 
 

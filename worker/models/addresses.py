@@ -10,9 +10,11 @@ from worker.errors import ModelError
 
 WEIGHTS = ".safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+MAX_NAME_BYTES = 200  # of a file or folder; file systems take 255
 _NO_FOLDERS = (".json", ".yaml", ".txt", ".md", ".gguf", ".onnx", ".msgpack", ".h5", ".zip", ".py", ".sft")
 
 _HUB = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)(?:/|$)", re.IGNORECASE)
+_REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 _CIVITAI = re.compile(r"(?:https?://)?(?:www\.)?(civitai\.(?:com|red|green))(/.*|)$", re.IGNORECASE)
 _AIR = re.compile(r"urn:air:[^@]*:civitai:\d+@(\d+)")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -81,6 +83,12 @@ def read_hub(text: str) -> HubPlace:
     if ".." in segments:
         raise ModelError(f"{text} leaves its repository")
     repository = "/".join(segments[:2])
+    fits = text.isprintable() and all(len(part.encode()) <= MAX_NAME_BYTES for part in segments)
+    if not fits or not _REPOSITORY.fullmatch(repository):
+        raise ModelError(
+            f"{text[:200]} is neither a folder, a .safetensors file nor a hub id like org/name, of letters, digits, "
+            f"-, _ and ., with names of {MAX_NAME_BYTES} bytes at most"
+        )
     return _read_page(text, repository, segments[2:]) if address else _read_path(repository, segments[2:])
 
 
@@ -107,7 +115,8 @@ def _read_path(repository: str, rest: Sequence[str]) -> HubPlace:
 def _say_whose(text: str) -> str:
     if place := read_civitai(text):
         return f"{place} is nothing on the hub; it becomes a file at start"
-    host = urlsplit(text).hostname or "another kind"
+    found = re.match(r"[^/]*//([^/?#\s]*)", text)
+    host = (found and found[1].rpartition("@")[2]) or "another kind"
     return (
         f"it is an address of {host}; taken are folders, .safetensors files, hub ids like org/name, and addresses of "
         "huggingface.co and civitai.com"
@@ -125,7 +134,7 @@ def read_civitai(text: str) -> CivitaiPlace | None:
     address = _CIVITAI.match(text)
     if not address:
         return None
-    parts = urlsplit(address[2])
+    parts = urlsplit("/" + address[2].lstrip("/"))
     query = {name.lower(): value for name, value in parse_qsl(parts.query)}
     if "token" in query:
         raise ModelError("the address holds a token, which everybody can read here; set CIVITAI_TOKEN to it instead")

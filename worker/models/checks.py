@@ -3,32 +3,40 @@
 Only safetensors count as weights: other formats can run code when they are read. Nothing here knows torch.
 """
 
-import json
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from worker.errors import ModelError
+from worker.models.configs import check_config
+from worker.models.index import INDEX, read_model_index
+from worker.models.json_file import read_json
+from worker.models.tokenizers import check_tokenizer
 
 SAFETY_CHECKER = "safety_checker"
+MAX_SHARDS = 1_000
+MAX_TENSORS = 50_000  # of one file; those of the largest models hold some thousand
+_CONFIGS = "config.json", "scheduler_config.json", "preprocessor_config.json"
+_PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml")
+_SHARD = re.compile(r"[\w.-]{1,200}\.safetensors")
 
 
-def check_model(folder: Path) -> Path:
+def check_model(folder: Path, wanted: Collection[str] | None = None) -> Path:
     """Check a model in diffusers layout: every component that has weights has them whole. Returns the folder.
 
-    A safety checker is left to those who want it: it may be absent.
+    Args:
+        wanted: components to check; all but a safety checker, which may be absent, if left out.
 
     Raises:
         ModelError: names the first file that is missing, incomplete or of another kind.
     """
-    if not (folder / "model_index.json").is_file():
-        raise ModelError(f"the folder {folder} holds no model_index.json, so it is no model in diffusers layout")
-    index = read_json(folder / "model_index.json")
-    for component, entry in index.items():
-        if isinstance(entry, list) and entry and entry[0] is not None and component != SAFETY_CHECKER:
-            _check_listed(folder / component, str(entry[-1]))
+    if not (folder / INDEX).is_file():
+        raise ModelError(f"the folder {folder} holds no {INDEX}, so it is no model in diffusers layout")
+    for component, (_, kind) in read_model_index(folder / INDEX).parts.items():
+        if component != SAFETY_CHECKER if wanted is None else component in wanted:
+            check_part(folder / component, kind)
     return folder
 
 
@@ -50,38 +58,44 @@ def check_component(folder: Path) -> Path:
     Raises:
         ModelError: as in `check_model`.
     """
-    read_json(folder / "config.json")
+    config = folder / "config.json"
+    check_config(config, read_json(config))
     _check_weights(folder)
     return folder
 
 
 def check_file(path: Path) -> None:
-    """Check one safetensors file: its header is readable and the file as long as the header says.
+    """Check one safetensors file: its header is readable, not of too many tensors, and the file as long as it says.
 
     Raises:
         ModelError: says what the file is instead.
     """
     try:
-        with safe_open(path, framework="np"):
-            pass
-    except (SafetensorError, OSError) as error:
+        with safe_open(path, framework="np") as file:
+            count = len(file.keys())
+    except (SafetensorError, OSError, MemoryError) as error:
         raise ModelError(f"{path} {describe_file(path, error)}") from error
+    if count > MAX_TENSORS:
+        raise ModelError(f"{path} holds {count} tensors; should be {MAX_TENSORS} at most")
 
 
 def describe_file(path: Path, error: Exception) -> str:
     """What a file that is no readable safetensors file seems to be, to be said after its name."""
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(64)
     except OSError as unreadable:
         return f"cannot be read: {unreadable.strerror}"
+    if isinstance(error, MemoryError) or "Cannot allocate memory" in str(error):
+        return f"cannot be read: there is too little memory for its {size / 1e9:.1f} GB"
     if not start:
         return "is empty"
     if start.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the file it points to; download the file itself"
-    if start.lstrip().startswith(b"<"):
+    if start.lstrip().lower().startswith(_PAGES):  # a header's length may begin with "<" alone
         return "is a web page, not a model; the download went wrong"
-    if start.startswith(b"PK"):
+    if start.startswith(b"PK\x03\x04"):
         return "is a zip or .ckpt file under another name; convert it to safetensors"
     return f"is no safetensors file, or is damaged or incomplete: {str(error).strip().splitlines()[0]}"
 
@@ -93,21 +107,25 @@ def describe_no_weights(names: Iterable[str]) -> str:
     return f"holds no .safetensors weights{instead}"
 
 
-def _check_listed(folder: Path, kind: str) -> None:
-    """Check a component that model_index.json lists as of this class."""
+def check_part(folder: Path, kind: str) -> None:
+    """Check a component that model_index.json lists as of this class.
+
+    Raises:
+        ModelError: as in `check_model`.
+    """
     if (folder / "config.json").is_file():
         check_component(folder)
     elif any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} holds weights, but their config.json is missing")
     elif not folder.is_dir():
         raise ModelError(f"{folder} is missing")
-    elif folder.name.startswith("tokenizer") and not kind.startswith("ByT5") and not _has_vocabulary(folder):
-        raise ModelError(f"{folder} holds no vocabulary")
-
-
-def _has_vocabulary(folder: Path) -> bool:
-    names = [file.name for file in folder.iterdir()]
-    return any(name == "tokenizer.json" or name.startswith("vocab") or name.endswith(".model") for name in names)
+    elif folder.name.startswith("scheduler") and not (folder / "scheduler_config.json").is_file():
+        raise ModelError(f"{folder} holds no scheduler_config.json")
+    elif folder.name.startswith("tokenizer"):
+        check_tokenizer(folder, byte_level=kind.startswith("ByT5"))
+    for name in _CONFIGS[1:]:
+        if (folder / name).is_file():
+            check_config(folder / name, read_json(folder / name))
 
 
 def _check_weights(folder: Path) -> None:
@@ -115,7 +133,7 @@ def _check_weights(folder: Path) -> None:
     if not files:
         raise ModelError(f"{folder} {describe_no_weights(file.name for file in folder.iterdir())}")
     for index in folder.glob("*.safetensors.index*.json"):
-        shards = set(read_json(index)["weight_map"].values())
+        shards = read_shards(index)
         missing = sorted(shard for shard in shards if not (folder / shard).exists())
         # An index without any of its files belongs to a variant that was not downloaded.
         if missing and len(missing) < len(shards):
@@ -124,16 +142,20 @@ def _check_weights(folder: Path) -> None:
         check_file(file)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
+def read_shards(index: Path) -> set[str]:
+    """The files in which an index says that the weights are, each in the folder of the index.
 
     Raises:
-        ModelError: there is none.
+        ModelError: it says something else.
     """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} should hold a JSON object")
-    return content
+    content = read_json(index)
+    weights, allowed = content.get("weight_map"), f"names of .safetensors files beside it, {MAX_SHARDS} at most"
+    if not isinstance(weights, dict) or not weights or not isinstance(content.get("metadata"), dict):
+        raise ModelError(f"{index} should hold metadata and a weight_map, tensor -> file")
+    for file in weights.values():
+        if not isinstance(file, str) or not _SHARD.fullmatch(file):
+            raise ModelError(f"{index}: weight_map: got {repr(file)[:80]}; should be {allowed}")
+    shards = {*weights.values()}
+    if len(shards) > MAX_SHARDS:
+        raise ModelError(f"{index}: weight_map: got {len(shards)} files; should be {allowed}")
+    return shards

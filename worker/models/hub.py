@@ -1,6 +1,6 @@
 """One file at a time from the model hub; what stands in the way is said in one sentence."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,16 @@ from huggingface_hub.errors import (
 
 from worker.errors import MissingFileError, ModelError, SettingsError
 from worker.models.addresses import HubPlace, read_civitai, read_hub
-from worker.models.checks import check_component, check_file, describe_no_weights
+from worker.models.checks import check_component, check_file, check_model, describe_no_weights
 from worker.models.civitai import fetch_place
 from worker.models.download_log import fetch_file, fetch_snapshot
+from worker.models.index import INDEX
 from worker.models.locate import ModelSource, download_folder, exists_here, find_component, find_model
 from worker.models.variants import WeightFiles, choose_variants, choose_weights, is_weights
+from worker.models.view import is_data
 from worker.settings import Settings
 
 CONFIG = "config.json"
-INDEX = "model_index.json"  # of a whole model
 _LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
 _PEFT_WEIGHTS, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -129,33 +130,43 @@ def _list_files(repository: str, hub: Mapping[str, Any]) -> list[str] | None:
         return None
 
 
-def find_variants(
-    source: ModelSource, index: Path, components: list[str], hub: Mapping[str, Any]
-) -> tuple[str, dict[str, WeightFiles]]:
-    """Where to load a model from whose owner asks for no variant, and the weights of its parts.
+def local_model(
+    source: ModelSource, index: Path, components: Iterable[str], settings: Settings
+) -> tuple[Path, dict[str, WeightFiles]]:
+    """The folder of a model in diffusers layout, whole as far as it is wanted, and which files its weights are.
 
-    From the hub, it is fetched if there is a part of which only a variant is there; else it is left to others.
+    From the hub, only what is wanted is fetched, and it is checked as a folder is.
 
     Args:
         index: the local copy of its model_index.json.
         components: the parts that are wanted.
 
-    Returns:
-        its folder or hub id, and the weights of the parts of which there is a variant only.
+    Raises:
+        ModelError: it cannot be fetched, or is not whole.
     """
-    folder = index.parent
+    folder, hub, wanted = index.parent, hub_options(source, settings), tuple(components)
     listed = None if source.kind == "folder" else _list_files(source.location, hub)
     files = listed or [str(file.relative_to(folder)) for file in folder.glob("*/*")]
-    weights = choose_variants(files, components)
-    renamed = {component: found for component, found in weights.items() if found.variant}
-    if not renamed:
-        return source.location, {}
+    weights = choose_variants(files, wanted, settings.model_variant)
     if listed is not None:
-        taken = {f"{component}/{name}" for component, found in weights.items() for name in found.names}
-        others = {file for file in listed if file.partition("/")[0] in weights and not is_weights(file.split("/")[-1])}
+        _check_listed_weights(source.location, listed, weights)
+        taken = [f"{component}/{name}" for component, found in weights.items() for name in found.names]
+        others = [file for file in listed if file.partition("/")[0] in weights and is_data(file.partition("/")[2])]
         with _one_sentence(source.location, "such files", hub, "MODEL_NAME"):
             folder = Path(fetch_snapshot(source.location, **hub, allow_patterns=[INDEX, *taken, *others]))
-    return str(folder), renamed
+    if source.kind != "folder":
+        check_model(folder, wanted)
+    if settings.model_variant and not any(found.variant == settings.model_variant for found in weights.values()):
+        raise ModelError(f"{source.location} has no weights of MODEL_VARIANT {settings.model_variant!r}")
+    return folder, weights
+
+
+def _check_listed_weights(repository: str, listed: Iterable[str], weights: Mapping[str, WeightFiles]) -> None:
+    """Refuse what is there in other formats only, before anything of it is fetched."""
+    for component, found in weights.items():
+        names = [file.partition("/")[2] for file in listed if file.startswith(f"{component}/")]
+        if CONFIG in names and not found.names and any(is_weights(name) for name in names):
+            raise ModelError(f"{repository}/{component} {describe_no_weights(names)}")
 
 
 def first_line(error: Exception) -> str:

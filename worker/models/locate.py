@@ -2,18 +2,26 @@
 
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from huggingface_hub import get_cached_repo_tree
+from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
 from worker.errors import ModelError
 from worker.models.addresses import HubPlace, check_suffix, read_hub
 from worker.models.checks import check_component, check_file, check_model, check_vae
+from worker.models.index import INDEX, read_model_index
+from worker.models.view import is_data
 from worker.settings import EMBEDDED_MODEL, VOLUME
 
 log = logging.getLogger("worker")
+
+_REVISION = re.compile(r"(?!.*\.\.)\w[\w./-]{0,199}", re.ASCII)
 
 Check = Callable[[Path], Path]  # a folder -> the folder in it that is wanted, whole; raises ModelError
 
@@ -90,7 +98,7 @@ def exists_here(name: str) -> bool:
     """Whether a name is the path of something on this machine."""
     try:
         return Path(name).expanduser().exists()
-    except (OSError, RuntimeError):  # longer than a name may be, as signed addresses are; or the home of nobody
+    except (OSError, RuntimeError, ValueError):  # no name of a file, as signed addresses are; or the home of nobody
         return False
 
 
@@ -105,6 +113,8 @@ def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Ch
     if place.revision and revision and place.revision != revision:
         raise ModelError(f"{name} names revision {place.revision}, and MODEL_REVISION {revision}; leave one out")
     revision = place.revision or revision
+    if revision and not _REVISION.fullmatch(revision):
+        raise ModelError(f"got the revision {revision[:80]!r}; should be a branch, tag or commit")
     return _find_cached(place, revision, caches, check) or _hub(place, revision)
 
 
@@ -127,6 +137,7 @@ def _find_cached(place: HubPlace, revision: str | None, caches: Mapping[str, Pat
                 check_file(found)
             else:
                 found = check(found)
+                _check_listing(cache, snapshot)
         except ModelError as error:
             log.warning("not loading the copy in %s: %s", where, error)
             continue
@@ -148,6 +159,28 @@ def _find_snapshot(cache: Path, repository: str, revision: str | None) -> Path |
     commit = ref.read_text().strip() if ref.is_file() else revision
     snapshot = folder / "snapshots" / (commit or "")
     return snapshot if commit and snapshot.is_dir() else None
+
+
+def _check_listing(cache: Path, snapshot: Path) -> None:
+    """Check that a download of a model was not broken off: small files of a component are missed by nobody else.
+
+    The hub's own download keeps a list of the repository's files before it fetches any.
+
+    Raises:
+        ModelError: a config or a part of a vocabulary is missing.
+    """
+    repository = snapshot.parents[1].name.removeprefix("models--").replace("--", "/")
+    if not (snapshot / INDEX).is_file():  # a component of its own, which was checked
+        return
+    try:
+        listed = get_cached_repo_tree(repository, revision=snapshot.name, cache_dir=cache)
+    except (CachedRepoTreeNotFoundError, ValueError):  # stored by others
+        return
+    parts = [part for part in read_model_index(snapshot / INDEX).parts if (snapshot / part).is_dir()]
+    for file in listed:
+        component, _, name = file.path.partition("/")
+        if component in parts and is_data(name) and not (snapshot / file.path).exists():
+            raise ModelError(f"{snapshot / component} is half downloaded: {name} is missing")
 
 
 def _hub(place: HubPlace, revision: str | None) -> ModelSource:

@@ -6,11 +6,8 @@ Where there is no plain form of them, the only one there is can be meant.
 
 import logging
 import re
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 log = logging.getLogger("worker")
 
@@ -66,14 +63,20 @@ def log_variant(what: str, weights: WeightFiles, wanted: str | None) -> str | No
     return weights.variant
 
 
-def choose_variants(files: Iterable[str], components: Iterable[str]) -> dict[str, WeightFiles]:
-    """Component -> its weights, of the files below a model's folder, where no variant is asked for."""
+def choose_variants(
+    files: Iterable[str], components: Iterable[str], wanted: str | None = None
+) -> dict[str, WeightFiles]:
+    """Component -> its weights, of the files below a model's folder.
+
+    Args:
+        wanted: what MODEL_VARIANT says.
+    """
     inside: dict[str, list[str]] = {component: [] for component in components}
     for file in files:
         component, slash, name = file.partition("/")
         if slash and component in inside:
             inside[component].append(name)
-    return {component: choose_weights(names) for component, names in inside.items()}
+    return {component: choose_weights(names, wanted) for component, names in inside.items()}
 
 
 def is_weights(name: str) -> bool:
@@ -81,39 +84,8 @@ def is_weights(name: str) -> bool:
     return bool(_INDEX.fullmatch(name)) or name.endswith((".safetensors", ".bin", ".msgpack", ".h5", ".onnx", ".pb"))
 
 
-@contextmanager
-def plain_names(folder: Path, weights: Mapping[str, WeightFiles]) -> Iterator[Path]:
-    """Inside the `with`, a folder of links to the model, in which variants bear the names of plain weights.
-
-    Args:
-        weights: as from `choose_variants`; without a variant among them it is the folder itself.
-    """
-    renamed = {component: files for component, files in weights.items() if files.variant}
-    if not renamed:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="model-") as place:
-        view = Path(place) / folder.name
-        view.mkdir()
-        for entry in folder.resolve().iterdir():
-            if entry.name in renamed:
-                _link_component(entry, view / entry.name, renamed[entry.name])
-            else:
-                (view / entry.name).symlink_to(entry)
-        yield view
-
-
-def _link_component(folder: Path, view: Path, weights: WeightFiles) -> None:
-    view.mkdir()
-    for entry in folder.iterdir():
-        if entry.name in weights.names:
-            (view / _plain(entry.name)).symlink_to(entry)
-        elif not is_weights(entry.name):
-            (view / entry.name).symlink_to(entry)
-
-
-def _plain(name: str) -> str:
-    """Parts keep their names, because the index has them."""
+def plain_name(name: str) -> str:
+    """The name that these weights would have if they were no variant; parts keep theirs, because the index has them."""
     if match := _INDEX.fullmatch(name):
         return f"{match[1]}.safetensors.index.json"
     match = None if re.search(_SHARD, name) else _WEIGHTS.fullmatch(name)

@@ -11,6 +11,7 @@ from worker.errors import (
     InternalError,
     InvalidInputError,
     JobTimeoutError,
+    ModelError,
     OutOfMemoryError,
     WorkerBrokenError,
     WorkerError,
@@ -20,12 +21,15 @@ log = logging.getLogger("worker")
 
 
 BROKEN = "this worker is replaced, please send the job again"
+_DRAWING = "making the picture"
 
 
-def classify(error: Exception, doing: str = "making the picture") -> WorkerError:
+def classify(error: Exception, doing: str = _DRAWING) -> WorkerError:
     """What an exception means for the job's caller, or the endpoint's owner, and for this process."""
     if isinstance(error, WorkerError):
         return error
+    if is_out_of_memory(error) and doing != _DRAWING:
+        return ModelError(f"memory ran out while {doing}; it fits with OFFLOAD or QUANTIZE, or into a larger machine")
     if is_out_of_memory(error):
         return OutOfMemoryError("the accelerator ran out of memory; ask for fewer pixels")
     log.error("unexpected failure", exc_info=error)

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from worker.errors import make_printable
 from worker.settings import Settings
 
 log = logging.getLogger("worker")
@@ -63,6 +64,14 @@ class RedactingFormatter(logging.Formatter):
             _job.reset(token)
             with self._lock:
                 self._callers = [one for one in self._callers if one is not hidden]
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The message on one line; a name that it quotes can neither forge a line nor move a terminal's cursor."""
+        return make_printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback, indented for the same reason."""
+        return "\n".join(f"  {make_printable(line)}" for line in super().formatException(ei).split("\n"))
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, or the lines of a traceback; in JSON with the figures that the record brings."""

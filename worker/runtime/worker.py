@@ -14,6 +14,7 @@ from worker.clock import CLOCK
 from worker.engine.drawing import Drawing, Outcome
 from worker.engine.generate import draw_jobs
 from worker.engine.load.loader import choose_device, load
+from worker.engine.model_trial import try_model
 from worker.engine.self_test import self_test
 from worker.engine.start_trials import try_addons
 from worker.engine.trials import explain
@@ -66,6 +67,8 @@ class Worker:
             self._output_rules = OutputRules.of_endpoint(self._settings)
             self.gate = Gate(self._settings.jobs_at_once)
             self._engine = load(self._settings, choose_device())
+            if self._settings.vae_name is None:  # else what fails is told of that
+                try_model(self._engine)
             try_addons(self._engine, self._settings)
             if self._settings.warm_up == "auto":
                 self._batcher.run(partial(warm_up, self._engine))

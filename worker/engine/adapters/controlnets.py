@@ -19,12 +19,13 @@ from worker.engine.pipelines import find_denoiser, task_classes, union_class
 from worker.errors import ModelError, SettingsError
 from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import CONTROLLED, TEXT
-from worker.models.checks import read_json
 from worker.models.civitai import fetch_place
 from worker.models.control_kinds import FLUX_MODES, REPAINT, SDXL_MODES, ControlKind, name_modes
 from worker.models.hub import CONFIG, first_line, hub_options, local_component, local_file
+from worker.models.json_file import read_json
 from worker.models.locate import ModelSource, find_component
 from worker.models.variants import choose_weights, log_variant
+from worker.models.view import show_component
 from worker.settings import Settings
 
 log = logging.getLogger("worker")
@@ -105,10 +106,12 @@ def _controlnet(name: str, place: str, pipeline: Any, settings: Settings) -> Any
         if file:
             return file.load(find_denoiser(pipeline), pipeline.dtype)
         weights = choose_weights((one.name for one in folder.iterdir()), settings.model_variant)
-        options: dict[str, Any] = {"variant": log_variant(f"ControlNet {name}", weights, settings.model_variant)}
+        log_variant(f"ControlNet {name}", weights, settings.model_variant)
+        options: dict[str, Any] = {}
         if kind is SD3ControlNetModel and _is_told_to_inpaint(name, place) and not _count_extra_channels(entries):
             options["extra_conditioning_channels"] = 1  # a mask, which the published config does not tell of
-        return kind.from_pretrained(folder, dtype=pipeline.dtype, use_safetensors=True, **options)
+        with show_component(folder, weights) as view:
+            return kind.from_pretrained(view, dtype=pipeline.dtype, use_safetensors=True, **options)
     except ModelError as error:
         raise ModelError(f"{setting}: {error}") from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:

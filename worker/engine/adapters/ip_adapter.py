@@ -18,9 +18,10 @@ from worker.engine.denoiser.runner import PassRunner
 from worker.engine.pipelines import find_denoiser
 from worker.errors import ModelError, SettingsError
 from worker.models.adapters import AdapterCatalogue
-from worker.models.checks import read_json
 from worker.models.hub import find_beside, find_file, find_folder
+from worker.models.json_file import read_json
 from worker.models.variants import choose_weights, log_variant
+from worker.models.view import show_component
 from worker.request import ImagePrompt
 from worker.settings import Settings
 
@@ -114,13 +115,16 @@ class IPAdapter:
 
 def _image_encoder(folder: Path, pipeline: Any) -> dict[str, Any]:
     """The encoder, and for SigLIP its own way of preparing pictures; diffusers knows CLIP's."""
-    variant = log_variant("image encoder", choose_weights(file.name for file in folder.iterdir()), None)
-    options = {"dtype": pipeline.dtype, "use_safetensors": True, "local_files_only": True, "variant": variant}
-    if read_json(folder / "config.json").get("model_type") == "siglip_vision_model":
-        processor = transformers.SiglipImageProcessor.from_pretrained(str(folder), local_files_only=True)
-        encoder = transformers.SiglipVisionModel.from_pretrained(str(folder), **options)
-        return {"image_encoder": encoder, "feature_extractor": processor}
-    return {"image_encoder": transformers.CLIPVisionModelWithProjection.from_pretrained(str(folder), **options)}
+    weights = choose_weights(file.name for file in folder.iterdir())
+    log_variant("image encoder", weights, None)
+    options = {"dtype": pipeline.dtype, "use_safetensors": True, "local_files_only": True}
+    siglip = read_json(folder / "config.json").get("model_type") == "siglip_vision_model"
+    with show_component(folder, weights) as view:
+        if siglip:
+            processor = transformers.SiglipImageProcessor.from_pretrained(str(view), local_files_only=True)
+            encoder = transformers.SiglipVisionModel.from_pretrained(str(view), **options)
+            return {"image_encoder": encoder, "feature_extractor": processor}
+        return {"image_encoder": transformers.CLIPVisionModelWithProjection.from_pretrained(str(view), **options)}
 
 
 def load_ip_adapter(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from worker.errors import ModelError
 
@@ -25,6 +25,27 @@ def check_complete(components: Mapping[str, Any], what: str) -> None:
             )
             if missing:
                 raise ModelError(f"{what}: missing {len(missing)} weights in {name}, e.g. {missing[0]}")
+
+
+def check_tokens(components: Mapping[str, Any], what: str) -> None:
+    """Raise if a tokenizer has tokens that its text encoder knows nothing of; a prompt with one would break the device.
+
+    Args:
+        what: whose components they are.
+
+    Raises:
+        ModelError: says which.
+    """
+    for name, tokenizer in components.items():
+        encoder = components.get(name.replace("tokenizer", "text_encoder"))
+        if not isinstance(tokenizer, PreTrainedTokenizerBase) or not isinstance(encoder, PreTrainedModel):
+            continue
+        known = getattr(encoder.get_input_embeddings(), "num_embeddings", None)
+        token, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", 0))
+        if known is not None and number >= known:
+            raise ModelError(
+                f"{what}: {name}: got the token {token[:80]!r} of number {number}; should be below {known}"
+            )
 
 
 def _random_weights(module: torch.nn.Module) -> list[str]:

@@ -12,8 +12,6 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers.pipelines import pipeline_utils
-from diffusers.utils import hub_utils
 
 from worker.engine.adapters.controlnets import describe_controlnets, load_controlnets
 from worker.engine.adapters.embeddings import load_bundled_words, load_words
@@ -37,7 +35,6 @@ from worker.engine.recovery import Snapshot, unique_modules
 from worker.errors import ModelError
 from worker.models.adapters import AdapterCatalogue, find_adapters
 from worker.models.civitai import fetch_place
-from worker.models.download_log import fetch_file, fetch_snapshot
 from worker.models.hub import hub_options, local_file, make_lora_fetcher
 from worker.models.locate import ModelSource, find_model
 from worker.settings import Settings
@@ -54,7 +51,6 @@ def load(settings: Settings, device: torch.device) -> Engine:
     """
     started = time.perf_counter()
     _quiet_libraries()
-    _log_downloads()
     catalogue = find_adapters(settings)
     source = _find(settings)
     log.info("model %s: %s", source.name, source.reason)
@@ -72,12 +68,6 @@ def _quiet_libraries() -> None:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
-
-
-def _log_downloads() -> None:
-    """Have diffusers fetch as this worker does, which tells of it; it offers no way to pass a progress bar on."""
-    pipeline_utils.snapshot_download = hub_utils.snapshot_download = fetch_snapshot
-    hub_utils.hf_hub_download = fetch_file
 
 
 def _assemble(

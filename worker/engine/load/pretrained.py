@@ -1,24 +1,48 @@
 """A model in diffusers layout, in a folder or on the hub -> its pipeline, on the CPU."""
 
+import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoPipelineForText2Image
+import transformers
+from diffusers import AutoPipelineForText2Image, DiffusionPipeline, ModelMixin, SchedulerMixin
+from transformers import (
+    FeatureExtractionMixin,
+    ImageProcessingMixin,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 
-from worker.engine.load.completeness import check_complete
+from worker.engine.load.completeness import check_complete, check_tokens
 from worker.engine.load.dtype import choose_dtype
 from worker.engine.load.quantize import quantization_options
+from worker.engine.load.unreadable import explain_unreadable
 from worker.engine.pipelines import needs_a_prior
 from worker.errors import ModelError
-from worker.models.checks import SAFETY_CHECKER, check_component, read_json
-from worker.models.hub import INDEX, download, find_variants, first_line, hub_options
+from worker.models.checks import SAFETY_CHECKER, check_component
+from worker.models.hub import download, hub_options, local_model
+from worker.models.index import INDEX, ModelIndex, read_model_index
+from worker.models.json_file import read_json
 from worker.models.locate import ModelSource
-from worker.models.variants import WeightFiles, log_variant, plain_names
+from worker.models.variants import log_variant
+from worker.models.view import show_model
 from worker.settings import Settings
 
-_UNREADABLE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError)  # from files not as published
+_KINDS = (
+    ModelMixin,
+    SchedulerMixin,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    FeatureExtractionMixin,
+    ImageProcessingMixin,
+    ProcessorMixin,
+)
+_NEEDED = ("scheduler", "text_encoder", "tokenizer", "transformer", "unet", "vae")  # where the class takes it
 
 
 def load_pretrained(source: ModelSource, settings: Settings, device: torch.device) -> Any:
@@ -27,20 +51,21 @@ def load_pretrained(source: ModelSource, settings: Settings, device: torch.devic
     Raises:
         ModelError: it cannot be read, is not whole, or is none that draws by itself.
     """
-    index = read_index(source, settings, "MODEL_NAME")
-    components = read_json(index)
-    if components.get("requires_aesthetics_score"):
+    path = read_index(source, settings, "MODEL_NAME")
+    index = read_model_index(path)
+    if index.flags.get("requires_aesthetics_score"):
         raise ModelError(f"{source.name} is SDXL's refiner: name it in REFINER_NAME, beside a base model")
-    if needs_a_prior(str(components.get("_class_name"))):
+    if needs_a_prior(index.pipeline):
         raise ModelError(f"{source.name} needs a second model, its prior, which this worker does not load")
-    options: dict[str, Any] = {"dtype": choose_dtype(settings, device, "transformer" in components)}
-    options |= quantization_options(settings, components, options["dtype"])
-    options |= {name: None for name, entry in components.items() if entry == [None, None]}
-    if settings.safety_checker == "off" and SAFETY_CHECKER in components:
+    options: dict[str, Any] = {"dtype": choose_dtype(settings, device, "transformer" in index.parts)}
+    options |= quantization_options(settings, read_json(path), options["dtype"])
+    if settings.safety_checker == "off" and SAFETY_CHECKER in index.parts:
         options |= {SAFETY_CHECKER: None, "requires_safety_checker": False}
-    elif source.kind == "folder" and any(components.get(SAFETY_CHECKER) or ()):
+    elif source.kind == "folder" and SAFETY_CHECKER in index.parts:
         _check_safety_checker(Path(source.location) / SAFETY_CHECKER)
-    return read_pipeline(AutoPipelineForText2Image, source, index, settings, options, "model")
+    kind = getattr(diffusers, index.pipeline, None)
+    kind = kind if isinstance(kind, type) and issubclass(kind, DiffusionPipeline) else None
+    return read_pipeline(AutoPipelineForText2Image, kind, source, path, settings, options, "model")
 
 
 def read_index(source: ModelSource, settings: Settings, setting: str) -> Path:
@@ -51,37 +76,72 @@ def read_index(source: ModelSource, settings: Settings, setting: str) -> Path:
 
 
 def read_pipeline(
-    kind: Any, source: ModelSource, index: Path, settings: Settings, options: Mapping[str, Any], what: str
+    reader: Any,
+    kind: type | None,
+    source: ModelSource,
+    path: Path,
+    settings: Settings,
+    options: Mapping[str, Any],
+    what: str,
 ) -> Any:
     """The pipeline of a folder or a repository, with all its weights.
 
     Args:
-        kind: the diffusers class that reads it.
-        index: the local copy of its model_index.json.
+        reader: the diffusers class that reads it.
+        kind: the pipeline's class; None if diffusers has none of that name, and will say so.
+        path: the local copy of its model_index.json.
         options: of from_pretrained, parts of the pipeline among them.
         what: as messages name it.
 
     Raises:
         ModelError: it cannot be read, or is not whole.
     """
-    hub, location = hub_options(source, settings), source.location
-    wanted = [name for name, entry in read_json(index).items() if isinstance(entry, list) and name not in options]
-    variants: dict[str, WeightFiles] = {}
-    if settings.model_variant is None:
-        location, variants = find_variants(source, index, wanted, hub)
-        for component, weights in variants.items():
-            log_variant(component, weights, None)
-    options = {**options, "use_safetensors": True, "variant": settings.model_variant}
-    try:
-        if variants:
-            with plain_names(Path(location), variants) as folder:
-                pipeline = kind.from_pretrained(str(folder), **options)
-        else:
-            pipeline = kind.from_pretrained(location, **options, **hub)
-    except _UNREADABLE as error:
-        raise ModelError(f"{location} cannot be loaded as a {what}: {_explain(error)}") from error
+    index = _choose_parts(read_model_index(path), kind, path, options)
+    folder, weights = local_model(source, path, index.parts, settings)
+    for component, found in weights.items():
+        log_variant(component, found, settings.model_variant)
+    given = {**dict.fromkeys(index.absent), **options, "use_safetensors": True, "local_files_only": True}
+    location = source.location
+    with explain_unreadable(f"{location} cannot be loaded as a {what}", folder):
+        with show_model(folder, index, weights) as view:
+            pipeline = reader.from_pretrained(str(view), **given)
+        check_tokens(pipeline.components, location)
     check_complete(pipeline.components, f"{location} is no complete {what}")
     return pipeline
+
+
+def _choose_parts(index: ModelIndex, kind: type | None, path: Path, options: Mapping[str, Any]) -> ModelIndex:
+    """What of an index the pipeline's class takes, and is not among the options.
+
+    Raises:
+        ModelError: a part is of no class that is read here, or one that is needed is absent.
+    """
+    if kind is None:
+        return index
+    taken = inspect.signature(kind).parameters
+    parts = {name: entry for name, entry in index.parts.items() if name in taken and name not in options}
+    for name, (library, found) in parts.items():
+        _check_class(path, name, library, found)
+    optional = getattr(kind, "_optional_components", [])
+    for name in _NEEDED:
+        if name in taken and name not in (*parts, *options, *optional):
+            raise ModelError(f"{path}: {name}: got null; {kind.__name__} draws with one")
+    return replace(
+        index,
+        parts=parts,
+        absent=frozenset(name for name in index.absent if name in taken and name not in options),
+        flags={name: flag for name, flag in index.flags.items() if name in taken and name not in options},
+    )
+
+
+def _check_class(path: Path, name: str, library: str, kind: str) -> None:
+    """Refuse what is no class of a library that is read here; diffusers knows new names for some that are gone."""
+    module = {"diffusers": diffusers, "transformers": transformers}.get(library)
+    module = module or getattr(diffusers.pipelines, library, None)
+    found = getattr(module, kind, None)
+    if module is None or (found is not None and not (isinstance(found, type) and issubclass(found, _KINDS))):
+        allowed = "a model, scheduler, tokenizer or processor of diffusers or transformers"
+        raise ModelError(f"{path}: {name}: got {library}.{kind}; should be {allowed}")
 
 
 def _check_safety_checker(folder: Path) -> None:
@@ -89,8 +149,3 @@ def _check_safety_checker(folder: Path) -> None:
         check_component(folder)
     except ModelError as error:
         raise ModelError(f"{error}; SAFETY_CHECKER=off loads without it") from error
-
-
-def _explain(error: Exception) -> str:
-    # Both libraries advise then how to go on with weights drawn at random.
-    return "weights do not fit its config" if "ignore_mismatched_sizes" in str(error) else first_line(error)

@@ -49,4 +49,5 @@ def _read(source: ModelSource, base: Any, settings: Settings) -> Any:
     options = {"dtype": base.dtype, **shared}
     options |= quantization_options(settings, {"unet": ["diffusers", "UNet2DConditionModel"]}, base.dtype)
     index = read_index(source, settings, "REFINER_NAME")
-    return read_pipeline(StableDiffusionXLImg2ImgPipeline, source, index, settings, options, "refiner")
+    kind = StableDiffusionXLImg2ImgPipeline
+    return read_pipeline(kind, kind, source, index, settings, options, "refiner")

@@ -10,12 +10,14 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import safe_open
 
 from worker.engine.load.completeness import check_complete
+from worker.engine.load.unreadable import explain_unreadable
 from worker.errors import MissingFileError, ModelError, SettingsError
-from worker.models.checks import read_json
 from worker.models.civitai import fetch_place
 from worker.models.hub import first_line, hub_options, local_component, local_file
+from worker.models.json_file import read_json
 from worker.models.locate import ModelSource, find_vae
 from worker.models.variants import choose_weights, log_variant
+from worker.models.view import show_component
 from worker.settings import Settings
 
 log = logging.getLogger("worker")
@@ -66,11 +68,9 @@ def _read_folder(folder: Path, own: Any, wanted: str | None) -> Any:
         raise SettingsError(f"VAE_NAME: {folder} is {config.get('_class_name')!r}; allowed: {', '.join(kinds)}")
     _check_fit(folder, config.get("latent_channels", 4), own.config.latent_channels, "latent channels")
     weights = choose_weights((file.name for file in folder.iterdir()), wanted)
-    variant = log_variant(f"VAE {folder.name}", weights, wanted)
-    try:
-        vae = kind.from_pretrained(folder, variant=variant, use_safetensors=True, dtype=own.dtype)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{folder} cannot be loaded as a VAE: {first_line(error)}") from error
+    log_variant(f"VAE {folder.name}", weights, wanted)
+    with explain_unreadable(f"{folder} cannot be loaded as a VAE", folder), show_component(folder, weights) as view:
+        vae = kind.from_pretrained(view, use_safetensors=True, dtype=own.dtype)
     check_complete({"the VAE": vae}, f"{folder} is no complete VAE")
     return vae
 

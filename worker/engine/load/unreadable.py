@@ -1,0 +1,65 @@
+"""What goes wrong while libraries read a model's files, or while memory ends -> one sentence for its owner."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub.errors import StrictDataclassError
+
+from worker.engine.device_errors import is_out_of_memory
+from worker.errors import ModelError
+from worker.models.hub import first_line
+
+_SENTENCES = (OSError, RuntimeError, ValueError)  # which mostly say what is wrong; others only what kind of thing
+_KINDS = (
+    *_SENTENCES,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    StrictDataclassError,
+    TypeError,
+)
+
+
+@contextmanager
+def explain_unreadable(what: str, folder: Path) -> Iterator[None]:
+    """Say of files that are not as published, or larger than memory, what the libraries say inside the `with`.
+
+    Args:
+        what: the message up to the reason.
+        folder: with the files.
+
+    Raises:
+        ModelError: they cannot be read.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, _KINDS) and type(error) is not Exception:  # which is all that tokenizers raises
+            raise
+        part = _find_component(error)
+        raise ModelError(f"{what}: {f'{part}: ' if part else ''}{_explain(error, folder)}") from error
+
+
+def _explain(error: Exception, folder: Path) -> str:
+    if is_out_of_memory(error) or "Cannot allocate memory" in str(error):
+        size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+        return f"there is too little memory for its weights, {size / 1e9:.1f} GB in files"
+    if "ignore_mismatched_sizes" in str(error):  # both libraries advise then how to go on with random weights
+        return "weights do not fit its config"
+    said = first_line(error)
+    return said if isinstance(error, _SENTENCES) else f"{type(error).__name__}: {said}"
+
+
+def _find_component(error: Exception) -> str | None:
+    """Which component diffusers was reading; its messages do not say."""
+    frame = error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_name == "load_sub_model":
+            name = frame.tb_frame.f_locals.get("name")
+            return name if isinstance(name, str) else None
+        frame = frame.tb_next
+    return None

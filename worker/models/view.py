@@ -1,0 +1,75 @@
+"""What the libraries see of a model: a folder of links to what was checked of it, and of nothing else.
+
+They look for more than a model needs: code, adapters, pickled weights, files that a config names. What is not in the
+folder that they are given cannot be found. Weights of a variant bear the plain names there.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from worker.errors import ModelError
+from worker.models.index import INDEX, ModelIndex
+from worker.models.variants import WeightFiles, is_weights, plain_name
+
+_DATA = (".json", ".txt", ".model", ".jinja", ".spm", ".bpe", ".tiktoken")  # configs and vocabularies
+_NO_DATA = ("adapter_config.json",)  # has transformers read weights of another kind, and perhaps of another repository
+_PLACES = (None, "/dev/shm")  # for temporary files: the usual ones, and memory where nothing can be written
+
+
+def is_data(name: str) -> bool:
+    """Whether a file of a component is a config or part of a vocabulary."""
+    return name.endswith(_DATA) and name not in _NO_DATA and not is_weights(name) and not name.startswith(".")
+
+
+@contextmanager
+def show_model(folder: Path, index: ModelIndex, weights: Mapping[str, WeightFiles]) -> Iterator[Path]:
+    """Inside the `with`, what there is to see of a model in diffusers layout.
+
+    Args:
+        index: with the components that are wanted.
+        weights: of the components that have some.
+    """
+    with _make_folder(folder.name) as view:
+        entries = {name: list(entry) for name, entry in index.parts.items()}
+        (view / INDEX).write_text(json.dumps({"_class_name": index.pipeline, **index.flags, **entries}))
+        for part in entries:
+            (view / part).mkdir()
+            _link(folder / part, view / part, weights.get(part))
+        yield view
+
+
+@contextmanager
+def show_component(folder: Path, weights: WeightFiles) -> Iterator[Path]:
+    """Inside the `with`, what there is to see of one component."""
+    with _make_folder(folder.name) as view:
+        _link(folder, view, weights)
+        yield view
+
+
+@contextmanager
+def _make_folder(name: str) -> Iterator[Path]:
+    with _make_temporary() as place:
+        view = Path(place) / (name or "model")
+        view.mkdir()
+        yield view
+
+
+def _make_temporary() -> "tempfile.TemporaryDirectory[str]":
+    for place in _PLACES:
+        try:
+            return tempfile.TemporaryDirectory(prefix="model-", dir=place)
+        except OSError as error:
+            reason = error.strerror or str(error)
+    raise ModelError(f"there is no folder for temporary files, which loading needs: {reason}; set TMPDIR to one")
+
+
+def _link(folder: Path, view: Path, weights: WeightFiles | None) -> None:
+    taken = weights.names if weights else ()
+    for entry in folder.resolve().iterdir():
+        if entry.name in taken:
+            (view / plain_name(entry.name)).symlink_to(entry)
+        elif is_data(entry.name):
+            (view / entry.name).symlink_to(entry)
