@@ -78,6 +78,7 @@ ORDER = {
         "steps.py",
         "meter.py",
         "pipelines.py",
+        "weights.py",
         "scheduling.py",
         "preview.py",
         "decoder.py",

@@ -36,7 +36,7 @@ ENGINE = [
         f"{E}.{name}"
         for name in ("device_errors", "meter", "steps", "scheduling", "pipelines", "preview", "decoder", "denoiser")
     }
-    | {f"{E}.refusals"},
+    | {f"{E}.refusals", f"{E}.weights"},
     {f"{E}.{name}" for name in ("adapters", "memory", "recovery")},
     {f"{E}.engine"},
     {f"{E}.load", f"{E}.prompts"},

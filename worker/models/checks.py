@@ -13,6 +13,9 @@ from safetensors import SafetensorError, safe_open
 from worker.errors import ModelError
 
 SAFETY_CHECKER = "safety_checker"
+MAX_TENSORS = 20_000  # of one file; the largest models that are published have some 5,000
+MAX_TENSOR_NAME = 500  # characters
+MAX_REASON_LENGTH = 200  # characters of what a library says
 
 
 def check_model(folder: Path) -> Path:
@@ -62,10 +65,14 @@ def check_file(path: Path) -> None:
         ModelError: says what the file is instead.
     """
     try:
-        with safe_open(path, framework="np"):
-            pass
+        with safe_open(path, framework="np") as file:
+            names = file.keys()
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} {describe_file(path, error)}") from error
+    if len(names) > MAX_TENSORS:
+        raise ModelError(f"{path} holds {len(names)} tensors; allowed: {MAX_TENSORS}")
+    if (longest := max(map(len, names), default=0)) > MAX_TENSOR_NAME:
+        raise ModelError(f"{path} holds a tensor whose name has {longest} characters; allowed: {MAX_TENSOR_NAME}")
 
 
 def describe_file(path: Path, error: Exception) -> str:
@@ -83,7 +90,7 @@ def describe_file(path: Path, error: Exception) -> str:
         return "is a web page, not a model; the download went wrong"
     if start.startswith(b"PK"):
         return "is a zip or .ckpt file under another name; convert it to safetensors"
-    return f"is no safetensors file, or is damaged or incomplete: {str(error).strip().splitlines()[0]}"
+    return f"is no safetensors file, or is damaged or incomplete: {str(error).strip().splitlines()[0][:MAX_REASON_LENGTH]}"
 
 
 def describe_no_weights(names: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import safe_open
 
 from worker.engine.load.completeness import check_complete
+from worker.engine.weights import check_weights, limit_weights, name_unreadable
 from worker.errors import MissingFileError, ModelError, SettingsError
 from worker.models.checks import read_json
 from worker.models.civitai import fetch_place
@@ -44,6 +45,7 @@ def replace_vae(pipeline: Any, settings: Settings) -> None:
         vae = _read(source, own, settings)
     except ModelError as error:
         raise ModelError(f"VAE_NAME: {error}") from error
+    check_weights(vae, f"VAE_NAME: {source.name}")
     _check_fit(source.name, _scale(vae), _scale(own), "pixels per latent each way")
     pipeline.register_modules(vae=vae)
 
@@ -67,10 +69,9 @@ def _read_folder(folder: Path, own: Any, wanted: str | None) -> Any:
     _check_fit(folder, config.get("latent_channels", 4), own.config.latent_channels, "latent channels")
     weights = choose_weights((file.name for file in folder.iterdir()), wanted)
     variant = log_variant(f"VAE {folder.name}", weights, wanted)
-    try:
+    files = sorted(folder.glob("*.safetensors"))
+    with name_unreadable(f"{folder} cannot be loaded as a VAE"), limit_weights(str(folder), files):
         vae = kind.from_pretrained(folder, variant=variant, use_safetensors=True, dtype=own.dtype)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{folder} cannot be loaded as a VAE: {first_line(error)}") from error
     check_complete({"the VAE": vae}, f"{folder} is no complete VAE")
     return vae
 
