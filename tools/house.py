@@ -102,6 +102,7 @@ ORDER = {
         "flux_inpainting.py",
         "ip_adapter.py",
         "embeddings.py",
+        "tensors.py",
     ],
     "worker/engine/prompts": [
         "encode.py",

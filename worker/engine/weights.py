@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -22,7 +23,7 @@ MAX_NUMBER = 1e6  # of a weight; beyond, products of a few layers are no numbers
 # What libraries raise for files that are not as published.
 _UNREADABLE = (
     *(OSError, SafetensorError, ValueError, LookupError, RuntimeError, AttributeError, TypeError),
-    *(ArithmeticError, AssertionError, ImportError, MemoryError),
+    *(ArithmeticError, AssertionError, ImportError, MemoryError, StrictDataclassError),
 )
 
 
@@ -89,7 +90,8 @@ def find_bad_number(tensor: Tensor) -> str | None:
     """What of a tensor nothing can be computed with, if anything; it takes no second tensor of its size."""
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return None
-    ends = torch.aminmax(tensor if tensor.element_size() > 1 else tensor.float())  # float8 has no order
+    values = tensor.detach()
+    ends = torch.aminmax(values if values.element_size() > 1 else values.float())  # float8 has no order
     low, high = float(ends.min), float(ends.max)
     if not (math.isfinite(low) and math.isfinite(high)):
         return f"NaN or infinity as {str(tensor.dtype).removeprefix('torch.')}"

@@ -90,7 +90,8 @@ def describe_file(path: Path, error: Exception) -> str:
         return "is a web page, not a model; the download went wrong"
     if start.startswith(b"PK"):
         return "is a zip or .ckpt file under another name; convert it to safetensors"
-    return f"is no safetensors file, or is damaged or incomplete: {str(error).strip().splitlines()[0][:MAX_REASON_LENGTH]}"
+    reason = str(error).strip().splitlines()[0][:MAX_REASON_LENGTH]
+    return f"is no safetensors file, or is damaged or incomplete: {reason}"
 
 
 def describe_no_weights(names: Iterable[str]) -> str:

@@ -103,7 +103,8 @@ class ControlNetFile:
             came = f"{other[0]} has shape {self.shapes[other[0]]}, and should have {needed[other[0]]}"
             raise ModelError(f"{self.title} does not fit this model: {came}")
         if left := [name for name in self.names if name not in needed]:
-            log.warning("%s: %d tensors have no effect, e.g. %s", self.title, len(left), ascii(self.names[left[0]])[:100])
+            example = ascii(self.names[left[0]])[:100]
+            log.warning("%s: %d tensors have no effect, e.g. %s", self.title, len(left), example)
 
 
 def read_controlnet_file(path: Path, title: str) -> ControlNetFile:

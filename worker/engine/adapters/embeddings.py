@@ -2,6 +2,7 @@
 
 import logging
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from worker.engine.adapters.lora_file import MAX_VECTORS, adapter_name, read_bundled_words, read_vectors, split_key
+from worker.engine.adapters.lora_file import adapter_name, read_bundled_words, split_key
+from worker.engine.adapters.tensors import MAX_VECTORS, read_vectors
 from worker.engine.pipelines import reads_clip
 from worker.engine.weights import find_bad_number
 from worker.errors import SettingsError
@@ -89,8 +91,12 @@ def load_bundled_words(catalogue: AdapterCatalogue, pipeline: Any) -> Mapping[st
 
 
 def word_token(word: str) -> str:
-    """A word of textual inversion as the tokenizers know it, which no ordinary text contains."""
-    return f"<{word}>"
+    """A word of textual inversion as the tokenizers know it, which no ordinary text contains.
+
+    They read upper case as lower, composed letters as one and any space as a blank, so that other words need others.
+    """
+    as_read = " ".join(unicodedata.normalize("NFC", word).lower().split())
+    return f"<{word if word == as_read else adapter_name(word)}>"
 
 
 def list_tokens(

@@ -59,10 +59,10 @@ class IPAdapter:
         self._runner = runner
         self._denoiser = find_denoiser(pipeline)
         self._off = self._state()
-        with name_unreadable(f"IP_ADAPTER_ENCODER: {encoder} cannot be loaded"):
-            with limit_weights(str(encoder), sorted(encoder.glob("*.safetensors"))):
-                pipeline.register_modules(**_image_encoder(encoder, pipeline))
-        check_weights(pipeline.image_encoder, f"IP_ADAPTER_ENCODER: {encoder} is no whole image encoder")
+        whose, files = f"IP_ADAPTER_ENCODER: {encoder}", sorted(encoder.glob("*.safetensors"))
+        with name_unreadable(f"{whose} cannot be loaded"), limit_weights(whose, files):
+            pipeline.register_modules(**_image_encoder(encoder, pipeline))
+        check_weights(pipeline.image_encoder, f"{whose} is no whole image encoder")
         what = f"IP_ADAPTER: {file.name} does not fit {type(pipeline).__name__}"
         with name_unreadable(what):
             with safe_open(file, framework="pt") as weights:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from worker.engine.weights import find_bad_number
+from worker.engine.adapters.tensors import holds_numbers, read_numbers, read_vectors
 
 Parts = dict[str, Tensor]  # what a part is -> its tensor; the words are those of `_ENDINGS`
 
@@ -25,13 +24,10 @@ MAX_LAYERS = 5_000  # of one file; the largest model that LoRAs are traded for h
 MAX_BUNDLED_WORDS = 50  # of one file
 MAX_CONFIG_BYTES = 1_000_000
 MAX_WORD_LENGTH = 100  # characters of a bundled word
-MAX_VECTORS = 1_000  # of one word; of 75 tokens is CLIP's window
 MAX_NUMBER = 1_000_000  # of ranks and alphas
 _ALPHAS = "alpha_pattern"
 _PEFT_FILE, _PEFT_CONFIG, PEFT_PREFIX = "adapter_model", "adapter_config.json", "base_model.model."
 _BUNDLED = "bundle_emb."  # OneTrainer's words of textual inversion, beside the layers
-_NATIVE = (torch.float16, torch.bfloat16, torch.float32)
-_FORMATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # of numbers, as a header names them
 
 # How a tensor's name ends -> what it is of its layer. Longer endings stand before those that they end with.
 _ENDINGS = {
@@ -118,8 +114,8 @@ def read_lora(file: Path) -> LoraFile:
             name, part = split_key(key)
             if key.startswith(_BUNDLED):
                 words[key.removeprefix(_BUNDLED).rpartition(".")[0]] = None
-            elif part and opened.get_slice(key).get_dtype() in _FORMATS:
-                layers.setdefault(name, {})[part] = _read_numbers(opened.get_tensor(key), key)
+            elif part and holds_numbers(opened, key):
+                layers.setdefault(name, {})[part] = read_numbers(opened, key)
             else:
                 others.append(key)
             if len(layers) > MAX_LAYERS:
@@ -143,24 +139,15 @@ def read_bundled_words(file: Path) -> dict[str, Parts]:
     return words
 
 
-def read_vectors(opened: Any, key: str) -> Tensor | None:
-    """One tensor of an open file, if it can be the vectors of a word, or a single one; numbers nobody has looked at."""
-    entry = opened.get_slice(key)
-    shape = entry.get_shape()
-    if entry.get_dtype() not in _FORMATS or not 0 < math.prod(shape):
-        return None
-    few = len(shape) == 1 or (len(shape) == 2 and shape[0] <= MAX_VECTORS)
-    return _to_native(opened.get_tensor(key)) if few else None
-
-
 def _is_word(word: str) -> bool:
     """Whether prompts could hold it."""
     return bool(word.strip()) and word.isprintable() and len(word) <= MAX_WORD_LENGTH
 
 
 def adapter_name(name: str) -> str:
-    """The name as peft, which makes it a module's beside that module's own names, can take it."""
-    return "file_" + "".join(letter if letter.isalnum() else f"_{ord(letter):x}_" for letter in name)
+    """The name as peft, which makes it a module's beside that module's own names, can take it; no two in one case."""
+    plain = (letter.isalnum() and letter == letter.lower() for letter in name)
+    return "file_" + "".join(one if keep else f"_{ord(one):x}_" for one, keep in zip(name, plain, strict=True))
 
 
 def split_key(key: str) -> tuple[str, str]:
@@ -219,20 +206,6 @@ def _positive(value: object) -> float:
     if (number := _number(value)) <= 0:
         raise ValueError(f"its config has {number}; it should be above 0")
     return number
-
-
-def _read_numbers(tensor: Tensor, key: str) -> Tensor:
-    """The tensor in a format to compute in."""
-    tensor = _to_native(tensor)
-    if problem := find_bad_number(tensor):
-        raise ValueError(f"{key[:100]!r} holds {problem}")
-    return tensor
-
-
-def _to_native(tensor: Tensor) -> Tensor:
-    if tensor.dtype in _NATIVE:
-        return tensor
-    return tensor.to(torch.float32 if tensor.element_size() > 2 else torch.bfloat16)
 
 
 def _describe_others(keys: list[str]) -> str:

@@ -22,6 +22,7 @@ from worker.engine.adapters.loras import LoraManager
 from worker.engine.decoder import guard_decoder
 from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.engine import Engine
+from worker.engine.load.completeness import check_complete
 from worker.engine.load.describe import describe
 from worker.engine.load.dtype import choose_dtype
 from worker.engine.load.pretrained import load_pretrained
@@ -91,6 +92,8 @@ def _assemble(
     pipelines = [part for part in (pipeline, refiner) if part is not None]
     runners = tuple(DenoiserRunner(find_denoiser(one)) for one in pipelines)
     ip_adapter = load_ip_adapter(catalogue, pipeline, runners[0], settings)
+    if ip_adapter is not None:
+        check_complete({"the image encoder": pipeline.image_encoder}, "IP_ADAPTER_ENCODER: it is not complete")
     nets = list(controlnets.values())
     wanted = None if settings.offload == "auto" else settings.offload
     plan = plan_memory(model, pipelines, nets, wanted, device, settings.quantize)

@@ -10,7 +10,7 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import safe_open
 
 from worker.engine.load.completeness import check_complete
-from worker.engine.weights import check_weights, limit_weights, name_unreadable
+from worker.engine.weights import MAX_REASON_LENGTH, check_weights, limit_weights, name_unreadable
 from worker.errors import MissingFileError, ModelError, SettingsError
 from worker.models.checks import read_json
 from worker.models.civitai import fetch_place
@@ -93,7 +93,7 @@ def _read_file(path: Path, own: Any) -> Any:
     except NotImplementedError as error:  # torch's "Cannot copy out of meta tensor": nothing has filled it
         raise ModelError(f"{path} is no complete VAE") from error
     except (SingleFileComponentError, OSError, ValueError, LookupError, RuntimeError) as error:
-        raise ModelError(f"{path} is no VAE like the model's own: {first_line(error)}") from error
+        raise ModelError(f"{path} is no VAE like the model's own: {first_line(error)[:MAX_REASON_LENGTH]}") from error
     check_complete({"the VAE": vae}, f"{path} is no complete VAE")
     return vae
 
