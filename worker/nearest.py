@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 NEAR = 0.75  # as difflib measures how like two names are: a letter more or less in a name of four
 MAX_LENGTH = 80  # characters of a name that is compared
+MAX_COMPARED = 2_000  # names; where there are more, only one that differs in case is looked for
 
 
 def find_nearest(name: str, known: Iterable[str], near: float = NEAR) -> str | None:
@@ -12,6 +13,8 @@ def find_nearest(name: str, known: Iterable[str], near: float = NEAR) -> str | N
     if len(name) > MAX_LENGTH:
         return None
     folded = {one.casefold(): one for one in known}
+    if len(folded) > MAX_COMPARED:
+        return folded.get(name.casefold())
     close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=near)
     return folded[close[0]] if close else None
 

@@ -186,7 +186,7 @@ LEFT_OUT: list[tuple[str, dict[str, torch.Tensor], str]] = [
     ("sd1", {"emb_params": torch.ones(2, 768)}, "have 768 numbers, as Stable Diffusion 1's do, and this model's 32"),
     ("sd1", {"clip_l": torch.ones(2, 32), "clip_g": torch.ones(2, 32)}, "Stable Diffusion XL's two"),
     ("sd1", {"<a>": torch.ones(2, 32), "<b>": torch.ones(2, 32)}, "it holds 2 embeddings"),
-    ("sd1", {"emb_params": torch.full((2, 32), float("nan"))}, "it holds no vectors of an embedding"),
+    ("sd1", {"emb_params": torch.full((2, 32), float("nan"))}, "it holds NaN or infinity"),
     ("sd1", {"emb_params": torch.ones(1_001, 32)}, "it holds no vectors of an embedding, of which one may have 1000"),
     ("sd1", {"lora_unet_x.lora_down.weight": torch.ones(2, 32)}, "it seems to be a LoRA, which LORA_DIR takes"),
     ("sdxl", {"emb_params": torch.ones(2, 32)}, "it has 'emb_params', and this model needs clip_l and clip_g"),

@@ -59,6 +59,8 @@ ENGINE = [
             "denoiser",
             "cache",
             "refusals",
+            "unreadable",
+            "weights",
         )
     },
     {f"{E}.{name}" for name in ("adapters", "memory", "recovery", "batch_size")},

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from worker.api.schema import MAX_JOB_LORAS, MAX_LORA_SCALE, Fields
 from worker.models.capabilities import Capabilities
@@ -103,8 +104,17 @@ def _find_name(tag: re.Match[str], offered: Sequence[str]) -> str | None:
         return None
     if name in offered:
         return name
-    ends = [one for one in offered if one.removesuffix(".safetensors").rpartition("/")[2] == name]
+    ends = _list_ends(tuple(offered)).get(name, ())
     return ends[0] if len(ends) == 1 else None
+
+
+@lru_cache(maxsize=1)
+def _list_ends(offered: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
+    """The last parts of these names -> the names that have them."""
+    ends: dict[str, list[str]] = {}
+    for one in offered:
+        ends.setdefault(one.removesuffix(".safetensors").rpartition("/")[2], []).append(one)
+    return ends
 
 
 def _read(tag: re.Match[str], name: str) -> PromptLora:

@@ -19,6 +19,7 @@ from worker.settings import EMBEDDED_LORAS, Settings, split_list
 
 log = logging.getLogger("worker")
 
+MAX_LEFT_OUT_LINES = 20  # in the log, of files of one folder that cannot be read
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -96,6 +97,7 @@ def _files(setting: str, folder: Path | None) -> tuple[dict[str, str], dict[str,
         return {}, {}
     found: dict[str, str] = {}
     left_out: dict[str, str] = {}
+    bad = 0
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.suffix not in (*_PICKLES, ".safetensors"):
@@ -103,9 +105,13 @@ def _files(setting: str, folder: Path | None) -> tuple[dict[str, str], dict[str,
         if (reason := _why_unread(path, name)) is None:
             found[name.removesuffix(".safetensors")] = str(path)
             continue
-        log.warning("%s: leaving out %s: %s", setting, name if _is_unicode(name) else ascii(name), reason)
+        bad += 1
+        if bad <= MAX_LEFT_OUT_LINES:
+            log.warning("%s: leaving out %s: %s", setting, name if _is_unicode(name) else ascii(name), reason)
         for spelling in (name, name.removesuffix(path.suffix)):
             left_out[spelling] = f"was left out: {reason.replace(str(path), 'the file')}"
+    if bad > MAX_LEFT_OUT_LINES:
+        log.warning("%s: leaving out %d more files", setting, bad - MAX_LEFT_OUT_LINES)
     log.info("%s: %d files", setting, len(found))
     return found, {name: reason for name, reason in left_out.items() if name not in found}
 

@@ -17,7 +17,9 @@ from worker.models.tokenizers import check_tokenizer
 
 SAFETY_CHECKER = "safety_checker"
 MAX_SHARDS = 1_000
-MAX_TENSORS = 50_000  # of one file; those of the largest models hold some thousand
+MAX_TENSORS = 20_000  # of one file; the largest models that are published have some 5,000
+MAX_TENSOR_NAME = 500  # characters
+MAX_REASON_LENGTH = 200  # characters of what a library says
 _CONFIGS = "config.json", "scheduler_config.json", "preprocessor_config.json"
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _SHARD = re.compile(r"[\w.-]{1,200}\.safetensors")
@@ -72,11 +74,13 @@ def check_file(path: Path) -> None:
     """
     try:
         with safe_open(path, framework="np") as file:
-            count = len(file.keys())
+            names = file.keys()
     except (SafetensorError, OSError, MemoryError) as error:
         raise ModelError(f"{path} {describe_file(path, error)}") from error
-    if count > MAX_TENSORS:
-        raise ModelError(f"{path} holds {count} tensors; should be {MAX_TENSORS} at most")
+    if len(names) > MAX_TENSORS:
+        raise ModelError(f"{path} holds {len(names)} tensors; should be {MAX_TENSORS} at most")
+    if (longest := max(map(len, names), default=0)) > MAX_TENSOR_NAME:
+        raise ModelError(f"{path} holds a tensor whose name has {longest} characters; allowed: {MAX_TENSOR_NAME}")
 
 
 def describe_file(path: Path, error: Exception) -> str:
@@ -97,7 +101,8 @@ def describe_file(path: Path, error: Exception) -> str:
         return "is a web page, not a model; the download went wrong"
     if start.startswith(b"PK\x03\x04"):
         return "is a zip or .ckpt file under another name; convert it to safetensors"
-    return f"is no safetensors file, or is damaged or incomplete: {str(error).strip().splitlines()[0]}"
+    reason = str(error).strip().splitlines()[0][:MAX_REASON_LENGTH]
+    return f"is no safetensors file, or is damaged or incomplete: {reason}"
 
 
 def describe_no_weights(names: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from accelerate import init_empty_weights
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors import safe_open
 
+from worker.engine.weights import limit_weights
 from worker.errors import ModelError
 
 log = logging.getLogger("worker")
@@ -77,7 +78,7 @@ class ControlNetFile:
             ModelError: it is not complete, or its tensors do not fit the denoiser.
         """
         kind = getattr(diffusers, self.entries["_class_name"])
-        with init_empty_weights():
+        with limit_weights(self.title, [self.path]), init_empty_weights():
             net = kind.from_config(self._config(kind, denoiser.config))
         self._check(net)
         with safe_open(self.path, framework="pt") as file:
@@ -102,7 +103,8 @@ class ControlNetFile:
             came = f"{other[0]} has shape {self.shapes[other[0]]}, and should have {needed[other[0]]}"
             raise ModelError(f"{self.title} does not fit this model: {came}")
         if left := [name for name in self.names if name not in needed]:
-            log.warning("%s: %d tensors have no effect, e.g. %s", self.title, len(left), self.names[left[0]])
+            example = ascii(self.names[left[0]])[:100]
+            log.warning("%s: %d tensors have no effect, e.g. %s", self.title, len(left), example)
 
 
 def read_controlnet_file(path: Path, title: str) -> ControlNetFile:

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -16,12 +17,14 @@ from diffusers import ControlNetModel, ControlNetUnionModel, QwenImageControlNet
 from worker.engine.adapters.controlnet_file import ControlNetFile, read_controlnet_file
 from worker.engine.adapters.flux_inpainting import FluxInpaintingControlNetModel
 from worker.engine.pipelines import find_denoiser, task_classes, union_class
+from worker.engine.unreadable import explain_unreadable
+from worker.engine.weights import check_weights, limit_weights
 from worker.errors import ModelError, SettingsError
 from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import CONTROLLED, TEXT
 from worker.models.civitai import fetch_place
 from worker.models.control_kinds import FLUX_MODES, REPAINT, SDXL_MODES, ControlKind, name_modes
-from worker.models.hub import CONFIG, first_line, hub_options, local_component, local_file
+from worker.models.hub import CONFIG, hub_options, local_component, local_file
 from worker.models.json_file import read_json
 from worker.models.locate import ModelSource, find_component
 from worker.models.variants import choose_weights, log_variant
@@ -85,7 +88,10 @@ def _is_told_to_inpaint(name: str, place: str) -> bool:
 
 def _count_extra_channels(entries: Mapping[str, Any]) -> int:
     """Channels beside those of the picture: where a mask goes."""
-    return next((int(entries[entry]) for entry in _EXTRA_CHANNELS if entries.get(entry)), 0)
+    channels = next((entries[entry] for entry in _EXTRA_CHANNELS if entries.get(entry)), 0)
+    if isinstance(channels, bool) or not isinstance(channels, int):
+        raise ModelError(f"its config has {repr(channels)[:40]} extra channels; it should be an integer")
+    return channels
 
 
 def _controlnet(name: str, place: str, pipeline: Any, settings: Settings) -> Any:
@@ -103,19 +109,27 @@ def _controlnet(name: str, place: str, pipeline: Any, settings: Settings) -> Any
         if kind is None or not any(_is_for(kind, one) for one in (controlled, union_class(controlled)) if one):
             raise SettingsError(f"{setting}: {place} is {entries.get('_class_name')}, no ControlNet for this model")
         _check_width(setting, entries, pipeline)
-        if file:
-            return file.load(find_denoiser(pipeline), pipeline.dtype)
-        weights = choose_weights((one.name for one in folder.iterdir()), settings.model_variant)
-        log_variant(f"ControlNet {name}", weights, settings.model_variant)
-        options: dict[str, Any] = {}
-        if kind is SD3ControlNetModel and _is_told_to_inpaint(name, place) and not _count_extra_channels(entries):
-            options["extra_conditioning_channels"] = 1  # a mask, which the published config does not tell of
-        with show_component(folder, weights) as view:
-            return kind.from_pretrained(view, dtype=pipeline.dtype, use_safetensors=True, **options)
+        extra_channels = _count_extra_channels(entries)
+        with explain_unreadable(f"{place} cannot be loaded", folder):
+            if file:
+                net = file.load(find_denoiser(pipeline), pipeline.dtype)
+            else:
+                inpaints = kind is SD3ControlNetModel and _is_told_to_inpaint(name, place)
+                net = _read_folder(name, folder, kind, inpaints and not extra_channels, pipeline, settings)
+        check_weights(net, f"{place} is no whole ControlNet")
+        return net
     except ModelError as error:
         raise ModelError(f"{setting}: {error}") from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{setting}: {place} cannot be loaded: {first_line(error)}") from error
+
+
+def _read_folder(name: str, folder: Path, kind: Any, add_mask: bool, pipeline: Any, settings: Settings) -> Any:
+    weights = choose_weights((one.name for one in folder.iterdir()), settings.model_variant)
+    log_variant(f"ControlNet {name}", weights, settings.model_variant)
+    options: dict[str, Any] = {}
+    if add_mask:
+        options["extra_conditioning_channels"] = 1  # which the published config does not tell of
+    with show_component(folder, weights) as view, limit_weights(str(folder), sorted(view.glob("*.safetensors"))):
+        return kind.from_pretrained(view, dtype=pipeline.dtype, use_safetensors=True, **options)
 
 
 def _read_file(source: ModelSource, settings: Settings) -> ControlNetFile:
@@ -130,7 +144,8 @@ def _find_class(entries: Mapping[str, Any]) -> Any:
         return ControlNetUnionModel
     if name == "FluxControlNetModel" and _count_extra_channels(entries):
         return FluxInpaintingControlNetModel
-    return getattr(diffusers, name, None)
+    found = getattr(diffusers, name, None)
+    return found if isinstance(found, type) else None
 
 
 def _is_for(kind: type, controlled: type) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,19 +10,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from worker.engine.adapters.lora_file import adapter_name, read_bundled_words, split_key
+from worker.engine.adapters.tensors import MAX_VECTORS, read_vectors
 from worker.engine.pipelines import reads_clip
+from worker.engine.weights import find_bad_number
 from worker.errors import SettingsError
 from worker.models.adapters import AdapterCatalogue
 from worker.request import Lora
 
 log = logging.getLogger("worker")
-
-MAX_VECTORS = 1_000  # of one word; of 75 tokens is CLIP's window
 
 # How trainers name what they have taught to Stable Diffusion XL's two text encoders.
 _NAMES = {"": ("clip_l", "text_encoders_0"), "_2": ("clip_g", "text_encoders_1")}
@@ -52,8 +52,8 @@ def load_words(catalogue: AdapterCatalogue, pipeline: Any) -> Words:
     learned, notes = [], dict(catalogue.left_out_embeddings)
     for word, file in catalogue.embeddings.items():
         try:
-            note = learn_word(pipeline, word_token(word), load_file(Path(file)))
-        except ValueError as error:
+            note = learn_word(pipeline, word_token(word), _read(Path(file)))
+        except (ValueError, OSError, SafetensorError) as error:
             log.warning("EMBEDDINGS_DIR: leaving out %s: %s", word, error)
             notes[word] = f"was left out: {error}"
             continue
@@ -63,6 +63,12 @@ def load_words(catalogue: AdapterCatalogue, pipeline: Any) -> Words:
             log.warning("EMBEDDINGS_DIR: %s: %s", word, note)
             notes[word] = note
     return Words(frozenset(learned), MappingProxyType(notes))
+
+
+def _read(file: Path) -> dict[str, Tensor | None]:
+    """The tensors of a file that can be vectors; of the others, only the names."""
+    with safe_open(file, framework="pt") as opened:
+        return {key: read_vectors(opened, key) for key in opened.keys()}  # noqa: SIM118, it is no mapping
 
 
 def load_bundled_words(catalogue: AdapterCatalogue, pipeline: Any) -> Mapping[str, Mapping[str, str]]:
@@ -85,8 +91,12 @@ def load_bundled_words(catalogue: AdapterCatalogue, pipeline: Any) -> Mapping[st
 
 
 def word_token(word: str) -> str:
-    """A word of textual inversion as the tokenizers know it, which no ordinary text contains."""
-    return f"<{word}>"
+    """A word of textual inversion as the tokenizers know it, which no ordinary text contains.
+
+    They read upper case as lower, composed letters as one and any space as a blank, so that other words need others.
+    """
+    as_read = " ".join(unicodedata.normalize("NFC", word).lower().split())
+    return f"<{word if word == as_read else adapter_name(word)}>"
 
 
 def list_tokens(
@@ -137,13 +147,13 @@ def escape_words(text: str, words: Collection[str]) -> str:
     return re.sub(pattern, lambda found: re.sub(r"[\\()\[\]]", r"\\\g<0>", found[0]), text, flags=re.IGNORECASE)
 
 
-def learn_word(pipeline: Any, token: str, weights: Mapping[str, Tensor]) -> str:
+def learn_word(pipeline: Any, token: str, weights: Mapping[str, Tensor | None]) -> str:
     """Teach the pipeline's text encoders this token; what of the weights has no effect, if anything.
 
     Raises:
         ValueError: they are for other text encoders, or none of an embedding; says what they are.
     """
-    vectors = {name: tensor for name, tensor in weights.items() if _is_embedding(tensor)}
+    vectors = {name: tensor for name, tensor in weights.items() if tensor is not None}
     parts = _choose(pipeline, vectors, list(weights))
     for suffix, name in parts.items():
         encoder, width = getattr(pipeline, f"text_encoder{suffix}"), vectors[name].shape[-1]
@@ -153,6 +163,8 @@ def learn_word(pipeline: Any, token: str, weights: Mapping[str, Tensor]) -> str:
                 f"it is for other text encoders: its vectors have {width} numbers{whose}, "
                 f"and this model's {encoder.config.hidden_size}"
             )
+        if problem := find_bad_number(vectors[name]):
+            raise ValueError(f"it holds {problem}")
     for suffix, name in parts.items():
         pipeline.load_textual_inversion(
             {token: vectors[name]},
@@ -179,12 +191,6 @@ def _pattern(words: frozenset[str]) -> re.Pattern[str]:
     longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     named = rf"embedding:({longest_first})(?:\.safetensors|\.pt)?"
     return re.compile(rf"(?<![\w<])(?:{named}|({longest_first}))(?![\w>])", re.IGNORECASE)
-
-
-def _is_embedding(tensor: Tensor) -> bool:
-    """Whether these are vectors, or a single one."""
-    few = tensor.dim() == 1 or (tensor.dim() == 2 and 0 < len(tensor) <= MAX_VECTORS)
-    return few and tensor.numel() > 0 and tensor.is_floating_point() and bool(torch.isfinite(tensor).all())
 
 
 def _choose(pipeline: Any, vectors: Mapping[str, Tensor], names: list[str]) -> dict[str, str]:

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from worker.engine.denoiser.runner import PassRunner
 from worker.engine.pipelines import find_denoiser
+from worker.engine.unreadable import explain_unreadable
+from worker.engine.weights import check_weights, limit_weights
 from worker.errors import ModelError, SettingsError
 from worker.models.adapters import AdapterCatalogue
 from worker.models.hub import find_beside, find_file, find_folder
@@ -58,18 +61,24 @@ class IPAdapter:
         self._runner = runner
         self._denoiser = find_denoiser(pipeline)
         self._off = self._state()
-        try:
+        whose, files = f"IP_ADAPTER_ENCODER: {encoder}", sorted(encoder.glob("*.safetensors"))
+        with explain_unreadable(f"{whose} cannot be loaded"), limit_weights(whose, files):
             pipeline.register_modules(**_image_encoder(encoder, pipeline))
+        check_weights(pipeline.image_encoder, f"{whose} is no whole image encoder")
+        what = f"IP_ADAPTER: {file.name} does not fit {type(pipeline).__name__}"
+        with explain_unreadable(what):
             with safe_open(file, framework="pt") as weights:
                 if any("_lora." in name for name in weights.keys()):  # noqa: SIM118
                     raise ValueError("FaceID adapters need a face recogniser, which is not part of this worker")
-            pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name)
+            with limit_weights(what, [file]):
+                pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name)
             if any(weight.is_meta for weight in self._denoiser.parameters()):
                 raise ValueError("weights that an IP-Adapter has are missing")
             self._check_width(pipeline.image_encoder.config)
-        except (OSError, SafetensorError, LookupError, ValueError, RuntimeError) as error:
-            raise ModelError(f"IP_ADAPTER: {file.name} does not fit {type(pipeline).__name__}: {error}") from error
         self._on = self._state()
+        for part in (*self._on.processors.values(), *self._on.projections.values()):
+            if isinstance(part, torch.nn.Module):
+                check_weights(part, what)
 
     def detach(self) -> None:
         """Leave the denoiser as it was; to be called once the weights are where they belong."""

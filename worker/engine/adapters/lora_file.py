@@ -13,19 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from worker.engine.adapters.tensors import holds_numbers, read_numbers, read_vectors
 
 Parts = dict[str, Tensor]  # what a part is -> its tensor; the words are those of `_ENDINGS`
 
 MAX_LAYERS = 5_000  # of one file; the largest model that LoRAs are traded for has some 1,000
 MAX_BUNDLED_WORDS = 50  # of one file
 MAX_CONFIG_BYTES = 1_000_000
+MAX_WORD_LENGTH = 100  # characters of a bundled word
 MAX_NUMBER = 1_000_000  # of ranks and alphas
+_ALPHAS = "alpha_pattern"
 _PEFT_FILE, _PEFT_CONFIG, PEFT_PREFIX = "adapter_model", "adapter_config.json", "base_model.model."
 _BUNDLED = "bundle_emb."  # OneTrainer's words of textual inversion, beside the layers
-_NATIVE = (torch.float16, torch.bfloat16, torch.float32)
 
 # How a tensor's name ends -> what it is of its layer. Longer endings stand before those that they end with.
 _ENDINGS = {
@@ -85,6 +87,7 @@ class LoraFile:
         words: bundled words of textual inversion.
         others: names of the tensors that are neither.
         config: numbers of peft's config, from the file's header or from beside it, by component; under "" for all.
+            What it says of single layers is as `_read_alphas` has it.
         made_for: what the header says of the model that it was trained on; empty if it says nothing.
         notes: what the caller should know.
     """
@@ -109,13 +112,12 @@ def read_lora(file: Path) -> LoraFile:
         header = opened.metadata() or {}
         for key in opened.keys():  # noqa: SIM118, it is no mapping
             name, part = split_key(key)
-            tensor = _read_numbers(opened.get_tensor(key), key)
-            if tensor is None or not (part or key.startswith(_BUNDLED)):
-                others.append(key)
-            elif key.startswith(_BUNDLED):
+            if key.startswith(_BUNDLED):
                 words[key.removeprefix(_BUNDLED).rpartition(".")[0]] = None
+            elif part and holds_numbers(opened, key):
+                layers.setdefault(name, {})[part] = read_numbers(opened, key)
             else:
-                layers.setdefault(name, {})[part] = tensor
+                others.append(key)
             if len(layers) > MAX_LAYERS:
                 raise ValueError(f"it holds more than {MAX_LAYERS} layers")
     if not layers:
@@ -131,14 +133,21 @@ def read_bundled_words(file: Path) -> dict[str, Parts]:
         for key in opened.keys():  # noqa: SIM118, it is no mapping
             if key.startswith(_BUNDLED):
                 word, _, encoder = key.removeprefix(_BUNDLED).rpartition(".")
-                if word in words or len(words) < MAX_BUNDLED_WORDS:
-                    words.setdefault(word, {})[encoder] = opened.get_tensor(key)
+                vectors = read_vectors(opened, key) if _is_word(word) else None
+                if vectors is not None and (word in words or len(words) < MAX_BUNDLED_WORDS):
+                    words.setdefault(word, {})[encoder] = vectors
     return words
 
 
+def _is_word(word: str) -> bool:
+    """Whether prompts could hold it."""
+    return bool(word.strip()) and word.isprintable() and len(word) <= MAX_WORD_LENGTH
+
+
 def adapter_name(name: str) -> str:
-    """The name as peft, which makes it a module's beside that module's own names, can take it."""
-    return "file_" + "".join(letter if letter.isalnum() else f"_{ord(letter):x}_" for letter in name)
+    """The name as peft, which makes it a module's beside that module's own names, can take it; no two in one case."""
+    plain = (letter.isalnum() and letter == letter.lower() for letter in name)
+    return "file_" + "".join(one if keep else f"_{ord(one):x}_" for one, keep in zip(name, plain, strict=True))
 
 
 def split_key(key: str) -> tuple[str, str]:
@@ -156,18 +165,35 @@ def find_scale(file: LoraFile, component: str, layer: str, rank: int | None) -> 
         rank: None if the factors have none.
 
     Raises:
-        ValueError: the config names layers by an expression, or a number is none.
+        ValueError: a number is none.
     """
     config = file.config.get(component) or file.config.get("") or {}
     divisor = rank or _positive(config.get("r", 1))
     alpha = config.get("lora_alpha", config.get("alpha", divisor))
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
+    named: Mapping[str, tuple[int, Any]] = config.get(_ALPHAS) or {}
+    parts = layer.split(".")
+    ends = [".".join(parts[start:]) for start in range(len(parts))]
+    if found := [named[end] for end in ends if end in named]:
+        alpha = max(found, key=lambda one: one[0])[1]
+    return _number(alpha) / (math.sqrt(divisor) if config.get("use_rslora") is True else divisor)
+
+
+def _read_alphas(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config with, for each end of layers' names that has an alpha, its place, of which the last counts, and that.
+
+    Raises:
+        ValueError: it names layers by an expression.
+    """
+    patterns = config.get(_ALPHAS) or {}
+    if len(patterns) > MAX_LAYERS:
+        raise ValueError(f"its config names {len(patterns)} layers; allowed: {MAX_LAYERS}")
+    named: dict[str, tuple[int, Any]] = {}
+    for place, (pattern, value) in enumerate(patterns.items()):
         name = str(pattern).removeprefix("^")
         if not re.fullmatch(r"[\w.-]{1,300}", name):
             raise ValueError(f"its config names layers by an expression, {str(pattern)[:60]!r}; it should name them")
-        if layer == name or layer.endswith(f".{name}"):
-            alpha = value
-    return _number(alpha) / (math.sqrt(divisor) if config.get("use_rslora") is True else divisor)
+        named[name] = place, value
+    return {**config, _ALPHAS: named}
 
 
 def _number(value: object) -> float:
@@ -180,17 +206,6 @@ def _positive(value: object) -> float:
     if (number := _number(value)) <= 0:
         raise ValueError(f"its config has {number}; it should be above 0")
     return number
-
-
-def _read_numbers(tensor: Tensor, key: str) -> Tensor | None:
-    """The tensor in a format to compute in; None if it holds no numbers of that kind."""
-    if not tensor.is_floating_point():
-        return None
-    if tensor.dtype not in _NATIVE:
-        tensor = tensor.to(torch.float32 if tensor.element_size() > 2 else torch.bfloat16)
-    if not torch.isfinite(tensor).all():
-        raise ValueError(f"{key[:100]!r} holds NaN or infinity")
-    return tensor
 
 
 def _describe_others(keys: list[str]) -> str:
@@ -209,16 +224,18 @@ def _read_config(
         for key, value in _parse(text).items():
             component, _, entry = key.rpartition(".")
             parts.setdefault(component, {})[entry] = value
-        return parts, ()
+        return {component: _read_alphas(entries) for component, entries in parts.items()}, ()
     beside = file.with_name(_PEFT_CONFIG)
     if file.stem.startswith(_PEFT_FILE) and beside.is_file() and beside.stat().st_size <= MAX_CONFIG_BYTES:
-        return {"": _parse(beside.read_text("utf-8", errors="replace"))}, ()
+        return {"": _read_alphas(_parse(beside.read_text("utf-8", errors="replace")))}, ()
     if any(PEFT_PREFIX in layer for layer in layers):
         return {}, (f"it has no {_PEFT_CONFIG} beside it, so that its alpha is taken to be its rank",)
     return {}, ()
 
 
 def _parse(text: str) -> dict[str, Any]:
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ValueError(f"its config has {len(text)} characters; allowed: {MAX_CONFIG_BYTES}")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

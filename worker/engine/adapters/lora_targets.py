@@ -5,6 +5,7 @@ What is named otherwise goes through diffusers' own conversion, with marks in pl
 each row of a layer ends up, also where one layer of the original is several in diffusers.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from worker.engine.adapters.lora_file import PEFT_PREFIX, Parts, split_key
 
 MAX_ROWS = 20_000_000  # in all, of the layers whose names need conversion; FLUX has some 3,000,000
 MAX_FAILURES = 500  # of conversions of one file; each names half of the layers that the one before could not name
+MAX_WORK = 3_000_000  # layers times different numbers in their names, by which conversions take time; some 4 s
 
 # How trainers begin the names of a component's layers. The first that fits counts; "" is the denoiser.
 _PREFIXES = {
@@ -73,7 +75,7 @@ class Targets:
                 self.modules[component, name] = module
                 for spelling in (name, name.replace(".", "_")):
                     self._names[component, _without_text_model(spelling)] = name
-        self._failures = 0
+        self._failures = self._work = 0
         self._denoiser = next(iter(pipeline._lora_loadable_modules), "")
 
     def find(self, rows: Mapping[str, int]) -> dict[str, tuple[Target, ...]]:
@@ -109,7 +111,10 @@ class Targets:
     def _find_converted(self, rows: Mapping[str, int], spelling: tuple[str, str]) -> dict[str, tuple[Target, ...]]:
         """What diffusers' conversion makes of these; a layer at which it fails has none."""
         try:
-            return self._read_marks(rows, spelling) if rows and self._failures <= MAX_FAILURES else {}
+            self._work += len(rows) * len(set(re.findall(r"\d+", " ".join(rows))))
+            if not rows or self._failures > MAX_FAILURES or self._work > MAX_WORK:
+                return {}
+            return self._read_marks(rows, spelling)
         except Exception:  # of names that it does not expect it raises whatever comes
             self._failures += 1
             if len(rows) == 1:

@@ -21,6 +21,7 @@ from worker.engine.decoder import convert_on_device, guard_decoder
 from worker.engine.denoiser.runner import PassRunner
 from worker.engine.engine import Engine
 from worker.engine.load.acceleration import choose_batch_size, choose_graphs, run_others
+from worker.engine.load.completeness import check_complete
 from worker.engine.load.describe import describe
 from worker.engine.load.dtype import choose_dtype
 from worker.engine.load.pretrained import load_pretrained
@@ -85,6 +86,8 @@ def _assemble(
     denoisers = [PassRunner("denoiser", find_denoiser(one)) for one in pipelines]
     runners = (*denoisers, *run_others(pipeline, controlnets))
     ip_adapter = load_ip_adapter(catalogue, pipeline, runners[0], settings)
+    if ip_adapter is not None:
+        check_complete({"the image encoder": pipeline.image_encoder}, "IP_ADAPTER_ENCODER: it is not complete")
     nets = list(controlnets.values())
     wanted = None if settings.offload == "auto" else settings.offload
     plan = plan_memory(model, pipelines, nets, wanted, device, settings.quantize)

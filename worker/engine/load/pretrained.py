@@ -21,8 +21,8 @@ from transformers import (
 from worker.engine.load.completeness import check_complete, check_tokens
 from worker.engine.load.dtype import choose_dtype
 from worker.engine.load.quantize import quantization_options
-from worker.engine.load.unreadable import explain_unreadable
 from worker.engine.pipelines import needs_a_prior
+from worker.engine.unreadable import explain_unreadable
 from worker.errors import ModelError
 from worker.models.checks import SAFETY_CHECKER, check_component
 from worker.models.hub import download, hub_options, local_model

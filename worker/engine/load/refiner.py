@@ -8,6 +8,7 @@ from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipelin
 from worker.engine.load.pretrained import read_index, read_pipeline
 from worker.engine.load.quantize import quantization_options
 from worker.engine.load.single_file import load_refiner_file
+from worker.engine.weights import check_weights
 from worker.errors import ModelError, SettingsError
 from worker.models.civitai import fetch_place
 from worker.models.hub import hub_options, local_file
@@ -36,6 +37,8 @@ def load_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipel
         refiner = _read(source, base, settings)
     except ModelError as error:
         raise ModelError(f"REFINER_NAME: {error}") from error
+    if settings.quantize == "none":
+        check_weights(refiner.unet, f"REFINER_NAME: {source.name}")
     refiner.set_progress_bar_config(disable=True)
     return refiner
 

@@ -22,6 +22,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from worker.engine.load.checkpoint import CONFIGS, Checkpoint, inspect_checkpoint, inspect_refiner
 from worker.engine.load.completeness import check_complete
+from worker.engine.weights import check_weights
 from worker.errors import ModelError
 
 log = logging.getLogger("worker")
@@ -50,6 +51,9 @@ def load_single_file(path: Path, dtype: torch.dtype) -> DiffusionPipeline:
     except (SingleFileComponentError, ValueError, LookupError, RuntimeError) as error:
         raise ModelError(f"{path} is no complete {architecture.title} checkpoint: {_lack(error)}") from error
     check_complete(pipeline.components, f"{path} is no complete {architecture.title} checkpoint")
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            check_weights(part, str(path))
     _set_noise(pipeline, checkpoint)
     return pipeline
 

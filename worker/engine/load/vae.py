@@ -10,7 +10,8 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import safe_open
 
 from worker.engine.load.completeness import check_complete
-from worker.engine.load.unreadable import explain_unreadable
+from worker.engine.unreadable import MAX_REASON_LENGTH, explain_unreadable
+from worker.engine.weights import check_weights, limit_weights
 from worker.errors import MissingFileError, ModelError, SettingsError
 from worker.models.civitai import fetch_place
 from worker.models.hub import first_line, hub_options, local_component, local_file
@@ -46,6 +47,7 @@ def replace_vae(pipeline: Any, settings: Settings) -> None:
         vae = _read(source, own, settings)
     except ModelError as error:
         raise ModelError(f"VAE_NAME: {error}") from error
+    check_weights(vae, f"VAE_NAME: {source.name}")
     _check_fit(source.name, _scale(vae), _scale(own), "pixels per latent each way")
     pipeline.register_modules(vae=vae)
 
@@ -69,7 +71,11 @@ def _read_folder(folder: Path, own: Any, wanted: str | None) -> Any:
     _check_fit(folder, config.get("latent_channels", 4), own.config.latent_channels, "latent channels")
     weights = choose_weights((file.name for file in folder.iterdir()), wanted)
     log_variant(f"VAE {folder.name}", weights, wanted)
-    with explain_unreadable(f"{folder} cannot be loaded as a VAE", folder), show_component(folder, weights) as view:
+    with (
+        explain_unreadable(f"{folder} cannot be loaded as a VAE", folder),
+        show_component(folder, weights) as view,
+        limit_weights(str(folder), sorted(view.glob("*.safetensors"))),
+    ):
         vae = kind.from_pretrained(view, use_safetensors=True, dtype=own.dtype)
     check_complete({"the VAE": vae}, f"{folder} is no complete VAE")
     return vae
@@ -92,7 +98,7 @@ def _read_file(path: Path, own: Any) -> Any:
     except NotImplementedError as error:  # torch's "Cannot copy out of meta tensor": nothing has filled it
         raise ModelError(f"{path} is no complete VAE") from error
     except (SingleFileComponentError, OSError, ValueError, LookupError, RuntimeError) as error:
-        raise ModelError(f"{path} is no VAE like the model's own: {first_line(error)}") from error
+        raise ModelError(f"{path} is no VAE like the model's own: {first_line(error)[:MAX_REASON_LENGTH]}") from error
     check_complete({"the VAE": vae}, f"{path} is no complete VAE")
     return vae
 
