@@ -11,7 +11,7 @@ from pathlib import Path
 # Room -> its files, in the order in which a job, or before it the start, meets them.
 ORDER = {
     "": ["handler.py"],
-    "worker": ["errors.py", "settings.py", "setting_names.py", "nearest.py", "clock.py", "http.py"],
+    "worker": ["errors.py", "settings.py", "setting_names.py", "nearest.py", "clock.py", "waiting.py", "http.py"],
     "worker/runtime": [
         "worker.py",
         "logs.py",
@@ -19,6 +19,7 @@ ORDER = {
         "gate.py",
         "intake.py",
         "job.py",
+        "answering.py",
         "batcher.py",
         "progress.py",
         "cancellation.py",
@@ -33,6 +34,9 @@ ORDER = {
         "hub.py",
         "civitai.py",
         "file_download.py",
+        "pace.py",
+        "hub_transfers.py",
+        "shared_fetches.py",
         "download_log.py",
         "adapters.py",
         "families.py",
