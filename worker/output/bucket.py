@@ -58,12 +58,15 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str, check: Callable[[
     folder = "/".join(filter(None, (bucket.address.folder, folder)))
     keys = [f"{folder}/{index}.{file.extension}" for index, file in enumerate(files)]
     stored: list[str] = []
+    urls: list[str] = []
     try:
         for key, file in zip(keys, files, strict=True):
             check()
             stored.append(key)
             client.put(key, file)
-        return [client.presign("get_object", URL_LIFETIME_S, Key=key) for key in keys]
+            # At once, because the bucket has just taken what this machine's clock says.
+            urls.append(client.presign("get_object", URL_LIFETIME_S, Key=key))
+        return urls
     except WorkerError:
         _remove(bucket, stored)
         raise

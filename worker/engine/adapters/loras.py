@@ -66,7 +66,8 @@ class LoraManager:
         self._pipeline = pipeline
         self._runner = runner
         self._places = places
-        self._fetches = SharedFetches(fetch)
+        self._fetch = fetch
+        self._fetches = SharedFetches(lambda place: self._fetch(place))
         self._files: dict[str, Path] = {}  # of those that were fetched
         self._words = words
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
