@@ -85,7 +85,7 @@ def test_a_picture_whose_host_has_hung_up_meanwhile_is_fetched_once_more(monkeyp
     def hang_up_first(request: BaseHTTPRequestHandler) -> None:
         if len(host.asked) % 2:
             monkeypatch.setattr(CLOCK, "_frozen_s", CLOCK._frozen_s + frozen_s[0])
-            request.close_connection = True
+            request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nhalf")
         else:
             answer(whole)(request)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from huggingface_hub import constants, file_download
+from huggingface_hub.utils import _shared_blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
@@ -264,6 +265,24 @@ class _Unknown:
 
     def acquire(self, timeout: float) -> None:
         raise NotImplementedError("FileSystem does not appear to support flock; use SoftFileLock instead")
+
+
+def test_a_lock_of_what_caches_share_is_waited_for_as_long_and_no_longer(lock: Path) -> None:
+    """After which huggingface_hub fetches the file as if nothing were shared."""
+    over = threading.Event()
+
+    def hold() -> None:
+        with _shared_blobs._shared_blob_lock(lock):
+            over.wait(SOON_S)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(hold)
+        while not list(lock.parent.iterdir()):
+            time.sleep(0.01)
+        time.sleep(0.1)
+        with pytest.raises(OSError, match="could not be acquired"), _shared_blobs._shared_blob_lock(lock):
+            pass
+        over.set()
 
 
 # Civitai

@@ -17,6 +17,7 @@ import httpx2
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from httpcore2 import NetworkBackend, NetworkStream, ReadTimeout
 from huggingface_hub import constants, file_download, set_client_factory
+from huggingface_hub.utils import _shared_blobs
 from huggingface_hub.utils._http import default_client_factory
 
 from worker.clock import CLOCK
@@ -37,6 +38,7 @@ def bound_transfers() -> None:
     """Have huggingface_hub, in this process, wait for nothing without end."""
     set_client_factory(_make_client)
     file_download.WeakFileLock = _wait_for_lock  # type: ignore[attr-defined, assignment]
+    _shared_blobs.FileLock = _open_short_lock  # type: ignore[attr-defined, assignment]
     constants.DOWNLOAD_CHUNK_SIZE = _CHUNK_BYTES
 
 
@@ -129,6 +131,11 @@ def _wait_for_lock(lock_file: str | Path, *, timeout: float | None = None) -> It
         yield lock
     finally:
         lock.release()
+
+
+def _open_short_lock(lock_file: str | Path, mode: int) -> BaseFileLock:
+    """A lock of what caches share, which is held for moments; without it huggingface_hub goes on and shares nothing."""
+    return FileLock(lock_file, timeout=IDLE_S, mode=mode)
 
 
 def _take(lock: BaseFileLock) -> bool | None:

@@ -117,8 +117,9 @@ class Worker:
                 failure = self._judge(classify(error))
                 job.record.note_failure(failure)
                 answer = write_failure(failure)
+            settled = job.settle()
             job.progress.finish()
-            if not job.settle():
+            if not settled:
                 return answer  # which nobody hears
             log.info("%s", job.record.summary(), extra={"figures": job.record.figures()})
         if job.local and "images" in answer:

@@ -86,8 +86,11 @@ class LoraManager:
                 self._files[lora.name] = self._fetches.get(self._places[lora.name], check)
 
     @contextmanager
-    def activate(self, loras: Sequence[Lora]) -> Iterator[None]:
+    def activate(self, loras: Sequence[Lora], check: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Let these LoRAs, and no others, act inside the `with`.
+
+        Args:
+            check: called before each is loaded; what it raises ends that.
 
         Raises:
             ModelError: one does not fit this model; or was not fetched before, and cannot be.
@@ -97,6 +100,7 @@ class LoraManager:
             return
         wanted = [lora.name for lora in loras]
         for name in wanted:
+            check()
             self._ensure_loaded(name, wanted)
         try:
             self._pipeline.enable_lora()
