@@ -35,6 +35,11 @@ class Clock:
                 self._frozen_s += gap
             return now - self._frozen_s
 
+    def frozen_time(self) -> float:
+        """Seconds in which this process was frozen, so far."""
+        self.running_time()
+        return self._frozen_s
+
     def _keep_looking(self) -> None:
         while True:
             time.sleep(LOOK_S)

@@ -77,7 +77,7 @@ def request(
         anywhere: whether an address that is not public may be dialled.
         max_bytes: of the answer's body, where it is returned.
         timeout_s: for everything together.
-        stall_s: within which it connects, and between any two pieces of the answer.
+        stall_s: within which it connects, and says status and headers; and between any two pieces of the answer.
         body_of: the statuses whose body is read.
         receive: asked once there are status and headers; if it returns a function, that is given the body piece by
             piece, as long as it may be, and none is returned. What either raises ends the exchange.
@@ -94,8 +94,10 @@ def request(
         async with (
             asyncio.timeout(timeout_s),
             _open_session(anywhere, headers, stall_s) as session,
+            asyncio.timeout(stall_s) as first,
             session.request(method, url, data=body, allow_redirects=False) as response,
         ):
+            first.reschedule(None)
             if take := receive(response.status, response.headers):
                 async for piece in response.content.iter_chunked(_PIECE_BYTES):
                     take(piece)

@@ -6,6 +6,7 @@ The storage is strict as the real one is: it knows presigned addresses only, and
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,6 +61,7 @@ class Site:
     Attributes:
         versions: number -> its files.
         break_after: how many bytes of each answer the storage sends before it breaks off, one entry an answer.
+        piece: bytes that the storage sends at once, twenty times a second; 0 for all.
         ranges: whether the storage honours them.
         storage_status: what the storage answers, one entry an answer, before it answers well.
         login: how people without a token are sent away: by status, by redirect, or with a web page.
@@ -69,6 +71,7 @@ class Site:
 
     versions: dict[int, list[Published]]
     break_after: list[int] = field(default_factory=list)
+    piece: int = 0
     ranges: bool = True
     lengths: bool = True
     storage_status: list[int] = field(default_factory=list)
@@ -164,7 +167,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body[: self.site.break_after.pop(0)] if self.site.break_after else body)
+        body = body[: self.site.break_after.pop(0)] if self.site.break_after else body
+        for at in range(0, len(body), self.site.piece or len(body)):
+            self.wfile.write(body[at : at + (self.site.piece or len(body))])
+            time.sleep(0.05 if self.site.piece else 0)
         self.close_connection = True
 
     def _answer(self, status: int, body: bytes, **headers: str) -> None:

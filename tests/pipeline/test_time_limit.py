@@ -59,7 +59,7 @@ def test_fetching_what_the_job_brings_counts(kits: Kits, monkeypatch: pytest.Mon
 
     with a_worker(**kits["sd1"].settings(), JOB_TIMEOUT_S="0.2") as worker:
         monkeypatch.setattr("worker.runtime.worker.parse", slow)
-        assert run(worker)["error"].startswith("JOB_TIMEOUT: stopped after 1 steps")
+        assert run(worker)["error"].startswith("JOB_TIMEOUT: stopped while reading the request: ")
 
 
 def test_a_job_within_its_limit_is_not_touched(sd1: Engine) -> None:

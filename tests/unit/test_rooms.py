@@ -22,6 +22,7 @@ ROOMS = [
         "worker.setting_names",
         "worker.nearest",
         "worker.spared_imports",
+        "worker.waiting",
     },
     {"worker.settings"},
     {"worker.models", "worker.request", "worker.images"},
@@ -40,6 +41,7 @@ GROUND = {
     "worker.setting_names",
     "worker.nearest",
     "worker.spared_imports",
+    "worker.waiting",
 }
 
 E = "worker.engine"

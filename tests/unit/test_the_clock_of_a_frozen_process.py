@@ -7,12 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
+import worker.http
+from tests.helpers.picture_sources import answer, corners, file_of, hosting
 from tests.helpers.python_path import python_path
-from worker.clock import LOOK_S, MIN_FREEZE_S, Clock
+from worker.clock import CLOCK, LOOK_S, MIN_FREEZE_S, Clock
+from worker.errors import UnusablePictureError
+from worker.images.fetch import fetch
 
 ROOT = Path(__file__).parents[2]
 FROZEN_S = MIN_FREEZE_S + 1.0
@@ -71,3 +76,23 @@ def test_a_clock_that_nobody_watches_takes_no_gap_for_a_freeze() -> None:
     time.sleep(MIN_FREEZE_S + LOOK_S)
 
     assert clock.running_time() - ran >= MIN_FREEZE_S
+
+
+def test_a_picture_whose_host_has_hung_up_meanwhile_is_fetched_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the time for fetching it does not run meanwhile; without a freeze, a host is asked once."""
+    whole, frozen_s = file_of(corners()), [30.0]
+
+    def hang_up_first(request: BaseHTTPRequestHandler) -> None:
+        if len(host.asked) % 2:
+            monkeypatch.setattr(CLOCK, "_frozen_s", CLOCK._frozen_s + frozen_s[0])
+            request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nhalf")
+        else:
+            answer(whole)(request)
+
+    monkeypatch.setattr(worker.http, "is_public", lambda ip: ip == "127.0.0.1")
+    with hosting(hang_up_first) as host:
+        assert fetch(host.url(), ["127.0.0.1"], 10**6, timeout_s=20.0) == whole
+        frozen_s[0] = 0.0
+        with pytest.raises(UnusablePictureError, match="the transfer failed"):
+            fetch(host.url(), ["127.0.0.1"], 10**6, timeout_s=20.0)
+    assert len(host.asked) == 3

@@ -22,7 +22,7 @@ class Drawing:
             and, if it wants previews, a function that makes one. What it raises ends this job and no other.
         on_picture: called with each picture, in order, as soon as it is there.
         deadline: in the clock's running time; checked at every step.
-        check: called before anything of it is drawn; what it raises ends this job.
+        check: called before anything of it is drawn, and for each of its prompts; what it raises ends this job.
     """
 
     plan: Plan
@@ -89,8 +89,8 @@ class DrawnJob:
         """
         self.drawing.check()
         self._engine.refusals.check(self.plan.request)
-        self.prompts.check_lengths()
-        self._warnings = list_prompt_warnings(self._engine, self.plan.request)
+        self.prompts.check_lengths(self.drawing.check)
+        self._warnings = list_prompt_warnings(self._engine, self.plan.request, self.drawing.check)
 
     def warn(self, notes: Sequence[str]) -> None:
         """Its answer says these too."""

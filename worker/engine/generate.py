@@ -17,7 +17,7 @@ from worker.engine.recovery import release_exception_memory
 from worker.engine.steps import OnStep
 from worker.errors import JobCancelledError, JobTimeoutError
 from worker.plan import Plan
-from worker.request import GeneratedImage, Request
+from worker.request import GeneratedImage
 
 Recover = Callable[[Exception], Exception]
 
@@ -61,11 +61,12 @@ def generate(engine: Engine, plan: Plan, on_step: OnStep, deadline: float | None
 
 
 @contextmanager
-def _attach(engine: Engine, request: Request) -> Iterator[None]:
-    """What this request has added to the model, inside the `with`."""
+def _attach(engine: Engine, jobs: Sequence[DrawnJob]) -> Iterator[None]:
+    """What the request of these jobs has added to the model, inside the `with`."""
+    request = jobs[0].plan.request
     with ExitStack() as attached:
         attached.callback(engine.release)
-        attached.enter_context(engine.loras.activate(request.loras))
+        attached.enter_context(engine.loras.activate(request.loras, partial(_check_wanted, jobs)))
         if engine.ip_adapter is not None:
             attached.enter_context(engine.ip_adapter.activate(request.image_prompt))
         yield
@@ -76,7 +77,7 @@ def _draw_all(engine: Engine, jobs: Sequence[DrawnJob]) -> None:
         return
     items = [Item(job, picture) for job in jobs for picture in job.plan.request.pictures]
     request = jobs[0].plan.request
-    with _attach(engine, request):
+    with _attach(engine, jobs):
         for job in jobs:
             job.warn(engine.loras.list_warnings(job.plan.request.loras))
         for batch in _batches(items, lambda: engine.batch_size.choose(jobs[0].plan)):
@@ -84,6 +85,15 @@ def _draw_all(engine: Engine, jobs: Sequence[DrawnJob]) -> None:
             if wanted and any(job.error is not None for job in jobs):
                 engine.repair()
             _draw(engine, wanted)
+
+
+def _check_wanted(jobs: Sequence[DrawnJob]) -> None:
+    """Go on, if one of these is still wanted."""
+    for job in jobs:
+        _attempt(job.drawing.check, [job])
+    errors = [job.error for job in jobs if job.error is not None]
+    if len(errors) == len(jobs):
+        raise errors[0]
 
 
 def _batches(items: Sequence[Item], max_batch: Callable[[], int]) -> Iterator[Sequence[Item]]:

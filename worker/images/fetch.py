@@ -3,12 +3,12 @@
 import logging
 import re
 import ssl
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from worker import http
+from worker.clock import CLOCK
 from worker.errors import UnusablePictureError
 from worker.http import HOST_NAME, MAX_URL_LENGTH, host_of, is_listed
 
@@ -25,19 +25,26 @@ _NEVER_IN_URLS = re.compile(r"[\x00-\x20\x7f\\]")
 def fetch(
     url: str, hosts: Sequence[str], max_bytes: int, timeout_s: float, check: Callable[[], None] = lambda: None
 ) -> bytes:
-    """What a GET of this URL answers with, in one attempt.
+    """What a GET of this URL answers with, in one attempt, or one after each freeze of this process.
 
     Args:
         hosts: the only ones allowed, on any port, `*.example.com` for all below one; empty: any public host, on the
             web's own ports.
-        timeout_s: for everything together.
+        timeout_s: for everything together, without the time in which this process was frozen.
         check: called every 0.2 s meanwhile; what it raises ends it at once.
 
     Raises:
         UnusablePictureError: it may not or cannot be fetched, or is larger than `max_bytes`.
     """
+    ends = CLOCK.running_time() + timeout_s
+
+    def check_time() -> None:
+        check()
+        if CLOCK.running_time() > ends:
+            raise TimeoutError
+
     try:
-        response = _follow(url, hosts, max_bytes, time.monotonic() + timeout_s, check)
+        response = _follow_through_freezes(url, hosts, max_bytes, check_time)
     except TimeoutError:
         raise UnusablePictureError(f"fetching it took longer than {timeout_s:g} s") from None
     except OSError as error:
@@ -50,9 +57,18 @@ def fetch(
     return response.body
 
 
-def _follow(
-    url: str, hosts: Sequence[str], max_bytes: int, deadline: float, check: Callable[[], None]
-) -> http.Response:
+def _follow_through_freezes(url: str, hosts: Sequence[str], max_bytes: int, check: Callable[[], None]) -> http.Response:
+    """What comes of it; a host does not wait for a process that is frozen, and is asked again after that."""
+    while True:
+        frozen = CLOCK.frozen_time()
+        try:
+            return _follow(url, hosts, max_bytes, check)
+        except ConnectionError:
+            if CLOCK.frozen_time() == frozen:
+                raise
+
+
+def _follow(url: str, hosts: Sequence[str], max_bytes: int, check: Callable[[], None]) -> http.Response:
     """The first answer that is no redirect."""
     for _ in range(1 + MAX_REDIRECTS):
         response = http.request(
@@ -60,7 +76,7 @@ def _follow(
             _check_url(url, hosts),
             headers=_ACCEPT,
             max_bytes=max_bytes,
-            timeout_s=deadline - time.monotonic(),
+            timeout_s=None,
             body_of=(200,),
             check=check,
         )

@@ -15,6 +15,8 @@ from typing import Any
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.utils.tqdm import tqdm as HubBar
 
+from worker.models.hub_transfers import bound_transfers
+
 log = logging.getLogger("worker")
 
 INTERVAL_S = 10.0  # between two lines
@@ -123,12 +125,14 @@ def _tell_until(download: Download, over: threading.Event) -> None:
 
 def fetch_file(repository: str, filename: str, **options: Any) -> str:
     """`hf_hub_download`, told in the log."""
+    bound_transfers()
     with log_download("/".join(filter(None, (repository, options.get("subfolder"), filename)))):
         return str(hf_hub_download(repository, filename, **options, tqdm_class=CountingBar))
 
 
 def fetch_snapshot(repository: str, **options: Any) -> str:
     """`snapshot_download`, told in the log."""
+    bound_transfers()
     with log_download(repository):
         return str(snapshot_download(repository, **options, tqdm_class=CountingBar))
 

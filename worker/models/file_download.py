@@ -1,6 +1,7 @@
 """A large file over HTTP -> the disk: resumed where it broke off, and there under its name only once it is whole.
 
-Workers that want the same file in the same folder do not harm each other: one fetches it, the others wait for it.
+Workers that want the same file in the same folder do not harm each other: one fetches it, the others wait for it, as
+long as it brings something.
 What breaks off leaves a hidden file, `.NAME.partial`, and whoever comes next goes on from its end.
 """
 
@@ -18,16 +19,20 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from worker.clock import CLOCK
 from worker.errors import ModelError
 from worker.http import Receive
 from worker.models.checks import check_file
 from worker.models.download_log import CountingBar, log_download
+from worker.models.pace import Pace, TooSlowError
 
 log = logging.getLogger("worker")
 
-MAX_FAILURES = 5  # of transfers, one after the other, that bring nothing
+MAX_FAILURES = 5  # of transfers, one after the other, that bring hardly anything
+MIN_PROGRESS_BYTES = 65_536
 MAX_TRIES = 2  # at a file that comes whole and is not what it should be
 POLL_S = 0.5  # between two looks at what another worker is fetching
+IDLE_S = 60.0  # after which it is not waited for any longer, if nothing more has come meanwhile
 PAUSE_S = 1.0  # after the first failure; twice as long after each further one
 
 Send = Callable[[int, Receive], None]  # asks for the file from this byte on; raises OSError if the transfer fails
@@ -68,13 +73,19 @@ def fetch_to(path: Path, remote: RemoteFile, send: Send) -> None:
 def _claim(path: Path) -> Iterator[FileIO | None]:
     """What has come of the file so far, for this worker alone; None once another one has fetched it."""
     place = path.with_name(f".{path.name}.partial")
+    size, since = -1, CLOCK.running_time()
     while not path.exists():
         with FileIO(place, "a+") as partial:
             locked = _lock(partial)
             if locked and _is_at(partial, place):
                 yield partial
                 return
+            if _size(partial) != size:
+                size, since = _size(partial), CLOCK.running_time()
         if locked is None:
+            break
+        if not locked and CLOCK.running_time() - since > IDLE_S:
+            log.warning("another worker fetches %s, and nothing of it comes; it is fetched once more", path.name)
             break
         time.sleep(0 if locked else POLL_S)
     else:
@@ -86,7 +97,8 @@ def _claim(path: Path) -> Iterator[FileIO | None]:
 
 @contextmanager
 def _claim_own(path: Path) -> Iterator[FileIO]:
-    """A file of a name of its own, where the file system knows no locks; nobody can go on with it."""
+    """A file of a name of its own, where the file system knows no locks, or the one who holds it is frozen; nobody can
+    go on with it."""
     place = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with FileIO(place, "a+") as partial:
@@ -153,7 +165,7 @@ def _fetch_all(partial: FileIO, remote: RemoteFile, send: Send) -> None:
             partial.truncate(0)
             failures, reason = failures + 1, str(error)
         except OSError as error:
-            failures = 0 if _size(partial) > before else failures + 1
+            failures = 0 if _size(partial) > before + MIN_PROGRESS_BYTES else failures + 1
             reason = str(error) or type(error).__name__
         if failures >= MAX_FAILURES:
             raise ModelError(f"{remote.title} cannot be fetched: {reason}, {failures} times")
@@ -174,6 +186,7 @@ class _Arrival:
 
     def __init__(self, partial: FileIO, remote: RemoteFile, status: int, headers: Mapping[str, str]) -> None:
         self._partial = partial
+        self._pace = Pace()
         self._remote = remote
         self._status = status
         self._headers = headers
@@ -217,6 +230,10 @@ class _Arrival:
             if left < 0:
                 raise ModelError(f"{self._remote.title} is larger than the disk has room for")
             self._write(piece)
+            try:
+                self._pace.note(len(piece))
+            except TooSlowError as error:
+                raise ModelError(f"{self._remote.title} cannot be fetched: {error}") from error
             bar.update(len(piece))
 
         return take

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from httpx2 import HTTPError
 from huggingface_hub import HfApi
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import (
@@ -22,6 +23,7 @@ from worker.models.addresses import HubPlace, read_civitai, read_hub
 from worker.models.checks import check_component, check_file, check_model, describe_no_weights
 from worker.models.civitai import fetch_place
 from worker.models.download_log import fetch_file, fetch_snapshot
+from worker.models.hub_transfers import bound_transfers
 from worker.models.index import INDEX
 from worker.models.locate import ModelSource, download_folder, exists_here, find_component, find_model
 from worker.models.variants import WeightFiles, choose_variants, choose_weights, is_weights
@@ -78,7 +80,7 @@ def _one_sentence(repository: str, file: str, hub: Mapping[str, Any], setting: s
         raise ModelError(f"{repository} is not on this machine, and the hub cannot be reached{offline}") from error
     except (RevisionNotFoundError, EntryNotFoundError) as error:
         raise MissingFileError(f"{repository} has no {file} at revision {hub['revision'] or 'main'}") from error
-    except (OSError, HfHubHTTPError, ValueError) as error:
+    except (OSError, HfHubHTTPError, HTTPError, ValueError) as error:
         raise ModelError(f"{repository} cannot be fetched from the hub: {first_line(error)}") from error
 
 
@@ -124,6 +126,7 @@ def _names_in(prefix: str, repository: str, hub: Mapping[str, Any], folder: Path
 
 def _list_files(repository: str, hub: Mapping[str, Any]) -> list[str] | None:
     """None where the hub cannot be asked."""
+    bound_transfers()
     try:
         return list(HfApi(token=hub["token"]).list_repo_files(repository, revision=hub["revision"]))
     except Exception:  # the hub's errors and those of its HTTP library have no class in common

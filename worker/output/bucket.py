@@ -11,6 +11,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from worker import http
@@ -18,6 +19,7 @@ from worker.clock import CLOCK
 from worker.errors import DeliveryError, WorkerError
 from worker.output.encode import File
 from worker.output.options import Bucket
+from worker.waiting import LeavableCalls, TooManyLeftError
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -29,7 +31,9 @@ REQUEST_TIMEOUT_S = 60  # for all of one request to a job's bucket
 UPLOAD_TIMEOUT_S, REMOVAL_TIMEOUT_S = 180, 10  # for all files together; removal may hold up the process's end
 MAX_RETRY_PAUSE_S = 1.0  # before the second try; doubled before each further one
 MAX_ANSWER_BYTES = 65_536  # from a job's bucket
+MAX_LEFT_REQUESTS = 8  # to the owner's bucket, that it has not answered in their time; with so many it is asked nothing
 
+_REQUESTS = LeavableCalls("bucket", MAX_LEFT_REQUESTS)
 _METHODS = {"put_object": "PUT", "delete_object": "DELETE"}
 _PASSING = ("RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded", "RequestThrottled")
 _CODE = re.compile(rb"<Code>([^<]+)</Code>")
@@ -54,12 +58,15 @@ def upload(files: Sequence[File], bucket: Bucket, job_id: str, check: Callable[[
     folder = "/".join(filter(None, (bucket.address.folder, folder)))
     keys = [f"{folder}/{index}.{file.extension}" for index, file in enumerate(files)]
     stored: list[str] = []
+    urls: list[str] = []
     try:
         for key, file in zip(keys, files, strict=True):
             check()
             stored.append(key)
             client.put(key, file)
-        return [client.presign("get_object", URL_LIFETIME_S, Key=key) for key in keys]
+            # At once, because the bucket has just taken what this machine's clock says.
+            urls.append(client.presign("get_object", URL_LIFETIME_S, Key=key))
+        return urls
     except WorkerError:
         _remove(bucket, stored)
         raise
@@ -88,7 +95,10 @@ def _connect(bucket: Bucket, timeout_s: float, check: Callable[[], None]) -> "_C
 
 
 class _Client:
-    """Requests to the owner's bucket, none of which begins after a deadline, or is sent on once `check` raises."""
+    """Requests to the owner's bucket, none of which is waited for after a deadline, or once `check` raises.
+
+    boto3 has a limit for each read of an answer, and none for all of them; what it is in then is left to itself.
+    """
 
     def __init__(self, bucket: Bucket, timeout_s: float, check: Callable[[], None]) -> None:
         self._bucket, self._check = bucket, check
@@ -132,10 +142,18 @@ class _Client:
     def _send(self, operation: str, **parameters: Any) -> None:
         self._seconds_left()
         if "Body" in parameters:
-            parameters["Body"] = _CheckedBody(parameters["Body"], self._check)
-        getattr(self._s3, operation)(Bucket=self._bucket.name, **parameters)
+            parameters["Body"] = _CheckedBody(parameters["Body"], self._check_time)
+        send = partial(getattr(self._s3, operation), Bucket=self._bucket.name, **parameters)
+        try:
+            _REQUESTS.call(send, self._check_time)
+        except TooManyLeftError as error:
+            raise DeliveryError(f"the bucket {self._bucket.name} does not answer; {error}") from None
         if self._signed_for not in (None, self._region):  # boto3 has followed the server, but would not for URLs
             self._sign_for(self._signed_for)
+
+    def _check_time(self) -> None:
+        self._check()
+        self._seconds_left()
 
     def _sign_for(self, region: str) -> None:
         """Sign for this region from now on."""

@@ -5,10 +5,12 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from worker.engine.drawing import Drawing, Outcome
 from worker.plan import Plan
+from worker.waiting import wait_for
 
 Result = TypeVar("Result")
 DrawJobs = Callable[[Sequence[Drawing]], Sequence[Outcome]]
@@ -54,12 +56,12 @@ class Batcher:
         self._waiting: list[_Waiting] = []
 
     def draw(self, drawing: Drawing) -> Outcome:
-        """What becomes of the job, once it is its turn."""
+        """What becomes of the job, once it is its turn. What its `check` raises until then takes it out of the row."""
         one = _Waiting(drawing)
         with self._lock:
             self._waiting.append(one)
         self._thread.submit(self._draw_next)
-        return one.outcome.result()
+        return wait_for(one.outcome, partial(self._check_waiting, one))
 
     def run(self, action: Callable[[], Result]) -> Result:
         """What this gives, done in the drawing thread after what waits already."""
@@ -68,6 +70,15 @@ class Batcher:
     def close(self) -> None:
         """Draw what waits, then end the thread."""
         self._thread.shutdown()
+
+    def _check_waiting(self, one: _Waiting) -> None:
+        with self._lock:
+            if one in self._waiting:  # else it is drawn, and asked at its steps
+                try:
+                    one.drawing.check()
+                except BaseException:
+                    self._waiting.remove(one)
+                    raise
 
     def _draw_next(self) -> None:
         """The first that waits and those that are drawn with it; nothing, if all were drawn with others."""

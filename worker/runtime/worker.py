@@ -27,16 +27,20 @@ from worker.output.metadata import format_metadata
 from worker.output.options import OutputOptions, OutputRules
 from worker.plan import Plan, make_plan
 from worker.request import GeneratedImage, Request
+from worker.runtime.answering import await_answer, wait_for_answer
 from worker.runtime.batcher import Batcher
 from worker.runtime.failures import BROKEN, classify, judge, recover
 from worker.runtime.gate import Gate
 from worker.runtime.job import Job
 from worker.runtime.logs import log, log_to_stderr
 from worker.settings import list_mistaken_names, on_platform, read_settings
+from worker.waiting import wait_for
 
 LONGEST = 999_999.999_999  # a figure that is not known before the answer is counted takes no more room
 MAX_ENCODED_AT_ONCE = 4  # pictures; zlib and libwebp leave the interpreter to others meanwhile
-MAX_ABANDONED_JOBS = 8  # beside those in hand; one that was cancelled may still wait for a host
+# Beside those in hand: one that was cancelled, or whose time was over, may still be in what cannot be interrupted. With
+# more of them the next jobs wait for a thread, and their time runs.
+MAX_ABANDONED_JOBS = 8
 
 
 class Worker:
@@ -88,14 +92,27 @@ class Worker:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return answer.result()
-        return _await(answer, job)
+            return wait_for_answer(answer, job, self._leave)
+        return await_answer(answer, job, self._leave)
 
     def close(self) -> None:
         """End the threads, when what they have to do is done."""
         for pool in (self._jobs, self._encoding):
             pool.shutdown()
         self._batcher.close()
+
+    def _leave(self, job: Job) -> dict[str, Any] | None:
+        """The answer to a job that does not end though its time is over; None if it has ended, or has time.
+
+        Whatever it is in goes on in its thread to where it asks whether it is still wanted.
+        """
+        if not job.is_overdue() or not job.settle():
+            return None
+        failure = job.timeout()
+        job.record.note_failure(failure)
+        with self._formatter.in_hand(job.id, {}):
+            log.info("%s", job.record.summary(), extra={"figures": job.record.figures()})
+        return write_failure(failure)
 
     def _run(self, job: Job) -> dict[str, Any]:
         """The answer to one job. Never raises: an exception would send the caller a traceback."""
@@ -107,7 +124,10 @@ class Worker:
                 failure = self._judge(classify(error))
                 job.record.note_failure(failure)
                 answer = write_failure(failure)
+            settled = job.settle()
             job.progress.finish()
+            if not settled:
+                return answer  # which nobody hears
             log.info("%s", job.record.summary(), extra={"figures": job.record.figures()})
         if job.local and "images" in answer:
             print(*answer["images"], sep="\n", flush=True)
@@ -151,13 +171,21 @@ class Worker:
             pictures.append(one)
             files.append(self._encoding.submit(self._encode, one, plan, output.format, output.quality))
 
+        job.begin("fetching its LoRAs")
+        self._engine.loras.fetch(plan.request.loras, job.check)
+        job.begin("waiting for its first step")
         ready = CLOCK.running_time()
-        outcome = self._batcher.draw(Drawing(plan, job.on_step, on_picture, job.deadline, job.cancellation.check))
-        job.record.note_drawing(pictures, outcome)
-        if outcome.error is not None:
-            raise outcome.error
-        ended = CLOCK.running_time()
-        encoded = [file.result() for file in files]
+        try:
+            outcome = self._batcher.draw(Drawing(plan, job.on_step, on_picture, job.deadline, job.check))
+            job.record.note_drawing(pictures, outcome)
+            if outcome.error is not None:
+                raise outcome.error
+            ended = CLOCK.running_time()
+            job.begin("encoding the pictures")
+            encoded = [wait_for(file, job.check) for file in files]
+        finally:
+            for file in files:
+                file.cancel()  # those that have not begun, which nobody wants any more
         timings = Timings(
             waited_s=_round(outcome.began - ready),
             text_s=_round(outcome.usage.text_s),
@@ -188,7 +216,7 @@ class Worker:
 
     def _deliver(self, job: Job, plan: Plan, output: OutputOptions, drawn: "_Drawn") -> Answer:
         """The answer, once the pictures are where it says."""
-        job.cancellation.check()
+        job.begin("delivering the pictures")
         price, started = self._settings.price_per_second, CLOCK.running_time()
 
         def complete(delivered: DeliveredPictures, deliver_s: float, cost: float) -> Answer:
@@ -209,7 +237,7 @@ class Worker:
         return encode(one.image, text, extension, quality)
 
     def _picture_rules(self, job: Job) -> PictureRules:
-        return PictureRules(self._settings.image_hosts, self._settings.max_input_bytes, check=job.cancellation.check)
+        return PictureRules(self._settings.image_hosts, self._settings.max_input_bytes, check=job.check)
 
     def _delivery(self, job: Job, plan: Plan, output: OutputOptions, drawn: "_Drawn") -> Delivery:
         def reencode() -> list[File]:
@@ -220,7 +248,7 @@ class Worker:
             local=job.local,
             output=output,
             max_result_bytes=self._settings.max_result_bytes,
-            check=job.cancellation.check,
+            check=job.check,
             reencode=None if output.format_fixed else reencode,
         )
 
@@ -233,16 +261,6 @@ class _Drawn:
     files: list[File]
     timings: Timings
     warnings: Sequence[str]
-
-
-async def _await(answer: Future[dict[str, Any]], job: Job) -> dict[str, Any]:
-    """The answer; cancelled, it takes the job with it."""
-    try:
-        return await asyncio.wrap_future(answer)
-    except asyncio.CancelledError:
-        job.cancellation.cancel()
-        await asyncio.to_thread(job.progress.finish)
-        raise
 
 
 def _round(seconds: float) -> float:

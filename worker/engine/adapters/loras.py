@@ -17,6 +17,7 @@ from worker.engine.adapters.lora_fit import add_adapter
 from worker.engine.denoiser.runner import PassRunner
 from worker.engine.device_errors import is_device_fault, is_out_of_memory
 from worker.errors import ModelError, SettingsError
+from worker.models.shared_fetches import SharedFetches
 from worker.request import Lora
 
 log = logging.getLogger("worker")
@@ -66,21 +67,40 @@ class LoraManager:
         self._runner = runner
         self._places = places
         self._fetch = fetch
+        self._fetches = SharedFetches(lambda place: self._fetch(place))
+        self._files: dict[str, Path] = {}  # of those that were fetched
         self._words = words
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
 
-    @contextmanager
-    def activate(self, loras: Sequence[Lora]) -> Iterator[None]:
-        """Let these LoRAs, and no others, act inside the `with`.
+    def fetch(self, loras: Sequence[Lora], check: Callable[[], None]) -> None:
+        """Have the files of those that are not loaded yet; from any thread, so that the one that draws waits for none.
+
+        Args:
+            check: called every 0.2 s meanwhile; what it raises ends the wait.
 
         Raises:
-            ModelError: one cannot be fetched, or does not fit this model.
+            ModelError: one cannot be fetched, or is not what it should be.
+        """
+        for lora in loras:
+            if lora.name not in self._loaded:
+                self._files[lora.name] = self._fetches.get(self._places[lora.name], check)
+
+    @contextmanager
+    def activate(self, loras: Sequence[Lora], check: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Let these LoRAs, and no others, act inside the `with`.
+
+        Args:
+            check: called before each is loaded; what it raises ends that.
+
+        Raises:
+            ModelError: one does not fit this model; or was not fetched before, and cannot be.
         """
         if not loras:
             yield
             return
         wanted = [lora.name for lora in loras]
         for name in wanted:
+            check()
             self._ensure_loaded(name, wanted)
         try:
             self._pipeline.enable_lora()
@@ -100,7 +120,7 @@ class LoraManager:
         if name in self._loaded:
             self._loaded.move_to_end(name)
             return
-        file = self._fetch(self._places[name])
+        file = self._files.get(name) or self._fetches.get(self._places[name], lambda: None)
         size = file.stat().st_size
         self._make_room(size, wanted)
         notes = self._load(name, file)

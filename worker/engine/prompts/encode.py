@@ -6,7 +6,7 @@ results of their `encode_prompt` are called as arguments; they take the text its
 every pass.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -70,8 +70,11 @@ class PromptEncoder:
             phases.append(Phase(start, self._embed(pipeline, *texts, windows)))
         return phases
 
-    def check_lengths(self) -> None:
+    def check_lengths(self, check: Callable[[], None] = lambda: None) -> None:
         """Refuse prompts of so many tokens that encoding them would take longer than drawing.
+
+        Args:
+            check: called before each of them.
 
         Raises:
             InvalidInputError: names the field, what came and what is allowed.
@@ -82,6 +85,7 @@ class PromptEncoder:
         if negative := self._request.negative_prompt:
             prompts.append(("negative_prompt", negative))
         for field, prompt in prompts:
+            check()
             self._check_changes(field, prompt)
             texts = self._list_texts(prompt)
             for encoder in self._encoders_of(self._engine.pipeline):

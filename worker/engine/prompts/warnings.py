@@ -1,7 +1,7 @@
 """What the caller is told of the prompts: syntax of other programs, and what the text encoders have no room for."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,14 +44,15 @@ _ALTERNATION = _Syntax("alternation like [a|b]", None)
 _COMPOSITION = _Syntax("AND between prompts", None)
 
 
-def list_prompt_warnings(engine: Engine, request: Request) -> list[str]:
-    """What the caller is told of the request's prompts."""
+def list_prompt_warnings(engine: Engine, request: Request, check: Callable[[], None] = lambda: None) -> list[str]:
+    """What the caller is told of the request's prompts; `check` is called before each of them is read."""
     notes: list[str] = []
     texts = [("prompt", picture.prompt) for picture in request.pictures]
     if request.negative_prompt != engine.capabilities.negative_prompt:  # the owner's own is no caller's
         texts.append(("negative_prompt", request.negative_prompt or ""))
     bundled = list_tokens((), engine.bundled_words, request.loras)
     for field, text in dict.fromkeys(texts):
+        check()
         left_out = list_words(text, engine.word_notes.keys() - bundled.keys())
         notes += [f"{field}: the embedding {word} {engine.word_notes[word]}" for word in left_out]
         notes += [f"{field}: {note}" for note in _list_notes(engine, request, text)]
