@@ -11,10 +11,12 @@ from pathlib import Path
 # Room -> its files, in the order in which a job, or before it the start, meets them.
 ORDER = {
     "": ["handler.py"],
-    "worker": ["errors.py", "settings.py", "setting_names.py", "nearest.py", "clock.py", "http.py"],
+    "worker": ["errors.py", "settings.py", "setting_names.py", "nearest.py", "clock.py", "http.py", "text.py"],
     "worker/runtime": [
         "worker.py",
         "logs.py",
+        "redaction.py",
+        "tracebacks.py",
         "local_test.py",
         "gate.py",
         "intake.py",

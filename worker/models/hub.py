@@ -25,6 +25,7 @@ from worker.models.download_log import fetch_file, fetch_snapshot
 from worker.models.locate import ModelSource, download_folder, exists_here, find_component, find_model
 from worker.models.variants import WeightFiles, choose_variants, choose_weights, is_weights
 from worker.settings import Settings
+from worker.text import read_first_line
 
 CONFIG = "config.json"
 INDEX = "model_index.json"  # of a whole model
@@ -159,8 +160,8 @@ def find_variants(
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says first."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """What an exception says first; not where the hub has redirected to, which is signed and as good as a key."""
+    return read_first_line(error)
 
 
 def find_file(setting: str, place: str, settings: Settings) -> Path:

@@ -9,8 +9,6 @@ from worker.runtime.cancellation import Cancellation
 from worker.runtime.progress import Progress
 from worker.runtime.record import JobRecord
 
-LOCAL_TEST = "local_test"
-
 
 class Job:
     """One job, from when the platform hands it over.
@@ -18,12 +16,12 @@ class Job:
     Attributes:
         raw: as it came.
         id: the platform's.
-        local: True for the local test, whose pictures become files.
+        to_files: True for the local test, whose pictures become files.
         progress, cancellation, record: its own.
         deadline: in the clock's running time; None without JOB_TIMEOUT_S.
     """
 
-    def __init__(self, raw: Mapping[str, Any], silent: bool, timeout_s: float | None) -> None:
+    def __init__(self, raw: Mapping[str, Any], silent: bool, timeout_s: float | None, to_files: bool) -> None:
         """It has come now.
 
         Args:
@@ -32,7 +30,7 @@ class Job:
         """
         self.raw = raw
         self.id = str(raw.get("id"))
-        self.local = self.id == LOCAL_TEST
+        self.to_files = to_files
         self.progress = Progress(raw, silent)
         self.cancellation = Cancellation()
         self.record = JobRecord()

@@ -1,0 +1,140 @@
+"""What a job brought, found in texts that others wrote: an exception may quote anything that went into a call.
+
+A job's texts are looked for in such a text alone, and only once there is one. So the words of the log itself stay what
+they are, and a job whose texts nobody quotes costs nothing, however large it is.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from urllib.parse import quote, unquote
+
+from worker.api.schema import spellings
+from worker.text import REDACTED
+
+ALIKE = 8  # characters in a row that stand in a job's text too are from there
+MIN_WORD = 4  # letters of a word that is hidden by itself; a shorter text only where it stands in quotation marks
+MAX_SEARCHED = 50_000  # characters of all jobs in hand; if they brought more, nothing that others wrote is shown
+MAX_VALUES = 1_000_000  # looked at for texts
+MIN_BLOB = 1_000  # characters without a blank among them: a picture in base64, known by its ends and by its look
+BLOB_END = 200
+
+_FIELDS = frozenset(spellings())  # names that are the worker's own
+_WORD = re.compile(rf"\w{{{MIN_WORD},}}")
+
+
+@dataclass
+class Brought:
+    """What one job brought.
+
+    Attributes:
+        raw: the job as it came.
+        complete: False as long as it brings texts inside of a picture, that nobody has read yet.
+    """
+
+    raw: Mapping[str, object]
+    complete: bool = True
+    _further: list[str] = field(default_factory=list)
+    _texts: list[str] | None = None
+
+    def add(self, texts: Iterable[str]) -> None:
+        """These are from the job, too, and now all are known."""
+        self._further, self._texts, self.complete = [*texts], None, True
+
+    def texts(self) -> list[str] | None:
+        """What to look for, in every spelling in which it may be quoted; None if that is too much, or not known."""
+        if not self.complete:
+            return None
+        if self._texts is None:
+            values = [value for name, value in self.raw.items() if name != "id"]
+            self._texts = _collect([*values, self._further])
+        return self._texts if sum(map(len, self._texts)) <= MAX_SEARCHED else None
+
+
+def hide_brought(text: str, jobs: Iterable[Brought]) -> str:
+    """The text without what these jobs brought."""
+    folded = _fold(text)
+    hidden = bytearray(len(text))
+    grams = {folded[at : at + ALIKE] for at in range(len(folded) - ALIKE + 1)}
+    words = set(_WORD.findall(folded))
+    searched = 0
+    for job in jobs:
+        texts = job.texts()
+        searched += sum(map(len, texts or ()))
+        if texts is None or searched > MAX_SEARCHED:
+            return REDACTED
+        for one in map(_fold, texts):
+            alike = grams.intersection(one[at : at + ALIKE] for at in range(len(one) - ALIKE + 1))
+            for piece in (*alike, *words.intersection(_WORD.findall(one)), *_quoted(one)):
+                _mark(hidden, folded, piece)
+    return _blank(text, hidden)
+
+
+def _collect(values: list[object]) -> list[str]:
+    """The texts of these values and how they may be spelled, a little more than are searched at most."""
+    found: list[str] = []
+    size = 0
+    for text in _walk(values):
+        for one in _spell(text):
+            found.append(one)
+            size += len(one)
+        if size > MAX_SEARCHED:
+            break
+    return found
+
+
+def _walk(values: list[object]) -> Iterator[str]:
+    """Every text in JSON values, and what names them; not by recursion, which a deeply nested one would exhaust."""
+    waiting, left = values, MAX_VALUES
+    while waiting and left:
+        one, left = waiting.pop(), left - 1
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            waiting.extend(one.values())
+            waiting.extend(name for name in one if name not in _FIELDS)
+        elif isinstance(one, Iterable):
+            waiting.extend(islice(one, MAX_VALUES))
+    if waiting:
+        yield " " * (MAX_SEARCHED + 1)
+
+
+def _spell(text: str) -> set[str]:
+    """How a text may be quoted."""
+    if len(text) >= MIN_BLOB and " " not in text:
+        return {text[:BLOB_END], text[-BLOB_END:]}
+    if len(text) > MAX_SEARCHED:
+        return {text}
+    spelled = {text, unquote(text), ascii(text)[1:-1], repr(text)[1:-1], json.dumps(text)[1:-1]}
+    encoded = text.encode("utf-8", "surrogatepass")
+    return spelled if text.isascii() else spelled | {quote(encoded), repr(encoded)[2:-1]}
+
+
+def _fold(text: str) -> str:
+    lowered = text.lower()
+    return lowered if len(lowered) == len(text) else text
+
+
+def _quoted(text: str) -> tuple[str, ...]:
+    """How a text too short to be looked for anywhere is, where it stands by itself."""
+    if not 0 < len(text) < ALIKE:
+        return ()
+    return (f"'{text}'", f'"{text}"', *([text] if len(text) >= MIN_WORD else []))
+
+
+def _mark(hidden: bytearray, text: str, piece: str) -> None:
+    at = text.find(piece)
+    while at >= 0:
+        hidden[at : at + len(piece)] = b"\x01" * len(piece)
+        at = text.find(piece, at + 1)
+
+
+def _blank(text: str, hidden: bytearray) -> str:
+    """The text with one mark in place of each run of what is hidden."""
+    pieces, shown = [], 0
+    for run in re.finditer(b"\x01+", hidden):
+        pieces += [text[shown : run.start()], REDACTED]
+        shown = run.end()
+    return "".join([*pieces, text[shown:]])
