@@ -2,6 +2,7 @@
 empty; nothing once it is closed; and nothing that has come is thrown away."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -9,8 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from runpod.serverless.modules.worker_state import JobsProgress
+from yarl import URL
 
+from tests.helpers.fuzzing import examples
 from worker.runtime import intake as intake_module
 from worker.runtime.intake import EMPTY_REQUEST_S, FREE_EMPTY_REQUESTS, Intake, Jobs
 
@@ -192,6 +197,71 @@ def test_what_is_no_job_is_left_out() -> None:
 
     async def scene() -> None:
         assert await source.intake().fetch(SESSION, 9) == [JOB]
+
+    run(scene)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+SENT = JSON | st.fixed_dictionaries(
+    {"id": JSON | st.text(min_size=1), "input": JSON},
+    optional={"s3Config": JSON, "webhook": JSON, "self": JSON, "__class__": JSON, "__dict__": JSON, "batchId": JSON},
+)
+
+
+@examples(200)
+@given(st.lists(SENT, max_size=5))
+def test_whatever_is_sent_what_comes_through_is_a_job_that_can_be_answered(sent: list[Any]) -> None:
+    """Its id stands in an address, in a header and in the log; the SDK keeps it as an object of its own."""
+    source = Source(brings=sent)
+
+    async def scene() -> list[dict[str, Any]]:
+        return await source.intake().fetch(SESSION, 9) or []
+
+    jobs = asyncio.run(scene())
+    for job in jobs:
+        assert re.fullmatch(r"[!-~]+", job["id"]) and not re.search(r"[/?#\s]", job["id"])
+        assert "/../" not in str(URL(f"http://host/job-done/worker/{job['id']}/end"))
+        assert job.keys() <= {"id", "input", "s3Config"}
+        JobsProgress().add(job)
+        JobsProgress().remove(job)
+    assert len({job["id"] for job in jobs}) == len(jobs)
+    plain = [one for one in sent if isinstance(one, dict) and re.fullmatch("[a-z0-9-]+", str(one.get("id", "")))]
+    assert {job["id"] for job in jobs} >= {one["id"] for one in plain if isinstance(one["id"], str) and "input" in one}
+
+
+def test_the_id_of_the_last_job_is_sent_with_no_request_for_jobs() -> None:
+    """The SDK leaves it in the session, where one that a host refuses would keep this worker from hearing again."""
+    asked: list[dict[str, str]] = []
+    source = Source(brings=[JOB])
+    session = SimpleNamespace(headers={"X-Request-ID": "x" * 10_000, "Authorization": "key"})
+
+    async def note(session: Any, *_: Any) -> Any:
+        asked.append(dict(session.headers))
+        return []
+
+    async def scene() -> None:
+        intake = Intake(note, note, source.running)
+        await intake.fetch(session, 1)
+        session.headers["X-Request-ID"] = "x"
+        await intake.fetch_stops(session)
+
+    run(scene)
+    assert asked == [{"Authorization": "key"}] * 2
+
+
+def test_a_stop_is_for_the_job_of_that_id_however_it_is_spelled() -> None:
+    source = Source(brings=[{"id": "a b/ö\n", "input": {}}])
+    source.stops = ["a b/ö\n", "", "\ud800"]
+
+    async def scene() -> None:
+        intake = source.intake()
+        (job,) = await intake.fetch(SESSION, 1) or ()
+        source.running[job["id"]] = object()
+        assert await intake.fetch_stops(SESSION) == [job["id"]]
 
     run(scene)
 

@@ -30,6 +30,7 @@ log = logging.getLogger("worker")
 MAX_JOB_LINES = 100  # that one job can cause; what is more is counted
 MAX_LINE = 20_000  # characters
 MAX_SHOWN_ID = 500
+MAX_OWN_VALUE = 500  # characters; no name or sentence of the worker's is longer
 _LEVELS = {"WARNING": "WARN"}  # as the SDK spells them
 _ALWAYS = "figures"  # a record with them is written however many were before
 
@@ -113,13 +114,14 @@ class RedactingFormatter(logging.Formatter):
         if value is None or isinstance(value, (Number, Own)):
             return value
         text = read_text(value)
-        if isinstance(value, BaseException) and not isinstance(value, WorkerError):
+        foreign = isinstance(value, BaseException) and not isinstance(value, WorkerError)
+        if foreign or len(text) > MAX_OWN_VALUE:
             return self._hide_foreign(text)
-        return hide_brought(text, self._in_hand)
+        return hide_brought(text, self._in_hand, parts=False)
 
     def _hide_foreign(self, text: str) -> str:
         """What somebody else wrote, in one line."""
-        return escape(hide_addresses(hide_brought(text, self._in_hand)))
+        return escape(hide_addresses(hide_brought(text, self._in_hand, parts=True)))
 
     def _hide_owners(self, text: str) -> str:
         for secret in self._owners:

@@ -9,19 +9,24 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_plus, unquote
 
-from worker.api.schema import spellings
+from pydantic import BaseModel
+
+from worker.api.schema import S3Config, spellings
+from worker.api.values import StrictObject
 from worker.text import REDACTED
 
 ALIKE = 8  # characters in a row that stand in a job's text too are from there
 MIN_WORD = 4  # letters of a word that is hidden by itself; a shorter text only where it stands in quotation marks
-MAX_SEARCHED = 50_000  # characters of all jobs in hand; if they brought more, nothing that others wrote is shown
+MAX_SEARCHED = 100_000  # characters of all jobs in hand; if they brought more, nothing that others wrote is shown
 MAX_VALUES = 1_000_000  # looked at for texts
-MIN_BLOB = 1_000  # characters without a blank among them: a picture in base64, known by its ends and by its look
+MIN_BLOB = 10_000  # characters in one row: a picture in base64, known by its ends and by its look
 BLOB_END = 200
 
-_FIELDS = frozenset(spellings())  # names that are the worker's own
+_OBJECTS: tuple[type[BaseModel], ...] = (*StrictObject.__subclasses__(), S3Config)
+_FIELDS = frozenset(spellings()).union(*(kind.model_fields for kind in _OBJECTS))  # names that no job has brought
+_BLOB = re.compile("[!-~]+")
 _WORD = re.compile(rf"\w{{{MIN_WORD},}}")
 
 
@@ -53,23 +58,44 @@ class Brought:
         return self._texts if sum(map(len, self._texts)) <= MAX_SEARCHED else None
 
 
-def hide_brought(text: str, jobs: Iterable[Brought]) -> str:
-    """The text without what these jobs brought."""
+def hide_brought(text: str, jobs: Iterable[Brought], parts: bool) -> str:
+    """The text without what these jobs brought.
+
+    Args:
+        parts: hide words and other parts of it, too, which is for texts of others: they may quote those.
+    """
     folded = _fold(text)
     hidden = bytearray(len(text))
-    grams = {folded[at : at + ALIKE] for at in range(len(folded) - ALIKE + 1)}
-    words = set(_WORD.findall(folded))
+    look = _Parts(folded).of if parts else _whole
     searched = 0
     for job in jobs:
         texts = job.texts()
         searched += sum(map(len, texts or ()))
         if texts is None or searched > MAX_SEARCHED:
             return REDACTED
-        for one in map(_fold, texts):
-            alike = grams.intersection(one[at : at + ALIKE] for at in range(len(one) - ALIKE + 1))
-            for piece in (*alike, *words.intersection(_WORD.findall(one)), *_quoted(one)):
-                _mark(hidden, folded, piece)
+        for piece in {piece for one in texts for piece in look(_fold(one))}:
+            _mark(hidden, folded, piece)
     return _blank(text, hidden)
+
+
+class _Parts:
+    """What of a job's texts stands in one text."""
+
+    def __init__(self, text: str) -> None:
+        self._alike = {text[at : at + ALIKE] for at in range(len(text) - ALIKE + 1)}
+        self._words = set(_WORD.findall(text))
+
+    def of(self, brought: str) -> Iterator[str]:
+        """The words that both have, whatever else is alike, and it as a whole if it is short."""
+        yield from self._alike.intersection(brought[at : at + ALIKE] for at in range(len(brought) - ALIKE + 1))
+        yield from self._words.intersection(_WORD.findall(brought))
+        if 0 < len(brought) < ALIKE:
+            yield from (f"'{brought}'", f'"{brought}"', *_whole(brought))
+
+
+def _whole(brought: str) -> Iterator[str]:
+    if len(brought) >= MIN_WORD:
+        yield brought
 
 
 def _collect(values: list[object]) -> list[str]:
@@ -102,26 +128,30 @@ def _walk(values: list[object]) -> Iterator[str]:
 
 
 def _spell(text: str) -> set[str]:
-    """How a text may be quoted."""
-    if len(text) >= MIN_BLOB and " " not in text:
+    """How a text may be quoted: whole, line by line, from a URL the rest, and each of them escaped."""
+    if len(text) >= MIN_BLOB and _BLOB.fullmatch(text):
         return {text[:BLOB_END], text[-BLOB_END:]}
     if len(text) > MAX_SEARCHED:
         return {text}
-    spelled = {text, unquote(text), ascii(text)[1:-1], repr(text)[1:-1], json.dumps(text)[1:-1]}
-    encoded = text.encode("utf-8", "surrogatepass")
-    return spelled if text.isascii() else spelled | {quote(encoded), repr(encoded)[2:-1]}
+    spelled: set[str] = set()
+    for one in {text, *text.splitlines(), *(text[at:] for at in _find_url_parts(text))}:
+        encoded = one.encode("utf-8", "surrogatepass")
+        spelled |= {one, repr(one)[1:-1], ascii(one)[1:-1], json.dumps(one)[1:-1], repr(encoded)[2:-1]}
+        spelled |= {unquote(one), quote(encoded), quote_plus(encoded)}
+    return spelled
+
+
+def _find_url_parts(text: str) -> Iterator[int]:
+    """Where the host, the path and the query of a URL begin; libraries name them one by one."""
+    scheme = text.find("://")
+    if scheme >= 0:
+        host = max(scheme + 3, text.find("@", scheme) + 1)
+        yield from {host, *(text.find(mark, host) + past for mark, past in (("/", 0), ("?", 1)))} - {-1, 0}
 
 
 def _fold(text: str) -> str:
     lowered = text.lower()
     return lowered if len(lowered) == len(text) else text
-
-
-def _quoted(text: str) -> tuple[str, ...]:
-    """How a text too short to be looked for anywhere is, where it stands by itself."""
-    if not 0 < len(text) < ALIKE:
-        return ()
-    return (f"'{text}'", f'"{text}"', *([text] if len(text) >= MIN_WORD else []))
 
 
 def _mark(hidden: bytearray, text: str, piece: str) -> None:

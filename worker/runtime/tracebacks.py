@@ -50,7 +50,8 @@ def _format_one(error: BaseException, show: Callable[[str], str], depth: int) ->
     message = show(read_text(error))
     yield f"{name}: {message}" if message else name
     notes = getattr(error, "__notes__", None)
-    yield from (show(read_text(note)) for note in (notes if isinstance(notes, list) else [])[:MAX_NOTES])
+    for note in (notes if isinstance(notes, list) else [])[:MAX_NOTES]:
+        yield f"  {show(read_text(note))}"  # not where a line of the log could begin
     if isinstance(error, BaseExceptionGroup) and depth < MAX_GROUP:
         for inner in error.exceptions[:MAX_GROUP]:
             yield from (f"  | {line}" for text in _format_chain(inner, show, depth + 1) for line in text.split("\n"))
