@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import quote, quote_plus
 
 import httpx2
@@ -35,6 +36,10 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "bytes": lambda text: repr(text.encode()),
     "percent": quote,
     "of a form": quote_plus,
+    "composed": lambda text: normalize("NFKC", text),
+    "decomposed": lambda text: normalize("NFD", text),
+    "beside a letter that is two small ones": lambda text: f"\u0130 {text}",
+    "in large letters": lambda text: f"{text.upper()} \u03a3\u03c2",
     "small letters": str.lower,
     "its middle": lambda text: text[len(text) // 4 : len(text) // 4 + max(len(text) // 2, 12)],
     "its beginning": lambda text: f"{text[:20]}...",
@@ -69,6 +74,7 @@ PLACES = sorted(places(""))
 @examples(15)
 @given(text=texts, said=st.sampled_from(SAID), place=st.sampled_from(PLACES))
 @example(text="Жёлтый кот на крыше", said="{}", place="a prompt")
+@example(text="Ein Ölgemälde des ΣΊΣΥΦΟΣ in İzmir", said="{}", place="a prompt")
 def test_what_a_job_brought_is_not_quoted(spelling: str, text: str, said: str, place: str) -> None:
     quoted = SPELLINGS[spelling](text)
     job, other = {"id": "job-1", **places(text)[place]}, {"id": "job-2", "input": {"prompt": "another job"}}

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from unicodedata import normalize
 from urllib.parse import quote, quote_plus, unquote
 
 from pydantic import BaseModel
@@ -49,7 +50,7 @@ class Brought:
         self._further, self._texts, self.complete = [*texts], None, True
 
     def texts(self) -> list[str] | None:
-        """What to look for, in every spelling in which it may be quoted; None if that is too much, or not known."""
+        """What to look for, in small letters, spelled as it may be quoted; None if that is too much, or not known."""
         if not self.complete:
             return None
         if self._texts is None:
@@ -73,7 +74,7 @@ def hide_brought(text: str, jobs: Iterable[Brought], parts: bool) -> str:
         searched += sum(map(len, texts or ()))
         if texts is None or searched > MAX_SEARCHED:
             return REDACTED
-        for piece in {piece for one in texts for piece in look(_fold(one))}:
+        for piece in {piece for one in texts for piece in look(one)}:
             _mark(hidden, folded, piece)
     return _blank(text, hidden)
 
@@ -103,7 +104,7 @@ def _collect(values: list[object]) -> list[str]:
     found: list[str] = []
     size = 0
     for text in _walk(values):
-        for one in _spell(text):
+        for one in {_fold(spelled) for spelled in _spell(text)}:
             found.append(one)
             size += len(one)
         if size > MAX_SEARCHED:
@@ -137,7 +138,8 @@ def _spell(text: str) -> set[str]:
     for one in {text, *text.splitlines(), *(text[at:] for at in _find_url_parts(text))}:
         encoded = one.encode("utf-8", "surrogatepass")
         spelled |= {one, repr(one)[1:-1], ascii(one)[1:-1], json.dumps(one)[1:-1], repr(encoded)[2:-1]}
-        spelled |= {unquote(one), quote(encoded), quote_plus(encoded)}
+        spelled |= {unquote(one), quote(encoded), quote_plus(encoded), normalize("NFKC", one), normalize("NFD", one)}
+        spelled.add(one.upper())  # of a letter that is two large ones
     return spelled
 
 
@@ -150,8 +152,8 @@ def _find_url_parts(text: str) -> Iterator[int]:
 
 
 def _fold(text: str) -> str:
-    lowered = text.lower()
-    return lowered if len(lowered) == len(text) else text
+    """In small letters, each where it stood and whatever is beside it; of two letters Python would say otherwise."""
+    return text.replace("\u0130", "i").replace("\u03a3", "\u03c3").lower().replace("\u03c2", "\u03c3")
 
 
 def _mark(hidden: bytearray, text: str, piece: str) -> None:

@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Callable, Iterator
 
-from worker.text import read_text
+from worker.text import escape, read_text
 
 MAX_FRAMES = 30  # the innermost
 MAX_CHAIN = 5  # exceptions that led to one another, the latest
@@ -48,7 +48,7 @@ def _format_one(error: BaseException, show: Callable[[str], str], depth: int) ->
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     message = show(read_text(error))
-    yield f"{name}: {message}" if message else name
+    yield f"{escape(name)}: {message}" if message else escape(name)
     notes = getattr(error, "__notes__", None)
     for note in (notes if isinstance(notes, list) else [])[:MAX_NOTES]:
         yield f"  {show(read_text(note))}"  # not where a line of the log could begin

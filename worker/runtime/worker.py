@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from worker.api.parse import parse
 from worker.api.response import Answer, Timings, count_bytes, make_answer, write_answer, write_failure
@@ -215,7 +216,7 @@ class Worker:
             return [self._encode(one, plan, "webp", output.quality) for one in drawn.pictures]
 
         return Delivery(
-            job_id=job.id,
+            job_id=job.id if self.on_platform else f"{job.id[:64]}-{uuid4().hex}",  # callers of an API choose theirs
             local=job.to_files,
             output=output,
             max_result_bytes=self._settings.max_result_bytes,
