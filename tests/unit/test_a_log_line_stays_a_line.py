@@ -242,21 +242,26 @@ class Weighed(dict[str, Any]):
     """A job that can be watched."""
 
 
-@pytest.mark.parametrize("shape", ["texts", "a deep one", "empty lists", "a picture", "names"])
-def test_a_large_job_costs_no_more_than_its_size_and_nothing_afterwards(shape: str) -> None:
+def nest(levels: int) -> Any:
     deep: Any = "a"
-    for _ in range(100_000):
+    for _ in range(levels):
         deep = [deep]
-    job = Weighed(
-        id="job-1",
-        input={
-            "texts": ["\n".join(f'é"{number:x}' for number in range(start, start + 10_000)) for start in range(90)],
-            "a deep one": deep,
-            "empty lists": [[]] * 1_500_000,
-            "a picture": "QUJD" * 5_000_000,
-            "names": {f"name {number}": number for number in range(200_000)},
-        }[shape],
-    )
+    return deep
+
+
+LARGE: dict[str, Callable[[], Any]] = {
+    "texts": lambda: ["\n".join(f'é"{number:x}' for number in range(start, start + 10_000)) for start in range(90)],
+    "a deep one": lambda: nest(100_000),
+    "empty lists": lambda: [[]] * 1_500_000,
+    "a picture": lambda: "QUJD" * 5_000_000,
+    "names": lambda: {f"name {number}": number for number in range(200_000)},
+}
+
+
+@pytest.mark.parametrize("shape", LARGE)
+def test_a_large_job_costs_no_more_than_its_size_and_nothing_afterwards(shape: str) -> None:
+    given = LARGE[shape]()
+    job = Weighed(id="job-1", input=given)
     alive = weakref.ref(job)
     with written() as (stream, formatter):
         with formatter.in_hand("job-1", job):
@@ -268,8 +273,6 @@ def test_a_large_job_costs_no_more_than_its_size_and_nothing_afterwards(shape: s
         assert stream.getvalue().startswith("INFO   | job-1 | failed: INVALID_INPUT (prompt)\n")
         assert "1f4" not in stream.getvalue() or shape != "texts"
         assert spent < 3, "which it was for a hundredth of it"
-        while isinstance(deep, list):  # whose own end is a recursion
-            deep = deep.pop() if deep else None
         del job
         gc.collect()
         assert alive() is None
