@@ -38,7 +38,8 @@ BESIDE: list[dict[str, Any]] = [
     {"batchId": "canary\n\x1b[2J\ud800"},
     {"batchId": {"canary": 1}},
 ]
-NO_JOBS = [b"[]", b"[1, null]", b'"text"', b"null", b"5", b"{}", b'{"id": "x"', b"", b"[" * 100_000, b'{"input": {}}']
+NO_JOBS = [b"[]", b"[1, null]", b'"text"', b"null", b"5", b"{}", b'{"input": {}}', b'{"id": "x"}']
+NO_JSON = [b'{"id": "x"', b"", b"[" * 100_000, b'{"id": "\xff"}']
 
 
 @pytest.fixture
@@ -67,6 +68,9 @@ def send_job(scene: Any, job_id: Any, **fields: Any) -> Job:
 
 def test_it_hears_and_answers(scene: Any) -> None:
     """All of it one after the other to one worker, because what one job leaves behind is what keeps the next away."""
+    for payload in NO_JSON:  # each by itself, for whatever came in one answer with it would be lost with it
+        broken = send(scene, payload)
+        scene.platform.events.wait("taken", job_id=broken.id)
     answered = [send_job(scene, job_id) for job_id in IDS]
     for job_id in NO_IDS:
         send(scene, json.dumps({"id": job_id, "input": INPUT}).encode())
@@ -77,7 +81,7 @@ def test_it_hears_and_answers(scene: Any) -> None:
     answered.append(send_job(scene, "the last"))
 
     for job in [*refused, *answered]:
-        scene.platform.events.wait("completed", "failed", job_id=job.id, timeout=60)
+        scene.platform.events.wait("completed", "failed", job_id=job.id, timeout=120)
 
     assert [job.id for job in answered if job.error] == []
     assert [str(job.error).partition(":")[0] for job in refused] == ["INVALID_INPUT"] * len(refused)
