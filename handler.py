@@ -7,12 +7,13 @@ the name __mp_main__ (start methods spawn and forkserver). The child must not lo
 if __name__ != "__mp_main__":
     import gc
     from collections.abc import Awaitable
+    from functools import partial
     from typing import Any
 
     gc.disable()  # until all is imported, which leaves no garbage: looking for it took a fifth of their time
 
     from worker.read_ahead import begin_to_read
-    from worker.settings import list_unused_packages, on_platform, quiet_sdk
+    from worker.settings import list_unused_packages, quiet_sdk
     from worker.spared_imports import spare_imports
 
     quiet_sdk()
@@ -22,14 +23,15 @@ if __name__ != "__mp_main__":
     import runpod
 
     from worker.runtime.gate import report_load_failure
-    from worker.runtime.local_test import check_local_job
+    from worker.runtime.local_test import check_local_job, is_local_test
+    from worker.runtime.logs import log_libraries
     from worker.runtime.worker import Worker
 
     gc.freeze()
     gc.enable()
 
     if __name__ == "__main__":
-        check_local_job(on_platform())  # before the model is loaded, which may take minutes
+        check_local_job()  # before the model is loaded, which may take minutes
 
     WORKER = Worker()
 
@@ -44,7 +46,9 @@ if __name__ != "__mp_main__":
 def main() -> None:
     """Serve jobs until the platform stops this worker, or run test_input.json once where there is no platform."""
     report_load_failure(WORKER.failure, WORKER.on_platform)
-    runpod.serverless.start({"handler": handler, "concurrency_modifier": WORKER.gate.concurrency_modifier})
+    log_libraries()
+    answer = partial(WORKER.handle, to_files=True) if is_local_test() else handler
+    runpod.serverless.start({"handler": answer, "concurrency_modifier": WORKER.gate.concurrency_modifier})
 
 
 if __name__ == "__main__":

@@ -21,10 +21,13 @@ ORDER = {
         "clock.py",
         "waiting.py",
         "http.py",
+        "text.py",
     ],
     "worker/runtime": [
         "worker.py",
         "logs.py",
+        "redaction.py",
+        "tracebacks.py",
         "local_test.py",
         "gate.py",
         "intake.py",

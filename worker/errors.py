@@ -22,6 +22,8 @@ sentence or more for people: what came, and what is allowed. Nothing here knows 
 from collections.abc import Sequence
 from typing import ClassVar
 
+from worker.text import escape
+
 
 class WorkerError(Exception):
     """A failure with a stable code.
@@ -40,14 +42,7 @@ class WorkerError(Exception):
 
     def __str__(self) -> str:
         """The message on one line, whatever it quotes: names of files, entries of configs, texts of a job."""
-        return make_printable(super().__str__())
-
-
-def make_printable(text: str) -> str:
-    """The text with escapes in the place of what moves a terminal's cursor, begins a line or shows as nothing."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+        return escape(super().__str__())
 
 
 class SettingsError(WorkerError):

@@ -321,10 +321,25 @@ def keep_compiled_code(folder: Path) -> None:
     os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
 
 
+def has_queue() -> bool:
+    """Whether there is a queue of RunPod's for this process."""
+    return "RUNPOD_WEBHOOK_GET_JOB" in os.environ
+
+
+def serves_api() -> bool:
+    """Whether the SDK will serve an API of its own, as the platform sets it for workers that callers reach directly."""
+    return os.environ.get("RUNPOD_REALTIME_PORT", "0").strip() not in ("", "0")
+
+
 def on_platform() -> bool:
-    """Whether this process will take its jobs from RunPod's queue, rather than run a local test or serve an API."""
-    local = any(argument.startswith(("--test_input", "--rp_serve_api")) for argument in sys.argv)
-    return "RUNPOD_WEBHOOK_GET_JOB" in os.environ and not local
+    """Whether this process will take its jobs from RunPod's queue, rather than run a local test or serve an API.
+
+    The SDK takes any beginning of an option for it that is no other's.
+    """
+    options = [argument.partition("=")[0] for argument in sys.argv[1:]]
+    local = any("--test_input".startswith(one) for one in options if one.startswith("--t"))
+    served = any("--rp_serve_api".startswith(one) for one in options if one.startswith("--rp_s"))
+    return has_queue() and not (local or served or serves_api())
 
 
 def quiet_sdk() -> None:

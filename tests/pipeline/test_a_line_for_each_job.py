@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.faults import a_worker, engine_of, last_layer, raising, run
+from tests.helpers.faults import a_worker, as_if_fresh, engine_of, last_layer, raising, run
 from worker.runtime.worker import Worker
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "log.md").read_text()
@@ -98,6 +98,39 @@ def test_a_refused_one_names_its_fields_and_not_what_they_held(worker: Worker, l
     assert said["refused"] == ["hires", "width"]
     assert "canary" not in json.dumps(said)
     assert "denoise_s" not in said and "model" not in said
+
+
+def test_its_words_and_figures_are_the_logs_own_whatever_the_job_brought(worker: Worker, line: Any) -> None:
+    words = ["OK", "test", "INFO", "text to image: ", " x 64x64, ", "4 steps", "seed 3; ", "denoise", "INVALID_INPUT"]
+    run(worker, prompt=words, size="64x64", width=None, height=None, seed=3)
+    drawn = line()
+    run(worker, prompt=words, size="64x64", no_such_field=1, steps=-1)
+    refused = line()
+
+    assert drawn["message"].startswith("text to image: 9 x 64x64, 4 steps, seed 3; ")
+    assert (drawn["requestId"], drawn["level"], drawn["code"]) == ("test", "INFO", "OK")
+    assert refused["message"].startswith("failed: INVALID_INPUT (")
+    assert (refused["requestId"], refused["level"], refused["code"]) == ("test", "INFO", "INVALID_INPUT")
+
+
+class UnspeakableError(RuntimeError):
+    """One whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise ValueError("canary")
+
+
+@pytest.mark.parametrize("error", [UnspeakableError, lambda: ValueError("canary " * 10_000_000)], ids=["none", "long"])
+def test_an_error_that_cannot_say_what_it_is_is_one_like_any_other(error: Any, loaded: Any, line: Any) -> None:
+    worker, written = loaded
+    before = len(written.getvalue())
+    with as_if_fresh(worker), raising(last_layer(engine_of(worker), "denoiser"), error):
+        answer = run(worker, prompt="a canary")
+    assert answer["code"] == line()["code"] == "INTERNAL_ERROR"
+    said = [json.loads(one)["message"] for one in written.getvalue()[before:].splitlines()]
+    assert "canary" not in str(answer)
+    assert len("".join(said)) < 50_000 and any("Traceback" in one for one in said)
+    assert not [found for one in said for found in re.findall(r"^\S*Error: .*canary.*", one, re.MULTILINE)]
 
 
 def test_one_that_was_drawn_again_says_so(worker: Worker, line: Any) -> None:

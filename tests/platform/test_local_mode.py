@@ -47,7 +47,7 @@ def test_test_input_json_becomes_a_file_named_in_a_few_lines(tmp_path: Path, env
 
 
 def test_the_last_lines_are_the_paths_and_nothing_else(tmp_path: Path, environment: dict[str, str]) -> None:
-    job = {"input": {"prompt": "a star", "steps": 3, "num_images": 2}}
+    job = {"id": "one of my own", "input": {"prompt": "a star", "steps": 3, "num_images": 2}}
     command = [sys.executable, str(HANDLER), "--test_input", json.dumps(job)]
     terminal = subprocess.run(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

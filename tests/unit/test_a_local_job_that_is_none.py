@@ -20,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refusal() -> str:
     with pytest.raises(SystemExit) as left:
-        check_local_job(on_platform=False)
+        check_local_job()
     assert isinstance(left.value.code, str), "which Python prints, and leaves with 1"
     assert "\n" not in left.value.code
     return left.value.code
@@ -57,12 +57,14 @@ def test_the_command_line_is_read_instead_of_the_file(folder: Path, monkeypatch:
 def test_a_job_is_left_to_the_sdk(folder: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "test_input.json").write_text(BROKEN if arguments else GOOD)
     monkeypatch.setattr(sys, "argv", ["handler.py", *arguments])
-    check_local_job(on_platform=False)
+    check_local_job()
 
 
 def test_nothing_is_read_where_nothing_is_drawn_from_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_local_job(on_platform=False)  # there is no file: the SDK says so
+    check_local_job()  # there is no file: the SDK says so
     (folder / "test_input.json").write_text(BROKEN)
-    check_local_job(on_platform=True)
+    with monkeypatch.context() as platform:
+        platform.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://a-queue")
+        check_local_job()
     monkeypatch.setattr(sys, "argv", ["handler.py", "--rp_serve_api"])
-    check_local_job(on_platform=False)
+    check_local_job()

@@ -23,6 +23,7 @@ ROOMS = [
         "worker.nearest",
         "worker.spared_imports",
         "worker.waiting",
+        "worker.text",
     },
     {"worker.settings"},
     {"worker.models", "worker.request", "worker.images"},
@@ -32,16 +33,16 @@ ROOMS = [
     {"worker.runtime"},
     {"handler"},
 ]
-SAME_FLOOR = {("worker.request", "worker.models")}
+SAME_FLOOR = {("worker.request", "worker.models"), ("worker.errors", "worker.text")}
 # Which know nothing of ours at all.
 GROUND = {
-    "worker.errors",
     "worker.clock",
     "worker.http",
     "worker.setting_names",
     "worker.nearest",
     "worker.spared_imports",
     "worker.waiting",
+    "worker.text",
 }
 
 E = "worker.engine"

@@ -132,8 +132,8 @@ def test_of_jobs_in_hand_at_once_each_has_its_texts_hidden_until_its_end(
 ) -> None:
     line = "canarylora and nothing special"
     with formatter.in_hand("next", {"id": "next", "input": {"prompt": "nothing special"}}):
-        logging.getLogger("worker").info(line)
-    logging.getLogger("worker").info(line)
+        logging.getLogger("worker").info("%s", line)
+    logging.getLogger("worker").info("%s", line)
 
     both, one = written.getvalue().splitlines()
     assert both == f"INFO   | next | {REDACTED} and {REDACTED}"
@@ -142,16 +142,19 @@ def test_of_jobs_in_hand_at_once_each_has_its_texts_hidden_until_its_end(
 
 def test_a_text_inside_another_does_not_save_its_ends(formatter: RedactingFormatter, written: io.StringIO) -> None:
     with formatter.in_hand("job-1", {"input": {"prompt": "left canary right", "negative_prompt": "canary"}}):
-        logging.getLogger("worker").info("<left canary right>")
+        logging.getLogger("worker").info("%s", "<left canary right>")
         assert written.getvalue() == f"INFO   | job-1 | <{REDACTED}>\n"
 
 
-def test_short_words_do_not_blot_out_the_line(formatter: RedactingFormatter, written: io.StringIO) -> None:
+def test_short_words_are_hidden_where_they_are_quoted_and_do_not_blot_out_the_line(
+    formatter: RedactingFormatter, written: io.StringIO
+) -> None:
     with formatter.in_hand(
         "job-1", {"input": {"prompt": "a", "output_format": "png", "negative_prompt": "", "x": None, "y": 5}}
     ):
-        logging.getLogger("worker").info("a job of 5 png pictures")
-        assert written.getvalue() == "INFO   | job-1 | a job of 5 png pictures\n"
+        logging.getLogger("worker").info("%s", KeyError("a job of 5 png pictures"))
+        logging.getLogger("worker").info("%s", KeyError("png"))
+        assert written.getvalue() == f"INFO   | job-1 | 'a job of 5 png pictures'\nINFO   | job-1 | {REDACTED}\n"
 
 
 def test_a_job_nested_however_deep(formatter: RedactingFormatter, written: io.StringIO) -> None:
@@ -159,7 +162,7 @@ def test_a_job_nested_however_deep(formatter: RedactingFormatter, written: io.St
     for level in range(100_000):
         deep = [deep] if level % 2 else {"deeper": deep}
     with formatter.in_hand("job-1", {"input": deep}):
-        logging.getLogger("worker").info("canary at the bottom")
+        logging.getLogger("worker").info("%s", "canary at the bottom")
         assert written.getvalue() == f"INFO   | job-1 | {REDACTED}\n"
 
 
@@ -177,7 +180,7 @@ def test_large_pictures_cost_no_time(formatter: RedactingFormatter, written: io.
     with formatter.in_hand("job-1", {"input": {"image": "QUJD" * 5_000_000, "prompt": "a red square"}}):
         started = time.process_time()
         for _ in range(100):
-            logging.getLogger("worker").info("a red square")
+            logging.getLogger("worker").info("%s", "a red square")
         assert time.process_time() - started < 1
         assert "red" not in written.getvalue()
 

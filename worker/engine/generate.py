@@ -76,7 +76,6 @@ def _draw_all(engine: Engine, jobs: Sequence[DrawnJob]) -> None:
     if not jobs:
         return
     items = [Item(job, picture) for job in jobs for picture in job.plan.request.pictures]
-    request = jobs[0].plan.request
     with _attach(engine, jobs):
         for job in jobs:
             job.warn(engine.loras.list_warnings(job.plan.request.loras))

@@ -10,7 +10,8 @@ from urllib.parse import urljoin
 from worker import http
 from worker.clock import CLOCK
 from worker.errors import UnusablePictureError
-from worker.http import HOST_NAME, MAX_URL_LENGTH, host_of, is_listed
+from worker.http import HOST_NAME, MAX_URL_LENGTH, is_listed
+from worker.text import Own
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -48,7 +49,7 @@ def fetch(
     except TimeoutError:
         raise UnusablePictureError(f"fetching it took longer than {timeout_s:g} s") from None
     except OSError as error:
-        log.warning("fetching a picture from %s failed: %s", host_of(url), error)
+        log.warning("fetching a picture failed: %s", Own(error))
         raise UnusablePictureError(_explain(error)) from None
     if response.status != 200:
         raise UnusablePictureError(f"the host answered with status {response.status}")

@@ -29,6 +29,7 @@ from worker.models.locate import ModelSource, download_folder, exists_here, find
 from worker.models.variants import WeightFiles, choose_variants, choose_weights, is_weights
 from worker.models.view import is_data
 from worker.settings import Settings
+from worker.text import read_first_line
 
 CONFIG = "config.json"
 _LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -173,8 +174,8 @@ def _check_listed_weights(repository: str, listed: Iterable[str], weights: Mappi
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says first."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """What an exception says first; not where the hub has redirected to, which is signed and as good as a key."""
+    return read_first_line(error)
 
 
 def find_file(setting: str, place: str, settings: Settings) -> Path:

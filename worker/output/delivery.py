@@ -15,6 +15,7 @@ from worker.errors import DeliveryError, ResultTooLargeError
 from worker.output.bucket import upload
 from worker.output.encode import File
 from worker.output.options import OutputOptions
+from worker.text import Own
 
 log = logging.getLogger("worker")
 
@@ -79,7 +80,8 @@ def deliver(files: Sequence[File], to: Delivery, count_bytes: Callable[[Delivere
         except DeliveryError as error:
             if wanted == "s3":
                 raise
-            log.warning("%s; answering with base64 instead", error)
+            whose = "the job's bucket did not take the pictures" if bucket.from_job else error
+            log.warning("%s; answering with base64 instead", Own(whose))
             warnings = (f"{error}; the pictures are in the answer instead",)
     if inline := _inline(files, warnings, to.max_result_bytes, count_bytes):
         return inline

@@ -15,6 +15,7 @@ from runpod.serverless.modules.worker_state import JobsProgress
 from worker.clock import CLOCK
 from worker.errors import WorkerError
 from worker.runtime.intake import Intake
+from worker.text import escape
 
 log = logging.getLogger("worker")
 
@@ -117,6 +118,6 @@ def report_load_failure(failure: WorkerError | None, on_platform: bool) -> None:
             raise failure
 
     if failure is not None and not on_platform:
-        print(f"{failure.code}: {failure}", file=sys.stderr)
+        print(escape(f"{failure.code}: {failure}"), file=sys.stderr)
         raise SystemExit(1)
     register_fitness_check(model_is_loaded)

@@ -8,9 +8,10 @@ was frozen meanwhile. Both lose a job; hence this stands between the SDK and its
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 from runpod.serverless.modules.worker_state import JobsProgress
 
@@ -24,6 +25,10 @@ EMPTY_REQUEST_S = 0.05  # within which a request that brought nothing did not wa
 FREE_EMPTY_REQUESTS = 3  # of them in a row, that nothing is made of
 MAX_PAUSE_S = 2.0
 START_S, START_CHECK_S = 0.5, 0.02  # for a job that was handed out to be run by the SDK
+MAX_ID_LENGTH = 20_000  # characters, in a URL and in a header of the same request, which may have 64 KB together
+IN_A_PATH = "!$&'()*+,;=:@-._~"  # beside letters and digits
+ID_HEADER = "X-Request-ID"
+USED = ("input", "s3Config")  # of a job, beside its id
 UNREAD_S = 5.0  # for a request that the SDK has given up to bring what may have come for it
 
 
@@ -69,6 +74,7 @@ class Intake:
 
     async def _receive(self, session: Any, wanted: int) -> Jobs:
         """What the open request brings. Whoever cancels this leaves it open, for the next call to find."""
+        _forget_last_id(session)
         unread = self._request is not None
         request = self._request = self._request or asyncio.ensure_future(self._fetch(session, wanted))
         closed = asyncio.ensure_future(self._closed.wait())
@@ -81,11 +87,7 @@ class Intake:
         if not request.done():
             request.cancel()
             await asyncio.wait({request})
-        return (
-            None
-            if request.cancelled()
-            else list({job["id"]: job for job in request.result() or () if _is_new(job)}.values())
-        )
+        return None if request.cancelled() else _admit(request.result() or ())
 
     async def fetch_stops(self, session: Any) -> list[str]:
         """The ids of jobs to stop, once each can be.
@@ -93,7 +95,8 @@ class Intake:
         The SDK stops what it runs; a job that was handed out within a tenth of a second may not run yet, and whoever
         wants it stopped says so once.
         """
-        told = await self._fetch_stops(session)
+        _forget_last_id(session)
+        told = [job_id for job_id in map(_spell_id, await self._fetch_stops(session)) if job_id is not None]
         until = time.monotonic() + START_S
         while not self._running.keys() >= set(told) and time.monotonic() < until:
             await asyncio.sleep(START_CHECK_S)
@@ -105,16 +108,42 @@ class Intake:
             await asyncio.wait_for(self._closed.wait(), min(MAX_PAUSE_S, EMPTY_REQUEST_S * 2**doublings))
 
 
-def _is_new(job: Any) -> bool:
-    """Whether it is a job, and not in hand already, as one is that was given up while this process was frozen.
+def _admit(sent: Sequence[Any]) -> list[dict[str, Any]]:
+    """The jobs among what the platform has sent, with no more of each than is used; each once, and none in hand.
 
-    The SDK would take this process down for one, and lose the other's result.
+    The SDK would take this process down for what is no job, or never hear of another one; and of one in hand already,
+    as of one that was given up while this process was frozen, it would lose the result.
     """
-    job_id = job.get("id") if isinstance(job, dict) else None
-    if not isinstance(job_id, str) or not job_id or "input" not in job:
-        log.warning("the platform sent a %s that is no job", type(job).__name__)
-        return False
-    if JobsProgress().get(job_id) is not None:
-        log.warning("job %s is in hand already", job_id)
-        return False
-    return True
+    jobs: dict[str, dict[str, Any]] = {}
+    for one in sent:
+        job_id = _spell_id(one.get("id")) if isinstance(one, dict) and "input" in one else None
+        if job_id is not None and JobsProgress().get(job_id) is None:
+            jobs[job_id] = {"id": job_id, **{name: one[name] for name in USED if name in one}}
+    if len(jobs) < len(sent):
+        log.warning(
+            "left out %d of %d that the platform sent: no job, or in hand already", len(sent) - len(jobs), len(sent)
+        )
+    return list(jobs.values())
+
+
+def _spell_id(job_id: object) -> str | None:
+    """A job's id as a URL spells it; None if it is none, or cannot be in one.
+
+    The SDK puts it into the address that the result goes to, into a header and into its log, as it is. An id of
+    letters, digits and dashes, as the platform's own are, is spelled as it is.
+    """
+    if isinstance(job_id, bool) or not isinstance(job_id, (str, int)):
+        return None
+    try:
+        spelled = quote(str(job_id), safe=IN_A_PATH)
+    except ValueError:  # half a letter, or a number of thousands of digits
+        return None
+    return None if spelled in ("", ".", "..") or len(spelled) > MAX_ID_LENGTH else spelled
+
+
+def _forget_last_id(session: Any) -> None:
+    """Send no more the id that the SDK leaves in the session's headers, of the last job whose result was sent.
+
+    A host that refuses one would not be heard again: each request for jobs would carry it.
+    """
+    session.headers.pop(ID_HEADER, None)

@@ -12,7 +12,6 @@ from worker.runtime.progress import Progress
 from worker.runtime.record import JobRecord
 from worker.waiting import CHECK_S
 
-LOCAL_TEST = "local_test"
 LEAVE_S = 2.0  # after its time is over, for a job to end by itself before it is left behind
 
 
@@ -22,13 +21,13 @@ class Job:
     Attributes:
         raw: as it came.
         id: the platform's.
-        local: True for the local test, whose pictures become files.
+        to_files: True for the local test, whose pictures become files.
         progress, cancellation, record: its own.
         deadline: in the clock's running time; None without JOB_TIMEOUT_S.
         stage: what is done for it now.
     """
 
-    def __init__(self, raw: Mapping[str, Any], silent: bool, timeout_s: float | None) -> None:
+    def __init__(self, raw: Mapping[str, Any], silent: bool, timeout_s: float | None, to_files: bool) -> None:
         """It has come now.
 
         Args:
@@ -37,7 +36,7 @@ class Job:
         """
         self.raw = raw
         self.id = str(raw.get("id"))
-        self.local = self.id == LOCAL_TEST
+        self.to_files = to_files
         self.progress = Progress(raw, silent)
         self.cancellation = Cancellation()
         self.record = JobRecord()

@@ -5,18 +5,28 @@ from pathlib import Path
 
 from runpod.serverless import parser
 
+from worker.settings import has_queue, serves_api
+
 TEST_INPUT = Path("test_input.json")
 EXAMPLE = '{"input": {"prompt": "a red circle"}}'
 
 
-def check_local_job(on_platform: bool) -> None:
+def is_local_test() -> bool:
+    """Whether the SDK, once started, will run one job from here and end; not what any job says of itself."""
+    options, _ = parser.parse_known_args()
+    if options.rp_serve_api or serves_api():
+        return False
+    return bool(options.test_input) or not has_queue()
+
+
+def check_local_job() -> None:
     """Check that test_input.json, or --test_input, holds a job; its fields are for the job's own answer to judge.
 
     Raises:
         SystemExit: it holds none, and this is a local test; one line says where and why.
     """
     options, unknown = parser.parse_known_args()
-    if on_platform or options.rp_serve_api:
+    if not is_local_test():
         return
     if unknown:
         raise SystemExit(f"unknown options: {' '.join(unknown)}; --help lists them")

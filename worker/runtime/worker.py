@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from worker.api.parse import parse
 from worker.api.response import Answer, Timings, count_bytes, make_answer, write_answer, write_failure
@@ -32,8 +33,9 @@ from worker.runtime.batcher import Batcher
 from worker.runtime.failures import BROKEN, classify, judge, recover
 from worker.runtime.gate import Gate
 from worker.runtime.job import Job
-from worker.runtime.logs import log, log_to_stderr
+from worker.runtime.logs import log, log_to_stderr, note_brought
 from worker.settings import list_mistaken_names, on_platform, read_settings
+from worker.text import Own
 from worker.waiting import wait_for
 
 LONGEST = 999_999.999_999  # a figure that is not known before the answer is counted takes no more room
@@ -64,7 +66,7 @@ class Worker:
         self._known_good: tuple[int, int] | None = None  # the largest picture so far, up to the native size
         self._encoding = ThreadPoolExecutor(MAX_ENCODED_AT_ONCE, thread_name_prefix="encode")
         for mistake in list_mistaken_names():
-            log.warning(mistake)
+            log.warning("%s", mistake)
         try:
             self._settings = read_settings()
             self._formatter.redact_settings(self._settings)
@@ -81,13 +83,17 @@ class Worker:
         at_once = 1 if self.failure else self._settings.jobs_at_once
         self._jobs = ThreadPoolExecutor(at_once + MAX_ABANDONED_JOBS, thread_name_prefix="job")
 
-    def handle(self, raw: Mapping[str, Any]) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+    def handle(self, raw: Mapping[str, Any], to_files: bool = False) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         """The answer to one job; where an event loop runs, as in the SDK, an awaitable of it.
 
         The loop stays free meanwhile. Cancelling the awaitable stops the job at its next step, and it ends only when
         nothing of the job is on its way to the platform any more.
+
+        Args:
+            to_files: for the local test, whose pictures become files, and the answer their paths.
         """
-        job = Job(raw, silent=not self.on_platform, timeout_s=None if self.failure else self._settings.job_timeout_s)
+        timeout_s = None if self.failure else self._settings.job_timeout_s
+        job = Job(raw, silent=not self.on_platform, timeout_s=timeout_s, to_files=to_files)
         answer = self._jobs.submit(self._run, job)
         try:
             asyncio.get_running_loop()
@@ -111,7 +117,7 @@ class Worker:
         failure = job.timeout()
         job.record.note_failure(failure)
         with self._formatter.in_hand(job.id, {}):
-            log.info("%s", job.record.summary(), extra={"figures": job.record.figures()})
+            log.info("%s", Own(job.record.summary()), extra={"figures": job.record.figures()})
         return write_failure(failure)
 
     def _run(self, job: Job) -> dict[str, Any]:
@@ -128,8 +134,8 @@ class Worker:
             job.progress.finish()
             if not settled:
                 return answer  # which nobody hears
-            log.info("%s", job.record.summary(), extra={"figures": job.record.figures()})
-        if job.local and "images" in answer:
+            log.info("%s", Own(job.record.summary()), extra={"figures": job.record.figures()})
+        if job.to_files and "images" in answer:
             print(*answer["images"], sep="\n", flush=True)
         return answer
 
@@ -157,6 +163,7 @@ class Worker:
         model = self._engine.capabilities
         job.record.note_input(job.raw.get("input"))
         request, output = parse(job.raw, model, self._picture_rules(job), self._output_rules)
+        note_brought({request.negative_prompt or "", *(picture.prompt for picture in request.pictures)})
         plan = make_plan(request)
         job.record.note_plan(plan, model.name)
         drawn = self._draw(job, plan, output)
@@ -244,8 +251,8 @@ class Worker:
             return [self._encode(one, plan, "webp", output.quality) for one in drawn.pictures]
 
         return Delivery(
-            job_id=job.id,
-            local=job.local,
+            job_id=job.id if self.on_platform else f"{job.id[:64]}-{uuid4().hex}",  # callers of an API choose theirs
+            local=job.to_files,
             output=output,
             max_result_bytes=self._settings.max_result_bytes,
             check=job.check,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from diffusers.hooks.group_offloading import _is_group_offload_enabled, _maybe_remove_and_reapply_group_offloading
-from peft import LoraConfig, inject_adapter_in_model
 
 from worker.engine.adapters.lora_factors import count_rows, name_kind
 from worker.engine.adapters.lora_file import LoraFile, Parts, find_scale, read_lora
@@ -108,6 +107,8 @@ def _list_notes(lora: LoraFile, whole: Mapping[str, Parts], found: Iterable[str]
 
 def _inject(model: Any, key: str, pairs: Mapping[str, Pair]) -> None:
     """Let peft put its layers around the model's, and these products into them."""
+    from peft import LoraConfig, inject_adapter_in_model  # hidden where no LoRA can be named
+
     config = LoraConfig(r=1, lora_alpha=1, target_modules=list(pairs), init_lora_weights=False)
     names = {f"{name}.lora_A.weight": None for name in pairs}
     inject_adapter_in_model(config, model, key, low_cpu_mem_usage=True, state_dict=names)  # type: ignore[arg-type]

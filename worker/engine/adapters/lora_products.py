@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 
 from worker.engine.adapters.lora_factors import (
@@ -198,6 +197,8 @@ class _Decomposed(nn.Module):
     """
 
     def __init__(self, inner: _Inner, layer: nn.Module, magnitude: Tensor, scale: float, rows: Tensor | None) -> None:
+        from peft.utils.integrations import dequantize_module_weight  # hidden where no LoRA can be named
+
         super().__init__()
         self.inner, self._scale, self._form = inner, scale, (-1, *[1] * (len(_weight_shape(layer)) - 2))
         self._layer = (layer,)  # in a tuple, so that torch does not take it for a part of this

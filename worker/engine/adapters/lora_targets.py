@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from worker.engine.adapters.lora_file import PEFT_PREFIX, Parts, split_key
@@ -149,6 +148,8 @@ class Targets:
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The layers that a LoRA can act on, without what peft has put around or into them."""
+    from peft.tuners.tuners_utils import BaseTunerLayer  # hidden where no LoRA can be named
+
     inside: tuple[str, ...] = ()
     for name, module in model.named_modules():
         if inside and name.startswith(inside):
