@@ -5,6 +5,7 @@ the name __mp_main__ (start methods spawn and forkserver). The child must not lo
 """
 
 if __name__ != "__mp_main__":
+    import faulthandler
     import gc
     from collections.abc import Awaitable
     from typing import Any
@@ -25,6 +26,7 @@ if __name__ != "__mp_main__":
     gc.enable()
 
     if __name__ == "__main__":
+        faulthandler.enable()  # a file that becomes shorter while its weights are read ends the process (SIGBUS)
         check_local_job(on_platform())  # before the model is loaded, which may take minutes
 
     WORKER = Worker()

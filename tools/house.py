@@ -11,7 +11,7 @@ from pathlib import Path
 # Room -> its files, in the order in which a job, or before it the start, meets them.
 ORDER = {
     "": ["handler.py"],
-    "worker": ["errors.py", "settings.py", "setting_names.py", "nearest.py", "clock.py", "http.py"],
+    "worker": ["errors.py", "settings.py", "setting_names.py", "nearest.py", "clock.py", "files.py", "http.py"],
     "worker/runtime": [
         "worker.py",
         "logs.py",
@@ -29,6 +29,7 @@ ORDER = {
         "addresses.py",
         "locate.py",
         "checks.py",
+        "paths.py",
         "variants.py",
         "hub.py",
         "civitai.py",
@@ -59,6 +60,7 @@ ORDER = {
     "worker/engine/load": [
         "loader.py",
         "dtype.py",
+        "mapped.py",
         "pretrained.py",
         "single_file.py",
         "checkpoint.py",

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 # Lowest first. What stands in one row does not know its neighbours, unless SAME_FLOOR says so.
 ROOMS = [
-    {"worker.errors", "worker.clock", "worker.http", "worker.setting_names", "worker.nearest"},
+    {"worker.errors", "worker.clock", "worker.files", "worker.http", "worker.setting_names", "worker.nearest"},
     {"worker.settings"},
     {"worker.models", "worker.request", "worker.images"},
     {"worker.plan"},
@@ -26,7 +26,7 @@ ROOMS = [
 ]
 SAME_FLOOR = {("worker.request", "worker.models")}
 # Which know nothing of ours at all.
-GROUND = {"worker.errors", "worker.clock", "worker.http", "worker.setting_names", "worker.nearest"}
+GROUND = {"worker.errors", "worker.clock", "worker.files", "worker.http", "worker.setting_names", "worker.nearest"}
 
 E = "worker.engine"
 # Lowest first; inside a row, a file may import its neighbours.

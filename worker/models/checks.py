@@ -11,8 +11,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from worker.errors import ModelError
+from worker.files import UnreadableError, exists, open_file, read_file, wait_for_disk
+from worker.models.paths import check_entries, name_unreadable
 
 SAFETY_CHECKER = "safety_checker"
+MAX_JSON_BYTES = 50_000_000  # the index of the largest models has some 10
+_MAX_HEADER_BYTES = 100_000_000  # as the safetensors library has it
 
 
 def check_model(folder: Path) -> Path:
@@ -23,7 +27,7 @@ def check_model(folder: Path) -> Path:
     Raises:
         ModelError: names the first file that is missing, incomplete or of another kind.
     """
-    if not (folder / "model_index.json").is_file():
+    if not exists(folder / "model_index.json"):
         raise ModelError(f"the folder {folder} holds no model_index.json, so it is no model in diffusers layout")
     index = read_json(folder / "model_index.json")
     for component, entry in index.items():
@@ -38,7 +42,7 @@ def check_vae(folder: Path) -> Path:
     Raises:
         ModelError: as in `check_model`.
     """
-    found = next((place for place in (folder, folder / "vae") if (place / "config.json").is_file()), None)
+    found = next((place for place in (folder, folder / "vae") if exists(place / "config.json")), None)
     if found is None:
         raise ModelError(f"the folder {folder} holds neither the config.json of a VAE nor a folder vae with one")
     return check_component(found)
@@ -50,6 +54,7 @@ def check_component(folder: Path) -> Path:
     Raises:
         ModelError: as in `check_model`.
     """
+    check_entries(folder)
     read_json(folder / "config.json")
     _check_weights(folder)
     return folder
@@ -61,6 +66,8 @@ def check_file(path: Path) -> None:
     Raises:
         ModelError: says what the file is instead.
     """
+    with name_unreadable():
+        wait_for_disk(path, lambda came: _read_header(path))
     try:
         with safe_open(path, framework="np"):
             pass
@@ -68,13 +75,19 @@ def check_file(path: Path) -> None:
         raise ModelError(f"{path} {describe_file(path, error)}") from error
 
 
+def _read_header(path: Path) -> None:
+    """Read what a library will map into memory: in its hands, a disk that does not answer stops the whole process."""
+    with open_file(path) as file:
+        file.read(min(int.from_bytes(file.read(8), "little"), _MAX_HEADER_BYTES))
+
+
 def describe_file(path: Path, error: Exception) -> str:
     """What a file that is no readable safetensors file seems to be, to be said after its name."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(64)
-    except OSError as unreadable:
-        return f"cannot be read: {unreadable.strerror}"
+    except UnreadableError as unreadable:
+        return unreadable.reason
     if not start:
         return "is empty"
     if start.startswith(b"version https://git-lfs"):
@@ -95,6 +108,7 @@ def describe_no_weights(names: Iterable[str]) -> str:
 
 def _check_listed(folder: Path, kind: str) -> None:
     """Check a component that model_index.json lists as of this class."""
+    check_entries(folder)
     if (folder / "config.json").is_file():
         check_component(folder)
     elif any(folder.glob("*.safetensors")):
@@ -130,9 +144,11 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: there is none.
     """
+    with name_unreadable():
+        text = read_file(path, MAX_JSON_BYTES)
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(text)
+    except ValueError as error:
         raise ModelError(f"{path} cannot be read as JSON") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} should hold a JSON object")

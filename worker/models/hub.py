@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from worker.errors import MissingFileError, ModelError, SettingsError
+from worker.files import list_folder
 from worker.models.addresses import HubPlace, read_civitai, read_hub
 from worker.models.checks import check_component, check_file, describe_no_weights
 from worker.models.civitai import fetch_place
@@ -116,7 +117,7 @@ def _names_in(prefix: str, repository: str, hub: Mapping[str, Any], folder: Path
     """The files in a folder of a repository; what is here of it where the hub cannot be asked."""
     files = _list_files(repository, hub)
     if files is None:
-        return [file.name for file in folder.iterdir()]
+        return list_folder(folder)
     inside = [file.removeprefix(prefix) for file in files if file.startswith(prefix)]
     return [name for name in inside if "/" not in name]
 
@@ -200,6 +201,9 @@ def make_lora_fetcher(settings: Settings) -> Callable[[str], Path]:
     """What turns a LoRA's place into its file, checked; from the hub at need."""
 
     def fetch(place: str) -> Path:
+        if Path(place).is_absolute():  # found at start; it may be gone by now
+            check_file(Path(place))
+            return Path(place)
         if exists_here(place):
             return find_file("LORA_REPOS", place, settings)
         named = read_hub(place)

@@ -6,11 +6,13 @@ Where there is no plain form of them, the only one there is can be meant.
 
 import logging
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from worker.files import temporary_folder
+from worker.models.paths import name_unreadable
 
 log = logging.getLogger("worker")
 
@@ -92,8 +94,8 @@ def plain_names(folder: Path, weights: Mapping[str, WeightFiles]) -> Iterator[Pa
     if not renamed:
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="model-") as place:
-        view = Path(place) / folder.name
+    with name_unreadable(), temporary_folder() as place:
+        view = place / folder.name
         view.mkdir()
         for entry in folder.resolve().iterdir():
             if entry.name in renamed:

@@ -16,11 +16,13 @@ from torch import Tensor
 from worker.engine.adapters.lora_file import adapter_name, read_bundled_words, split_key
 from worker.engine.pipelines import reads_clip
 from worker.errors import SettingsError
+from worker.files import UnreadableError, copy_to_memory
 from worker.models.adapters import AdapterCatalogue
 from worker.request import Lora
 
 log = logging.getLogger("worker")
 
+MAX_FILE_BYTES = 200_000_000
 MAX_VECTORS = 1_000  # of one word; of 75 tokens is CLIP's window
 
 # How trainers name what they have taught to Stable Diffusion XL's two text encoders.
@@ -52,8 +54,8 @@ def load_words(catalogue: AdapterCatalogue, pipeline: Any) -> Words:
     learned, notes = [], dict(catalogue.left_out_embeddings)
     for word, file in catalogue.embeddings.items():
         try:
-            note = learn_word(pipeline, word_token(word), load_file(Path(file)))
-        except ValueError as error:
+            note = learn_word(pipeline, word_token(word), _read(Path(file)))
+        except (ValueError, UnreadableError) as error:
             log.warning("EMBEDDINGS_DIR: leaving out %s: %s", word, error)
             notes[word] = f"was left out: {error}"
             continue
@@ -63,6 +65,11 @@ def load_words(catalogue: AdapterCatalogue, pipeline: Any) -> Words:
             log.warning("EMBEDDINGS_DIR: %s: %s", word, note)
             notes[word] = note
     return Words(frozenset(learned), MappingProxyType(notes))
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    with copy_to_memory(file, MAX_FILE_BYTES) as copy:
+        return load_file(copy)
 
 
 def load_bundled_words(catalogue: AdapterCatalogue, pipeline: Any) -> Mapping[str, Mapping[str, str]]:

@@ -17,6 +17,8 @@ from worker.engine.adapters.lora_fit import add_adapter
 from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.device_errors import is_device_fault, is_out_of_memory
 from worker.errors import ModelError, SettingsError
+from worker.files import UnreadableError, find_size
+from worker.models.paths import name_unreadable
 from worker.request import Lora
 
 log = logging.getLogger("worker")
@@ -101,7 +103,8 @@ class LoraManager:
             self._loaded.move_to_end(name)
             return
         file = self._fetch(self._places[name])
-        size = file.stat().st_size
+        with name_unreadable():
+            size = find_size(file)
         self._make_room(size, wanted)
         notes = self._load(name, file)
         self._loaded[name] = _Loaded(size, notes)
@@ -122,6 +125,8 @@ class LoraManager:
         key = adapter_name(name)
         try:
             notes = add_adapter(self._pipeline, file, key, self._words.get(name, ()))
+        except UnreadableError as error:
+            raise ModelError(f"the LoRA {name} cannot be read: {error}") from error
         except Exception as error:  # what peft raises for layers that it does not know has no common class
             if is_device_fault(error):
                 raise

@@ -24,6 +24,7 @@ from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.engine import Engine
 from worker.engine.load.describe import describe
 from worker.engine.load.dtype import choose_dtype
+from worker.engine.load.mapped import copy_mapped_weights
 from worker.engine.load.pretrained import load_pretrained
 from worker.engine.load.quantize import check_quantize
 from worker.engine.load.refiner import load_refiner
@@ -97,6 +98,7 @@ def _assemble(
     if device.type != "cpu":  # where there is nothing to choose
         log.info("memory: %s", plan.reason)
     release = place_weights(pipelines, nets, plan, device)
+    copy_mapped_weights(unique_modules(pipelines, nets))
     if hasattr(pipeline, "vae"):
         guard_decoder(pipeline.vae)
     if ip_adapter is not None:
