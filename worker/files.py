@@ -19,6 +19,7 @@ from typing import TypeVar
 
 STALL_S = 30.0  # without an answer, a byte or a name, until a disk is given up
 CHECK_S = 0.2  # between two looks at whether what is read is still wanted
+IN_MEMORY = "/dev/shm"  # a folder of Linux's
 _DISK_FAULTS = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT)
 _PIECE_BYTES = 4_194_304
 _KINDS = (
@@ -129,6 +130,22 @@ def copy_to_memory(path: Path, max_bytes: int, check: Callable[[], None] = lambd
         yield Path(f"/dev/fd/{copy.fileno()}")
 
 
+def settle_temporary_folder() -> str | None:
+    """Let libraries have a temporary folder, for whose name some ask when they are imported.
+
+    Returns:
+        what the owner should know, if Python finds none that can be written: the root is read-only, or its disk full.
+    """
+    try:
+        tempfile.tempdir = tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else "/tmp"
+    if tempfile.tempdir == IN_MEMORY:
+        return f"temporary files go to {IN_MEMORY}: no other folder for them can be written"
+    writable = os.access(tempfile.tempdir, os.W_OK)
+    return None if writable else "no folder for temporary files can be written; set TMPDIR to one that can be"
+
+
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Inside the `with`, a folder for a few small files: in memory where that is offered, so that no disk is needed.
@@ -136,7 +153,7 @@ def temporary_folder() -> Iterator[Path]:
     Raises:
         UnreadableError: there is no place for one.
     """
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
     try:
         folder = tempfile.TemporaryDirectory(prefix="worker-", dir=place)
     except OSError as error:

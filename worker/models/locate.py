@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from worker.errors import ModelError
-from worker.files import StalledError, UnreadableError, exists, is_folder, list_folder, read_file
+from worker.files import StalledError, UnreadableError, check_readable, exists, is_folder, list_folder, read_file
 from worker.models.addresses import HubPlace, check_suffix, read_hub
 from worker.models.checks import check_component, check_file, check_model, check_vae
 from worker.models.paths import name_unreadable
@@ -123,6 +123,8 @@ def _find_local(path: Path, check: Check) -> ModelSource:
         folder = is_folder(path)
     if folder:
         return ModelSource("folder", str(check(path)), path.resolve().name, "it is an existing folder")
+    with name_unreadable():
+        check_readable(path)
     check_suffix(path.name)
     check_file(path)
     return ModelSource("file", str(path), path.stem, "it is an existing file")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from worker.engine.adapters.lora_file import adapter_name
 from worker.engine.adapters.lora_fit import add_adapter
 from worker.engine.denoiser.runner import DenoiserRunner
@@ -125,7 +127,7 @@ class LoraManager:
         key = adapter_name(name)
         try:
             notes = add_adapter(self._pipeline, file, key, self._words.get(name, ()))
-        except UnreadableError as error:
+        except (UnreadableError, SafetensorError) as error:  # it has changed since it was checked
             raise ModelError(f"the LoRA {name} cannot be read: {error}") from error
         except Exception as error:  # what peft raises for layers that it does not know has no common class
             if is_device_fault(error):

@@ -35,6 +35,7 @@ from worker.engine.pipelines import find_denoiser
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
 from worker.errors import ModelError
+from worker.files import settle_temporary_folder
 from worker.models.adapters import AdapterCatalogue, find_adapters
 from worker.models.civitai import fetch_place
 from worker.models.download_log import fetch_file, fetch_snapshot
@@ -55,6 +56,8 @@ def load(settings: Settings, device: torch.device) -> Engine:
     started = time.perf_counter()
     _quiet_libraries()
     _log_downloads()
+    if note := settle_temporary_folder():
+        log.warning(note)
     catalogue = find_adapters(settings)
     source = _find(settings)
     log.info("model %s: %s", source.name, source.reason)
