@@ -1,5 +1,6 @@
 """One file at a time from the model hub; what stands in the way is said in one sentence."""
 
+import errno
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from huggingface_hub import HfApi
-from huggingface_hub.constants import HF_HUB_OFFLINE
+from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -29,6 +30,7 @@ from worker.settings import Settings
 
 CONFIG = "config.json"
 INDEX = "model_index.json"  # of a whole model
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE)
 _LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
 _PEFT_WEIGHTS, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -79,7 +81,14 @@ def _one_sentence(repository: str, file: str, hub: Mapping[str, Any], setting: s
     except (RevisionNotFoundError, EntryNotFoundError) as error:
         raise MissingFileError(f"{repository} has no {file} at revision {hub['revision'] or 'main'}") from error
     except (OSError, HfHubHTTPError, ValueError) as error:
-        raise ModelError(f"{repository} cannot be fetched from the hub: {first_line(error)}") from error
+        raise ModelError(f"{repository} cannot be fetched from the hub: {_find_reason(error, hub)}") from error
+
+
+def _find_reason(error: Exception, hub: Mapping[str, Any]) -> str:
+    """What keeps a file from being fetched; of a disk, with the folder, which the system does not always name."""
+    if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+        return f"{hub['cache_dir'] or HF_HUB_CACHE} cannot be written: {error.strerror}"
+    return first_line(error)
 
 
 def local_file(source: ModelSource, hub: Mapping[str, Any], setting: str = "MODEL_NAME") -> Path:
