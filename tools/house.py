@@ -14,6 +14,7 @@ ORDER = {
     "worker": ["errors.py", "settings.py", "setting_names.py", "nearest.py", "clock.py", "files.py", "http.py"],
     "worker/runtime": [
         "worker.py",
+        "output_streams.py",
         "logs.py",
         "local_test.py",
         "gate.py",
