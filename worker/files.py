@@ -311,7 +311,7 @@ def wait_for_disk(path: Path, work: Callable[[Came], Result], check: Callable[[]
         check()
         looks += 1
         if looks * CHECK_S >= STALL_S:
-            raise StalledError(path, f"does not answer: nothing has come from its disk or volume for {STALL_S:.0f} s")
+            raise StalledError(path, f"does not answer: nothing has come from its disk or volume for {STALL_S:g} s")
 
 
 def _read_pieces(path: Path, file: FileIO, max_bytes: int, came: Came) -> Iterator[bytes]:
