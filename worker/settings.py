@@ -28,6 +28,7 @@ _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
 _SIZE = re.compile(r"([0-9]{1,5})\s*[xX]\s*([0-9]{1,5})")
 _ADDRESS = re.compile(r"https?://|urn:air:|(www\.)?(huggingface\.co|hf\.co|civitai\.(com|red|green))/", re.IGNORECASE)
 _CERTIFICATES = ("AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")  # read by libraries
+_refused_certificates: dict[str, str] = {}  # variable -> what is wrong; set before all else
 _BUCKET = ("bucket_endpoint_url", "bucket_access_key_id", "bucket_secret_access_key")  # without which there is none
 
 
@@ -253,7 +254,7 @@ def read_settings() -> Settings:
     Raises:
         SettingsError: a variable's value cannot be used; one line names each, what came and what is allowed.
     """
-    certificates = _check_certificates()
+    certificates = [*_refused_certificates.values(), *_check_certificates().values()]
     try:
         settings = Settings()
     except ValidationError as error:
@@ -268,16 +269,26 @@ def read_settings() -> Settings:
     raise SettingsError("; ".join([*map(_explain, problems), *filter(None, [gap]), *certificates]))
 
 
-def _check_certificates() -> list[str]:
-    """A sentence for each variable that names what no library can read certificates from; what is not there is none."""
-    problems = []
+def set_aside_certificates() -> None:
+    """Take away the variables that name no file of certificates, which `read_settings` will refuse.
+
+    To be called before `runpod` is imported, which opens some of them at once.
+    """
+    for name, problem in _check_certificates().items():
+        del os.environ[name]
+        _refused_certificates[name] = problem
+
+
+def _check_certificates() -> dict[str, str]:
+    """Variable -> what is wrong, of those that name what no library can read; what is not there is not wrong."""
+    problems = {}
     for name in _CERTIFICATES:
         path = Path(os.environ.get(name, ""))
         try:
             if os.environ.get(name) and exists(path) and not is_folder(path):
                 check_readable(path)
         except UnreadableError as error:
-            problems.append(f"{name}: {error}")
+            problems[name] = f"{name}: {error}"
     return problems
 
 

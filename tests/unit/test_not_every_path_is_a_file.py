@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +21,14 @@ from tests.helpers.fuzzing import examples
 from tests.helpers.odd_paths import ODD_PATHS, put, remove
 from worker.errors import ModelError, SettingsError
 from worker.files import UnreadableError, copy_to_memory, find_size, open_file, read_file
-from worker.models import download_log
+from worker.models import download_log, hub
 from worker.models.adapters import find_adapters
 from worker.models.hub import download, make_lora_fetcher
 from worker.models.locate import find_component, find_model, find_vae
 from worker.runtime.local_test import check_local_job
 from worker.settings import Settings, read_settings
 
+ROOT = Path(__file__).parents[2]
 SOON_S = 10.0  # who opens a pipe without a writer, or reads an endless device, does not come back at all
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 MODEL = {
@@ -179,6 +183,19 @@ def test_certificates_are_read_from_files_and_folders(
         read_settings()
 
 
+def test_certificates_are_looked_at_before_a_library_opens_them(tmp_path: Path) -> None:
+    """The SDK's HTTP library does so when it is imported."""
+    words = put("a pipe", tmp_path / "x")
+    script = (
+        "from worker.settings import read_settings, set_aside_certificates; set_aside_certificates()\n"
+        "import aiohttp.connector; read_settings()"
+    )
+    env = {**os.environ, "SSL_CERT_FILE": str(tmp_path / "x")}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert f"SettingsError: SSL_CERT_FILE: {tmp_path / 'x'} {words}" in done.stderr
+
+
 @pytest.mark.parametrize("kind", ODD_PATHS)
 def test_a_local_job_is_read_from_a_file(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -189,12 +206,22 @@ def test_a_local_job_is_read_from_a_file(kind: str, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("kind", ODD_PATHS)
+def test_a_login_to_the_hub_is_read_from_a_file(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = put(kind, tmp_path / "token")
+    monkeypatch.setattr(hub, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    source = find_model("org/name", caches={})
+    with soon(), pytest.raises(ModelError, match=f"^{tmp_path / 'token'} {words}$"):
+        hub.hub_options(source, Settings(model_name="org/name"))
+    assert hub.hub_options(source, Settings(model_name="org/name", HF_TOKEN="hf_x"))["token"] == "hf_x"
+
+
+@pytest.mark.parametrize("kind", ODD_PATHS)
 def test_what_the_hubs_cache_holds_may_be_anything(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = put(kind, tmp_path / "x.safetensors")
     monkeypatch.setattr(download_log, "hf_hub_download", lambda *_, **__: str(tmp_path / "x.safetensors"))
-    hub = {"revision": None, "token": None, "cache_dir": None}
+    options = {"revision": None, "token": None, "cache_dir": None}
     with soon(), pytest.raises(ModelError, match=f"org/name cannot be fetched from the hub: .*{words}"):
-        download("org/name", "x.safetensors", hub)
+        download("org/name", "x.safetensors", options)
 
 
 def test_a_cache_of_anything_is_passed_over(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from huggingface_hub import HfApi
-from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE, HF_TOKEN_PATH
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -19,12 +19,13 @@ from huggingface_hub.errors import (
 )
 
 from worker.errors import MissingFileError, ModelError, SettingsError
-from worker.files import list_folder
+from worker.files import check_readable, exists, list_folder
 from worker.models.addresses import HubPlace, read_civitai, read_hub
 from worker.models.checks import check_component, check_file, describe_no_weights
 from worker.models.civitai import fetch_place
 from worker.models.download_log import fetch_file, fetch_snapshot
 from worker.models.locate import ModelSource, download_folder, exists_here, find_component, find_model
+from worker.models.paths import name_unreadable
 from worker.models.variants import WeightFiles, choose_variants, choose_weights, is_weights
 from worker.settings import Settings
 
@@ -40,7 +41,16 @@ def hub_options(source: ModelSource, settings: Settings) -> dict[str, Any]:
     if source.kind in ("file", "folder"):
         return {}
     token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    if token is None:
+        with name_unreadable():
+            _check_token_file(Path(HF_TOKEN_PATH))
     return {"revision": source.revision, "token": token, "cache_dir": download_folder()}
+
+
+def _check_token_file(path: Path) -> None:
+    """A login on this machine would have left its token there; the hub's library opens it if the settings have none."""
+    if exists(path):
+        check_readable(path)
 
 
 def split_location(location: str) -> tuple[str, str]:
