@@ -7,8 +7,8 @@ DEV_READY := .venv/dev-ready
 FORK_READY := .venv/fork-ready
 FORK := examples/cuda_and_fork
 
-.PHONY: run help setup setup-dev test test-gpu check check-workflows docs fuzz soak bench-previews image-test lock audit \
-	fork-table train-shapes train-lora eval-shapes
+.PHONY: run help setup setup-dev test test-gpu check check-workflows docs fuzz soak bench bench-gpu bench-previews \
+	image-test lock audit fork-table train-shapes train-lora eval-shapes
 
 # OMP_WAIT_POLICY: docs/image.md, "Shared CPUs".
 run: $(RUN_READY)  ## draw test_input.json with the local test of the RunPod SDK
@@ -45,6 +45,13 @@ fuzz: $(DEV_READY)  ## the tests that make up their own input, for much longer t
 
 soak: $(DEV_READY)  ## mixed jobs, one in five hostile, through the real worker; JOBS=2000 take about an hour
 	$(BIN)/python -m benchmarks.soak $(if $(JOBS),--jobs $(JOBS))
+
+bench: $(DEV_READY)  ## what a CPU can measure, beside plain diffusers; fails beyond twice a recorded ratio. RECORD=1 records
+	$(BIN)/python -m benchmarks --device cpu $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(RECORD),--out benchmarks/results/cpu.json,--out outputs/bench.json --compare benchmarks/results/cpu.json)
+
+bench-gpu: $(DEV_READY)  ## the same on a GPU, with models in full size; SCENES="sd15-1 cold" plays some, OUT=... elsewhere
+	$(BIN)/python -m benchmarks --device cuda --out $(or $(OUT),benchmarks/results/gpu.json) $(SCENES)
 
 bench-previews: $(DEV_READY)  ## what previews cost, as a share of a job's time
 	$(BIN)/python -m benchmarks.previews

@@ -13,12 +13,14 @@ if __name__ != "__mp_main__":
     gc.disable()  # until all is imported, which leaves no garbage: looking for it took a fifth of their time
 
     from worker.runtime.output_streams import keep_output_from_failing
-    from worker.settings import on_platform, quiet_sdk, set_aside_certificates
+    from worker.settings import list_unused_packages, on_platform, quiet_sdk, set_aside_certificates
+    from worker.spared_imports import spare_imports
 
     if __name__ == "__main__":
         keep_output_from_failing()
     quiet_sdk()
     set_aside_certificates()
+    spare_imports(list_unused_packages())
 
     import runpod
 

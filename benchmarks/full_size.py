@@ -24,18 +24,23 @@ CONFIGS = Path(__file__).parents[1] / "worker" / "engine" / "load" / "configs"
 
 
 def random(make: Any, dtype: torch.dtype) -> Any:
-    """A module on the CPU whose weights are random but quick to make: one small block of noise, repeated."""
+    """A module on the CPU whose weights are random but quick to make: one small block of noise, repeated.
+
+    The scales of norms are around 1: around 0 they would let hardly anything through, and pictures would be flat.
+    """
     with torch.device("meta"):
         module = make()
     module = module.to(dtype).to_empty(device="cpu").eval()
     noise = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).mul(0.02).to(dtype)
     with torch.no_grad():
-        for weight in [*module.parameters(), *module.buffers()]:
+        for name, weight in [*module.named_parameters(), *module.named_buffers()]:
             if weight.is_floating_point():
                 flat = weight.view(-1)
                 for start in range(0, flat.numel(), noise.numel()):
                     part = flat[start : start + noise.numel()]
                     part.copy_(noise[: part.numel()])
+                if weight.dim() == 1 and name.endswith("weight"):
+                    weight.add_(1)
             else:
                 weight.copy_(torch.arange(weight.numel()).view(weight.shape))
     return module

@@ -11,7 +11,16 @@ from pathlib import Path
 # Room -> its files, in the order in which a job, or before it the start, meets them.
 ORDER = {
     "": ["handler.py"],
-    "worker": ["errors.py", "settings.py", "setting_names.py", "nearest.py", "clock.py", "files.py", "http.py"],
+    "worker": [
+        "errors.py",
+        "settings.py",
+        "setting_names.py",
+        "spared_imports.py",
+        "nearest.py",
+        "clock.py",
+        "files.py",
+        "http.py",
+    ],
     "worker/runtime": [
         "worker.py",
         "output_streams.py",
@@ -68,6 +77,7 @@ ORDER = {
         "refiner.py",
         "vae.py",
         "quantize.py",
+        "acceleration.py",
         "completeness.py",
         "describe.py",
         "defaults.py",
@@ -78,8 +88,10 @@ ORDER = {
         "generate.py",
         "drawing.py",
         "batch.py",
+        "batch_size.py",
         "steps.py",
         "meter.py",
+        "cache.py",
         "pipelines.py",
         "scheduling.py",
         "preview.py",
@@ -115,7 +127,7 @@ ORDER = {
         "warnings.py",
     ],
     "worker/engine/passes": ["draw.py", "prepare.py", "run.py"],
-    "worker/engine/denoiser": ["runner.py"],
+    "worker/engine/denoiser": ["runner.py", "graphs.py"],
     "worker/output": ["options.py", "address.py", "metadata.py", "encode.py", "delivery.py", "bucket.py"],
 }
 TITLES = {

@@ -1,5 +1,5 @@
 """Writes the parts of the documentation that are known elsewhere: tables from the code, the request's JSON schema, and
-what the examples have shown.
+what the examples and the benchmark have shown.
 
 python -m tools.reference           write them
 python -m tools.reference --check   exit 1 if any of them has drifted from the code
@@ -17,6 +17,7 @@ from pydantic import AliasChoices
 
 from examples.cuda_and_fork.harness.table import tables
 from tools.house import map_rows
+from tools.performance import draw_charts, read_reports, write_document
 from worker.api.elsewhere import ElsewhereFields
 from worker.api.schema import Fields
 from worker.api.values import ANYTHING, Neutral
@@ -196,6 +197,18 @@ def documents() -> dict[Path, str]:
         requests: insert(requests.read_text(), "elsewhere", table(*elsewhere_rows())),
         fork: text,
         SCHEMA: json.dumps(request_schema(), indent=2) + "\n",
+        **performance(),
+    }
+
+
+def performance() -> dict[Path, str]:
+    """docs/performance.md and its charts -> what they should hold."""
+    document = ROOT / "docs" / "performance.md"
+    reports = read_reports(ROOT / "benchmarks" / "results")
+    charts = ROOT / "docs" / "images" / "performance"
+    return {
+        document: insert(document.read_text(), "results", write_document(reports)),
+        **{charts / name: drawing for name, drawing in draw_charts(reports).items()},
     }
 
 
@@ -206,6 +219,7 @@ def main() -> None:
         names = ", ".join(str(path.relative_to(ROOT)) for path in drifted)
         raise SystemExit(f"not current: {names}; run `make docs`" if drifted else 0)
     for path in drifted:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(documents()[path])
 
 

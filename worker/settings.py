@@ -22,6 +22,8 @@ EMBEDDED_MODEL = Path(__file__).parent.parent / "models" / "shapes"
 EMBEDDED_LORAS = EMBEDDED_MODEL.parent / "loras"
 VOLUME = Path("/runpod-volume")  # where the platform mounts an endpoint's network volume
 
+MAX_BATCH = 64  # pictures drawn at once
+
 _HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 _HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
@@ -78,6 +80,12 @@ def _check_places(setting: str) -> str:
         if name in names:
             raise _refuse("have one place for each name", entry)
         names.add(name)
+    return setting
+
+
+def _check_max_batch(setting: str) -> str:
+    if setting != "auto" and not (setting.isdecimal() and 1 <= int(setting) <= MAX_BATCH):
+        raise _refuse(f"be auto, or a number from 1 to {MAX_BATCH}")
     return setting
 
 
@@ -180,6 +188,15 @@ class Settings(BaseSettings):
         le=64,
         description="jobs that a worker takes at once; [more than one pays](docs/several-jobs.md) where jobs are short",
     )
+    acceleration: Literal["auto", "off", "graphs"] = Field(
+        "auto",
+        description="how the denoiser runs on a GPU: as written, by CUDA graphs, or `auto`, what is faster",
+    )
+    max_batch: Annotated[str, AfterValidator(_check_max_batch)] = Field(
+        "auto",
+        description="pictures drawn at once; `auto`: by memory and by what is faster, on a CPU 1; "
+        "[1 draws each to the bit as if alone](docs/several-jobs.md#drawn-at-once)",
+    )
     job_timeout_s: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds after which a job is stopped with an error"
     )
@@ -231,6 +248,11 @@ class Settings(BaseSettings):
     def image_hosts(self) -> tuple[str, ...]:
         """The hosts that jobs may load pictures from; empty for any public one."""
         return split_list(self.allowed_image_hosts)
+
+    @property
+    def pictures_at_once(self) -> int | None:
+        """How many pictures are drawn at once, as the owner wants it; None for what is fastest."""
+        return None if self.max_batch == "auto" else int(self.max_batch)
 
     @property
     def bucket_hosts(self) -> tuple[str, ...]:
@@ -300,6 +322,20 @@ def list_mistaken_names() -> list[str]:
     given = [name for name, value in os.environ.items() if value.strip()]
     meant = suggest_settings(given, names)
     return [f"{name} is not a setting; did you mean {setting}?" for name, setting in meant.items()]
+
+
+def list_unused_packages() -> list[str]:
+    """Packages that these settings have no use for, though libraries import them where they are installed."""
+    try:
+        settings = read_settings()
+    except SettingsError:
+        return []
+    with_loras = settings.lora_dir or settings.lora_repos or settings.model_name in (None, str(EMBEDDED_MODEL))
+    unused = {
+        "bitsandbytes": settings.quantize == "none",
+        "peft": not with_loras and settings.ip_adapter is None,
+    }
+    return [name for name, is_unused in unused.items() if is_unused]
 
 
 def on_platform() -> bool:

@@ -21,7 +21,11 @@ Answer = dict[str, Any]
 
 
 def last_layer(engine: Engine, place: str) -> torch.nn.Module:
-    """Where many tensors are alive: the last layer of the text encoder, the denoiser, the decoder or the encoder."""
+    """Where many tensors are alive: the last layer of the text encoder, the denoiser, the decoder or the encoder.
+
+    The engine knows no prompt any more, so that each of them is called.
+    """
+    engine.embeddings.clear()
     pipeline = engine.pipeline
     part: Any = {
         "text encoder": lambda: pipeline.text_encoder,

@@ -4,6 +4,7 @@ On a CPU the sums of a batch are taken in another order than those of one pictur
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -15,6 +16,7 @@ from tests.helpers.every_kind import EDGES, IMAGE, JOBS, MASK, equipped
 from tests.helpers.faults import last_layer, raising
 from tests.helpers.tiny_addons import Kits
 from worker.api.parse import parse
+from worker.engine.batch_size import BatchSize
 from worker.engine.drawing import Drawing, Outcome
 from worker.engine.engine import Engine
 from worker.engine.generate import draw_jobs
@@ -47,7 +49,10 @@ class Asked:
 
 
 def _draw(engine: Engine, asked: Sequence[Asked], max_batch: int = 4) -> list[Outcome]:
-    return draw_jobs(engine, [one.drawing for one in asked], recover=lambda error: error, max_batch=max_batch)
+    engine = replace(
+        engine, batch_size=BatchSize(max_batch, 0, 0, "StableDiffusion3" not in type(engine.pipeline).__name__)
+    )
+    return draw_jobs(engine, [one.drawing for one in asked], recover=lambda error: error)
 
 
 def _assert_alike(found: Sequence[GeneratedImage], expected: Sequence[GeneratedImage]) -> None:

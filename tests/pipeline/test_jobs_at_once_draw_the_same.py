@@ -1,11 +1,15 @@
 """Jobs that are in hand at once get the pictures, and the warnings, that each gets alone."""
 
+import base64
+import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image as Pillow
 
-from tests.helpers.faults import Answer, a_worker, run
+from tests.helpers.faults import Answer, a_worker, last_layer, run
 from tests.helpers.tiny_addons import Kits
 
 JOBS: list[dict[str, Any]] = [
@@ -30,3 +34,26 @@ def test_many_at_once(family: str, kits: Kits) -> None:
 
     assert together == alone * ROUNDS
     assert all(images for _, images, _ in alone)
+
+
+def test_what_waits_is_drawn_in_one_pass_where_the_owner_wants_it(kits: Kits) -> None:
+    jobs = [{"prompt": f"star {number}", "seed": number, "num_inference_steps": 2} for number in range(12)]
+    with a_worker(**kits["sd1"].settings(), JOBS_AT_ONCE="4") as worker:
+        alone = [run(worker, **job)["images"] for job in jobs]
+    with (
+        a_worker(**kits["sd1"].settings(), JOBS_AT_ONCE="4", MAX_BATCH="4") as worker,
+        ThreadPoolExecutor(4) as callers,
+    ):
+        shapes: list[int] = []
+        layer = last_layer(worker._engine, "denoiser")
+        layer.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape[0]))
+        together = [one["images"] for one in callers.map(lambda job: run(worker, **job), jobs)]
+
+    assert max(shapes) > 2, "the first is drawn alone, guided, and the others wait for it"
+    for one, other in zip(together, alone, strict=True):
+        ours, theirs = (_pixels(images[0]) for images in (one, other))
+        assert np.abs(ours - theirs).max() <= 2 and theirs.std() > 1
+
+
+def _pixels(data_uri: str) -> np.ndarray[Any, Any]:
+    return np.asarray(Pillow.open(io.BytesIO(base64.b64decode(data_uri.partition(",")[2]))), np.float64)

@@ -5,8 +5,10 @@ from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 import pytest
+from PIL import ImageChops
 
-from tests.helpers.drawing import draw
+from tests.helpers.drawing import assert_same, draw, load_engine, picture
+from tests.helpers.tiny_addons import Kits
 from worker.engine.engine import Engine
 
 HIRES = {"scale": 2.0, "strength": 0.5}
@@ -31,8 +33,9 @@ class Calls:
 
 @contextmanager
 def counting(engine: Engine) -> Iterator[Calls]:
-    """The calls of every text encoder and tokenizer of the engine, inside the `with`."""
+    """The calls of every text encoder and tokenizer of the engine, inside the `with`; it knows no prompt before."""
     calls = Calls()
+    engine.embeddings.clear()
     parts = engine.pipeline.components
     encoders = [part for name, part in parts.items() if name.startswith("text_encoder")]
     tokenizers = {type(part) for name, part in parts.items() if name.startswith("tokenizer")}
@@ -95,3 +98,30 @@ def test_so_do_those_that_diffusers_encodes(family: str, encoders: int, more_eng
         draw(more_engines[family], num_images=3, guidance_scale=4.0)
 
     assert calls.encoders == encoders
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl", "sd3", "flux"])
+def test_a_later_job_with_the_same_prompts_encodes_nothing(family: str, kits: Kits) -> None:
+    engine = load_engine(**kits[family].settings())
+    texts = {"prompt": "a red square", **({"negative_prompt": "a star"} if family != "flux" else {})}
+    with counting(engine) as calls:
+        before = picture(engine, **texts)
+        first = calls.encoders
+        again = picture(engine, **texts)
+        same = calls.encoders
+        other = picture(engine, **{**texts, "prompt": "a blue star"})
+
+    assert same == first > 0
+    assert_same(again, before)
+    with counting(engine):
+        assert_same(other, picture(engine, **{**texts, "prompt": "a blue star"}))
+    assert ImageChops.difference(other, before).getbbox()
+
+
+def test_what_a_lora_has_made_of_a_prompt_is_no_other_jobs(kits: Kits) -> None:
+    engine = load_engine(**kits["sd1"].settings("loras"))
+    plain = picture(engine)
+    wordy = picture(engine, lora="wordy")
+    assert ImageChops.difference(wordy, plain).getbbox()
+    assert_same(picture(engine), plain)
+    assert_same(picture(engine, lora="wordy"), wordy)

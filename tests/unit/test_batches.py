@@ -47,7 +47,7 @@ def engine() -> Engine:
 @pytest.fixture
 def batcher(engine: Engine) -> Iterator[Batcher]:
     """One with its thread."""
-    batcher = Batcher(engine.draw_jobs, MAX_BATCH)
+    batcher = Batcher(engine.draw_jobs, lambda _: MAX_BATCH)
     yield batcher
     engine.go.set()
     batcher.close()
@@ -91,7 +91,7 @@ def test_no_more_pictures_than_are_drawn_at_once(batcher: Batcher, engine: Engin
 
 
 def test_one_at_a_time_is_first_come_first_served(engine: Engine) -> None:
-    batcher = Batcher(engine.draw_jobs)
+    batcher = Batcher(engine.draw_jobs, lambda _: 1)
     jobs = [_drawing(name, steps={"a": 5, "b": 6}[name[0]]) for name in ("a1", "b1", "a2")]
     _draw_all(batcher, engine, jobs)
     batcher.close()

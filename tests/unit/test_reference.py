@@ -46,7 +46,7 @@ def check(reference: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of what the documentation is made from and of what it is made into."""
-    for name in ("worker", "docs", "tools", "examples"):
+    for name in ("worker", "docs", "tools", "examples", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
     for name in ("README.md", "handler.py"):
         shutil.copy(ROOT / name, tmp_path)

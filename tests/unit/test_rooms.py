@@ -15,7 +15,15 @@ ROOT = Path(__file__).parents[2]
 
 # Lowest first. What stands in one row does not know its neighbours, unless SAME_FLOOR says so.
 ROOMS = [
-    {"worker.errors", "worker.clock", "worker.files", "worker.http", "worker.setting_names", "worker.nearest"},
+    {
+        "worker.errors",
+        "worker.clock",
+        "worker.files",
+        "worker.http",
+        "worker.setting_names",
+        "worker.nearest",
+        "worker.spared_imports",
+    },
     {"worker.settings"},
     {"worker.models", "worker.request", "worker.images"},
     {"worker.plan"},
@@ -26,7 +34,15 @@ ROOMS = [
 ]
 SAME_FLOOR = {("worker.request", "worker.models")}
 # Which know nothing of ours at all.
-GROUND = {"worker.errors", "worker.clock", "worker.files", "worker.http", "worker.setting_names", "worker.nearest"}
+GROUND = {
+    "worker.errors",
+    "worker.clock",
+    "worker.files",
+    "worker.http",
+    "worker.setting_names",
+    "worker.nearest",
+    "worker.spared_imports",
+}
 
 E = "worker.engine"
 # Lowest first; inside a row, a file may import its neighbours.
@@ -34,10 +50,20 @@ ENGINE = [
     {f"{E}.__init__"},
     {
         f"{E}.{name}"
-        for name in ("device_errors", "meter", "steps", "scheduling", "pipelines", "preview", "decoder", "denoiser")
-    }
-    | {f"{E}.refusals"},
-    {f"{E}.{name}" for name in ("adapters", "memory", "recovery")},
+        for name in (
+            "device_errors",
+            "meter",
+            "steps",
+            "scheduling",
+            "pipelines",
+            "preview",
+            "decoder",
+            "denoiser",
+            "cache",
+            "refusals",
+        )
+    },
+    {f"{E}.{name}" for name in ("adapters", "memory", "recovery", "batch_size")},
     {f"{E}.engine"},
     {f"{E}.load", f"{E}.prompts"},
     {f"{E}.drawing"},

@@ -1,21 +1,26 @@
-"""The VAE's decoder: kept from NaN and infinity, which would silently be a black picture, and from much memory."""
+"""The VAE's decoder: kept from NaN and infinity, which would silently be a black picture, and from much memory; and
+what it has decoded becomes a picture."""
 
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import PIL.Image
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from torch import Tensor
 
 from worker.errors import NonFiniteOutputError
 
 
 def guard_decoder(vae: Any) -> None:
-    """Let the VAE's decoder take and give finite numbers only.
+    """Let the VAE's decoder take and give finite numbers only, and the memory of one picture.
 
     What overflows in half precision is decoded again in float32.
     """
+    if hasattr(vae, "enable_slicing"):
+        vae.enable_slicing()
     decode = vae.decode
 
     @functools.wraps(decode)
@@ -37,6 +42,23 @@ def guard_decoder(vae: Any) -> None:
         return result
 
     vae.decode = guarded
+
+
+def convert_on_device(pipeline: Any) -> None:
+    """Have pictures become bytes where they are decoded: less has to travel, and the CPU need not compute them."""
+    processor: Any = getattr(pipeline, "image_processor", None)
+    if type(processor) is VaeImageProcessor:
+        processor.postprocess = functools.partial(_postprocess, processor)
+
+
+def _postprocess(
+    processor: VaeImageProcessor, image: Tensor, output_type: str = "pil", do_denormalize: list[bool] | None = None
+) -> Any:
+    """As `VaeImageProcessor.postprocess`, the same bytes."""
+    if output_type != "pil":
+        return VaeImageProcessor.postprocess(processor, image, output_type, do_denormalize)
+    pixels = VaeImageProcessor.postprocess(processor, image, "pt", do_denormalize).float().mul(255).round()
+    return [PIL.Image.fromarray(one) for one in pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()]
 
 
 def _is_finite(tensor: Tensor) -> bool:

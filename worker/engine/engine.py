@@ -8,6 +8,8 @@ import torch
 
 from worker.engine.adapters.ip_adapter import IPAdapter
 from worker.engine.adapters.loras import LoraManager
+from worker.engine.batch_size import BatchSize
+from worker.engine.cache import TensorCache
 from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.pipelines import build_pipeline, combine_controlnets, control_class, task_classes
 from worker.engine.preview import Previewer
@@ -33,11 +35,13 @@ class Engine:
         word_notes: of those that were left out, or of which a part has no effect.
         bundled_words: LoRA -> words that jobs with it may use -> what they are in the tokenizers.
         previewer: shows what is being drawn.
+        batch_size: how many pictures are drawn at once.
         release: to be called after each job.
         snapshot: how every weight was after loading.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
         refusals: what it has been seen to fail at.
         schedulers, pipelines: those built so far.
+        embeddings: of prompts that jobs had before.
     """
 
     pipeline: Any
@@ -52,19 +56,22 @@ class Engine:
     word_notes: Mapping[str, str]
     bundled_words: Mapping[str, Mapping[str, str]]
     previewer: Previewer
+    batch_size: BatchSize
     release: Callable[[], None]
     snapshot: Snapshot
     scheduler_config: Mapping[str, Any]
     refusals: Refusals = field(default_factory=Refusals)
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     pipelines: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    embeddings: TensorCache = field(default_factory=TensorCache)
 
     def repair(self) -> None:
         """Put the weights back as they were after loading, whatever an exception has left behind."""
         self.release()
-        self.snapshot.restore()
-        for runner in self.runners:
-            runner.invalidate()
+        self.embeddings.clear()
+        if self.snapshot.restore():
+            for runner in self.runners:
+                runner.invalidate()
 
     def pipeline_for(self, one: Pass) -> Any:
         """The pipeline that runs this pass, around the modules that are loaded already."""

@@ -22,19 +22,18 @@ from worker.request import GeneratedImage, Request
 Recover = Callable[[Exception], Exception]
 
 
-def draw_jobs(engine: Engine, drawings: Sequence[Drawing], recover: Recover, max_batch: int = 1) -> list[Outcome]:
-    """Draw these jobs, whose plans have one batch key; what became of each.
+def draw_jobs(engine: Engine, drawings: Sequence[Drawing], recover: Recover) -> list[Outcome]:
+    """Draw these jobs, whose plans have one batch key, as many pictures at once as pay; what became of each.
 
     Args:
         recover: called with what has ended a job, when nothing is attached any more; puts the engine back as it was,
             and says what the error means for the job.
-        max_batch: pictures that are drawn at once, at most.
     """
     jobs = [DrawnJob(engine, drawing) for drawing in drawings]
     for job in jobs:
         _attempt(job.start, [job])
     started = [job for job in jobs if job.error is None]
-    _attempt(lambda: _draw_all(engine, started, max_batch), started)
+    _attempt(lambda: _draw_all(engine, started), started)
     for job in started:
         if job.error is not None:
             job.error = recover(job.error)
@@ -71,7 +70,7 @@ def _attach(engine: Engine, request: Request) -> Iterator[None]:
         yield
 
 
-def _draw_all(engine: Engine, jobs: Sequence[DrawnJob], max_batch: int) -> None:
+def _draw_all(engine: Engine, jobs: Sequence[DrawnJob]) -> None:
     if not jobs:
         return
     items = [Item(job, picture) for job in jobs for picture in job.plan.request.pictures]
@@ -79,28 +78,17 @@ def _draw_all(engine: Engine, jobs: Sequence[DrawnJob], max_batch: int) -> None:
     with _attach(engine, request):
         for job in jobs:
             job.warn(engine.loras.list_warnings(job.plan.request.loras))
-        for batch in _batches(items, max_batch if _takes_batches(engine, request) else 1):
+        for batch in _batches(items, lambda: engine.batch_size.choose(jobs[0].plan)):
             wanted = [item for item in batch if item.job.error is None]
             if wanted and any(job.error is not None for job in jobs):
                 engine.repair()
             _draw(engine, wanted)
 
 
-def _takes_batches(engine: Engine, request: Request) -> bool:
-    """Whether pictures that are drawn at once are those that are drawn alone.
-
-    Several ControlNets take one picture each, and so do one with a mode and one that is shown a hole. Stable Diffusion
-    3's sample theirs without any generator.
-    """
-    if len(request.controls) > 1 or any(one.mode is not None or one.hole for one in request.controls):
-        return False
-    return not request.controls or "StableDiffusion3" not in type(engine.pipeline).__name__
-
-
-def _batches(items: Sequence[Item], max_batch: int) -> Iterator[Sequence[Item]]:
+def _batches(items: Sequence[Item], max_batch: Callable[[], int]) -> Iterator[Sequence[Item]]:
     """They in their order, so many at once, and with prompts whose embeddings have one shape."""
     for _, alike in groupby(items, lambda item: item.job.prompts.batch_shape(item.picture.prompt)):
-        while batch := list(islice(alike, max_batch)):
+        while batch := list(islice(alike, max_batch())):
             yield batch
 
 
@@ -114,7 +102,7 @@ def _draw(engine: Engine, items: Sequence[Item]) -> None:
     try:
         pictures = draw_batch(engine, items)
     except Exception as error:
-        if not (parts := _split(items, error)):
+        if not (parts := _split(engine, items, error)):
             _blame(jobs, error)
             return
         release_exception_memory(error)
@@ -130,11 +118,12 @@ def _draw(engine: Engine, items: Sequence[Item]) -> None:
         _draw(engine, part)
 
 
-def _split(items: Sequence[Item], error: Exception) -> list[Sequence[Item]]:
+def _split(engine: Engine, items: Sequence[Item], error: Exception) -> list[Sequence[Item]]:
     """The parts in which a batch that failed is drawn once more; none if nothing would come of it."""
     if is_device_fault(error) or isinstance(error, (JobCancelledError, JobTimeoutError)):
         return []
     if is_out_of_memory(error) and len(items) > 1:
+        engine.batch_size.note_out_of_memory(items[0].job.plan, len(items))
         half = (len(items) + 1) // 2
         return [items[:half], items[half:]]
     jobs = jobs_of(items)

@@ -32,11 +32,13 @@ class MemoryPlan:
 
     Attributes:
         offload: none, all on the device; model, one component at a time; group, layer by layer, streamed.
+        room: bytes of device memory beside the weights that are there while the denoiser works.
     """
 
     offload: Offload
     tiling: bool
     reason: str
+    room: int = 0
 
 
 def choose_memory_plan(
@@ -71,7 +73,8 @@ def choose_memory_plan(
     how = {"none": "all on the device", "model": "one component at a time", "group": "layer by layer"}[offload]
     why = "OFFLOAD says so" if wanted else f"about {need / 1e9:.1f} GB needed of {free / 1e9:.1f} GB free"
     what = f"weights {total / 1e9:.1f} GB" + (f" with QUANTIZE={quantize}" if quantize != "none" else "")
-    return MemoryPlan(offload, tiling, f"{how}{', the VAE by tiles' if tiling else ''}: {why}; {what}")
+    room = max(0, usable - {"none": total, "model": others, "group": scales + vae}[offload])
+    return MemoryPlan(offload, tiling, f"{how}{', the VAE by tiles' if tiling else ''}: {why}; {what}", room)
 
 
 def _last(wanted: Offload | None) -> tuple[Offload, bool]:

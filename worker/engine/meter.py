@@ -1,16 +1,19 @@
-"""What drawing costs: the seconds of its stages by the device's own clock, and the most memory that it took.
+"""What drawing costs: the seconds of its stages by the device's own clock, and the most memory that it took; and
+keeping step with the device.
 
 A GPU works behind the program that feeds it, so a clock on the CPU would give the steps' time to whatever waits for
 them. Events in the device's own queue tell them apart, and nothing waits for an event before the pictures are done.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from worker.clock import CLOCK
+
+MAX_AHEAD = 2  # steps
 
 Stage = Literal["text", "denoise", "decode"]
 
@@ -30,6 +33,26 @@ class Usage:
     denoise_s: float
     decode_s: float
     peak_bytes: int | None
+
+
+class Pace:
+    """Keeps the program no more than a few steps ahead of the device: what is told of a job is true, and a cancel stops
+    the device soon. Without that, a whole job of graphs would be under way before its first step is done."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Nothing is under way."""
+        self._device = device if device.type == "cuda" else None
+        self._under_way: deque[Any] = deque()
+
+    def step(self) -> None:
+        """A step has been handed to the device; wait for the one `MAX_AHEAD` before it."""
+        if self._device is None:
+            return
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self._device))
+        self._under_way.append(event)
+        if len(self._under_way) > MAX_AHEAD:
+            self._under_way.popleft().synchronize()
 
 
 class Meter:

@@ -19,6 +19,7 @@ from diffusers import (
 from diffusers.models import MultiControlNetUnionModel
 from transformers import CLIPTextModel
 
+from worker.engine.decoder import convert_on_device
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
 
 Arguments = Mapping[str, object]
@@ -117,6 +118,7 @@ def build_pipeline(pipeline: Any, kind: type, safety_checker: bool = True, **ext
     parts = _parts(kind)
     built = kind(**{name: known[name] for name in parts if name in known})
     built.set_progress_bar_config(disable=True)
+    convert_on_device(built)
     return built
 
 

@@ -26,12 +26,15 @@ class Snapshot:
         self._states = [state for part in parts for state in _states(part)]
         self._resident = resident
 
-    def restore(self) -> None:
-        """Put back what differs."""
+    def restore(self) -> bool:
+        """Put back what differs; whether anything did."""
+        changed = False
         for held, name, dtype, device in self._states:
             tensor = held.get(name)
             if tensor is not None and (tensor.dtype != dtype or (self._resident and tensor.device != device)):
                 tensor.data = tensor.data.to(dtype=dtype, device=device if self._resident else tensor.device)
+                changed = True
+        return changed
 
 
 def _states(part: torch.nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.dtype, torch.device]]:

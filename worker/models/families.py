@@ -27,6 +27,7 @@ class Family:
         guidance: the pipeline's argument for the guidance scale; None where guidance is built into the weights.
         negative_prompt: whether one has an effect.
         size_step: width and height are multiples of it, in pixels.
+        batch_pixels: of the pictures that are drawn at once, up to which more of them draw faster; docs/performance.md.
     """
 
     name: str
@@ -41,9 +42,14 @@ class Family:
     guidance: str | None = "guidance_scale"
     negative_prompt: bool = True
     size_step: int = 8
+    batch_pixels: int = 0
     max_steps: int = 500
     max_images: int = 16
 
+
+# Of UNets; beyond, a GPU has no more to gain. Transformers keep it busy with a single picture.
+_BATCH = 8 * 512 * 512
+_BATCH_XL = 4 * 1024 * 1024
 
 # As the Turbo models are published. Models that predict v are sampled so too, and take as many steps as others.
 _TURBO = {"scheduler.timestep_spacing": "trailing", "scheduler.prediction_type": "epsilon"}
@@ -58,6 +64,7 @@ FAMILIES: tuple[Family, ...] = (
         steps=20,
         guidance_scale=2.0,
         max_pixels=512 * 512,
+        batch_pixels=_BATCH,
     ),
     Family(
         name="lcm-sd1",
@@ -67,6 +74,7 @@ FAMILIES: tuple[Family, ...] = (
         steps=8,
         guidance_scale=1.5,
         max_pixels=1024 * 1024,
+        batch_pixels=_BATCH,
     ),
     Family(
         name="sd-turbo",
@@ -76,6 +84,7 @@ FAMILIES: tuple[Family, ...] = (
         steps=4,
         guidance_scale=0.0,
         max_pixels=1024 * 1024,
+        batch_pixels=_BATCH,
     ),
     Family(
         name="sd2",
@@ -85,6 +94,7 @@ FAMILIES: tuple[Family, ...] = (
         steps=50,
         guidance_scale=7.5,
         max_pixels=1024 * 1024,
+        batch_pixels=_BATCH,
     ),
     Family(
         name="sd1",
@@ -94,6 +104,7 @@ FAMILIES: tuple[Family, ...] = (
         guidance_scale=7.5,
         max_pixels=1024 * 1024,
         scheduler="LMS",
+        batch_pixels=_BATCH,
     ),
     Family(
         name="lcm-sdxl",
@@ -103,6 +114,7 @@ FAMILIES: tuple[Family, ...] = (
         steps=8,
         guidance_scale=1.5,
         max_pixels=2048 * 2048,
+        batch_pixels=_BATCH_XL,
     ),
     Family(
         name="sdxl-turbo",
@@ -112,6 +124,7 @@ FAMILIES: tuple[Family, ...] = (
         steps=4,
         guidance_scale=0.0,
         max_pixels=2048 * 2048,
+        batch_pixels=_BATCH_XL,
     ),
     Family(
         name="sdxl",
@@ -120,6 +133,7 @@ FAMILIES: tuple[Family, ...] = (
         steps=25,
         guidance_scale=7.5,
         max_pixels=2048 * 2048,
+        batch_pixels=_BATCH_XL,
     ),
     Family(
         name="sd3",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from worker.engine.drawing import Drawing, Outcome
+from worker.plan import Plan
 
 Result = TypeVar("Result")
 DrawJobs = Callable[[Sequence[Drawing]], Sequence[Outcome]]
@@ -39,12 +40,12 @@ class Batcher:
     except that those with the batch key of the first are drawn with it, as many as there is room for.
     """
 
-    def __init__(self, draw_jobs: DrawJobs, max_batch: int = 1) -> None:
+    def __init__(self, draw_jobs: DrawJobs, max_batch: Callable[[Plan], int]) -> None:
         """Nothing waits.
 
         Args:
             draw_jobs: draws jobs of one batch key; what becomes of each is its outcome.
-            max_batch: pictures that are drawn at once; a job with more is drawn without others.
+            max_batch: pictures of a plan that are drawn at once; a job with more is drawn without others.
         """
         self._max_batch = max_batch
         self._draw_jobs = draw_jobs
@@ -83,8 +84,9 @@ class Batcher:
     def _take_batch(self) -> list[_Waiting]:
         with self._lock:
             batch, pictures = self._waiting[:1], sum(one.pictures for one in self._waiting[:1])
+            room = self._max_batch(batch[0].drawing.plan) if batch else 0
             for one in self._waiting[1:]:
-                if one.key == batch[0].key and pictures + one.pictures <= self._max_batch:
+                if one.key == batch[0].key and pictures + one.pictures <= room:
                     batch.append(one)
                     pictures += one.pictures
             self._waiting = [one for one in self._waiting if one not in batch]

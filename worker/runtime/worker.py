@@ -33,6 +33,7 @@ from worker.runtime.logs import log, log_to_stderr
 from worker.settings import list_mistaken_names, on_platform, read_settings
 
 LONGEST = 999_999.999_999  # a figure that is not known before the answer is counted takes no more room
+MAX_ENCODED_AT_ONCE = 4  # pictures; zlib and libwebp leave the interpreter to others meanwhile
 MAX_ABANDONED_JOBS = 8  # beside those in hand; one that was cancelled may still wait for a host
 
 
@@ -53,9 +54,9 @@ class Worker:
         self._formatter = log_to_stderr(as_json=self.on_platform)
         self.gate = Gate()
         self.failure: WorkerError | None = None
-        self._batcher = Batcher(self._draw_jobs)
+        self._batcher = Batcher(self._draw_jobs, lambda plan: self._engine.batch_size.choose(plan))
         self._known_good: tuple[int, int] | None = None  # the largest picture so far, up to the native size
-        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._encoding = ThreadPoolExecutor(MAX_ENCODED_AT_ONCE, thread_name_prefix="encode")
         for mistake in list_mistaken_names():
             log.warning(mistake)
         try:

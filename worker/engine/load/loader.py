@@ -19,9 +19,10 @@ from worker.engine.adapters.controlnets import describe_controlnets, load_contro
 from worker.engine.adapters.embeddings import load_bundled_words, load_words
 from worker.engine.adapters.ip_adapter import load_ip_adapter
 from worker.engine.adapters.loras import LoraManager
-from worker.engine.decoder import guard_decoder
+from worker.engine.decoder import convert_on_device, guard_decoder
 from worker.engine.denoiser.runner import DenoiserRunner
 from worker.engine.engine import Engine
+from worker.engine.load.acceleration import choose_batch_size, choose_graphs
 from worker.engine.load.describe import describe
 from worker.engine.load.dtype import choose_dtype
 from worker.engine.load.mapped import copy_mapped_weights
@@ -93,6 +94,8 @@ def _assemble(
     model = replace(model, control_kinds=MappingProxyType(describe_controlnets(catalogue, controlnets)))
     words, bundled = load_words(catalogue, pipeline), load_bundled_words(catalogue, pipeline)
     pipelines = [part for part in (pipeline, refiner) if part is not None]
+    for one in pipelines:
+        convert_on_device(one)
     runners = tuple(DenoiserRunner(find_denoiser(one)) for one in pipelines)
     ip_adapter = load_ip_adapter(catalogue, pipeline, runners[0], settings)
     nets = list(controlnets.values())
@@ -102,6 +105,9 @@ def _assemble(
         log.info("memory: %s", plan.reason)
     release = place_weights(pipelines, nets, plan, device)
     copy_mapped_weights(unique_modules(pipelines, nets))
+    graphs = choose_graphs(settings, plan, device)
+    for runner in runners:
+        runner.graphs = graphs
     if hasattr(pipeline, "vae"):
         guard_decoder(pipeline.vae)
     if ip_adapter is not None:
@@ -119,6 +125,7 @@ def _assemble(
         word_notes=words.notes,
         bundled_words=bundled,
         previewer=Previewer(pipeline),
+        batch_size=choose_batch_size(pipeline, model, settings, plan),
         release=release,
         snapshot=Snapshot(unique_modules(pipelines, nets), resident=plan.offload == "none"),
         scheduler_config=MappingProxyType(dict(pipeline.scheduler.config)),

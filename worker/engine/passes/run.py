@@ -11,6 +11,7 @@ from torch import Tensor
 
 from worker.engine.drawing import Item, jobs_of, lap
 from worker.engine.engine import Engine
+from worker.engine.meter import Pace
 from worker.engine.pipelines import call_arguments
 from worker.engine.preview import Prediction
 from worker.engine.prompts.phases import Phase, PhaseChanger
@@ -60,10 +61,17 @@ def run_pass(
         arguments[guidance] = request.guidance_scale
     if request.image_prompt is not None and one.kind != "refine":  # the refiner has no IP-Adapter
         arguments["ip_adapter_image"] = request.image_prompt.image
-    prediction = Prediction()
+    for runner in engine.runners:
+        runner.begin()
+    prediction, pace = Prediction(), Pace(engine.device)
     if any(item.job.plan.request.preview for item in items):
         watch(pipeline.scheduler, prediction.observe)
-    arguments |= step_callbacks(lambda: _count_step(engine, items, number, pipeline, prediction), changer.change)
+
+    def on_step() -> None:
+        pace.step()
+        _count_step(engine, items, number, pipeline, prediction)
+
+    arguments |= step_callbacks(on_step, changer.change)
     accepted = call_arguments(type(pipeline))
     result = pipeline(**{name: value for name, value in arguments.items() if name in accepted and value is not None})
     if one.returns_latents:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.adapters.embeddings import replace_words
+from worker.engine.cache import TensorCache
 from worker.engine.prompts.weighting import MAX_WEIGHT, Sections
 from worker.engine.prompts.windows import Token, Window, fill_windows
 
@@ -38,7 +39,12 @@ class ClipEncoder:
     """One text encoder of a pipeline and its tokenizer; each text is tokenized and encoded once."""
 
     def __init__(
-        self, pipeline: Any, suffix: str, words: Mapping[str, str], read_text: Callable[[str], Sections]
+        self,
+        pipeline: Any,
+        suffix: str,
+        words: Mapping[str, str],
+        read_text: Callable[[str], Sections],
+        kept: TensorCache,
     ) -> None:
         """Around the pipeline's modules; nothing is encoded yet.
 
@@ -46,8 +52,10 @@ class ClipEncoder:
             suffix: of the modules' names: none, or _2.
             words: of textual inversion -> what each is in the tokenizers.
             read_text: text -> what it says, and how much each part counts.
+            kept: what text encoders made of windows before.
         """
         self._pipeline = pipeline
+        self._kept = kept
         self._tokenizer = getattr(pipeline, f"tokenizer{suffix}")
         self._encoder = getattr(pipeline, f"text_encoder{suffix}")
         self._words = words
@@ -57,15 +65,14 @@ class ClipEncoder:
         known = self._tokenizer.get_added_vocab() if words else {}
         # What stands for a word's vectors beyond the first.
         self._rests = {number for token, number in known.items() if re.fullmatch(r"<.*>_\d+", token, re.DOTALL)}
-        self._windows: dict[str, list[Window]] = {}
-        self._encoded: dict[tuple[str, int], Encoded] = {}
+        self._windows: dict[str, tuple[Window, ...]] = {}
         self._window_length = int(self._tokenizer.model_max_length)
 
-    def windows(self, text: str) -> list[Window]:
+    def windows(self, text: str) -> tuple[Window, ...]:
         """The windows that the text fills, however many."""
         if text not in self._windows:
             comma = self._tokenizer.convert_tokens_to_ids(",</w>")
-            self._windows[text] = fill_windows(self._tokenize(text), self._window_length - 2, comma)
+            self._windows[text] = tuple(fill_windows(self._tokenize(text), self._window_length - 2, comma))
         return self._windows[text]
 
     def encode(self, text: str, skip: int = 0) -> Encoded:
@@ -74,9 +81,8 @@ class ClipEncoder:
         Args:
             skip: layers to leave out, beside those that the model always leaves out.
         """
-        if (text, skip) not in self._encoded:
-            self._encoded[text, skip] = self._encode(self.windows(text), skip)
-        return self._encoded[text, skip]
+        windows = self.windows(text)
+        return self._kept.recall((id(self._encoder), windows, skip), lambda: self._encode(windows, skip))
 
     def pad(self, features: Tensor, windows: int) -> Tensor:
         """The features with empty windows at their end, so that they are of so many."""

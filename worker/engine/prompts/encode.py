@@ -1,4 +1,4 @@
-"""Prompts -> embeddings, as values: what the denoiser attends to, made once a job for all its pictures and passes.
+"""Prompts -> embeddings, as values: what the denoiser attends to, made once for all pictures, passes and jobs.
 
 Models whose UNet attends to CLIP are encoded here, weights, changes by step and prompts beyond CLIP's window included.
 Stable Diffusion 3 and FLUX are encoded by diffusers' own `encode_prompt`. Of other families nothing says how the
@@ -6,12 +6,13 @@ results of their `encode_prompt` are called as arguments; they take the text its
 every pass.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
 
 from worker.engine.adapters.embeddings import escape_words, list_tokens
+from worker.engine.cache import TensorCache
 from worker.engine.engine import Engine
 from worker.engine.pipelines import call_arguments
 from worker.engine.prompts.clip import MAX_WINDOWS, ClipEncoder, embed_with_clip
@@ -35,7 +36,10 @@ _RETURNS = {
 
 
 class PromptEncoder:
-    """The prompts of one job, each encoded when its first picture asks for it, and kept for its other pictures."""
+    """The prompts of one job, each encoded when its first picture asks for it, and kept for others and for later jobs.
+
+    Where LoRAs act, which may act in the text encoders, too, they are kept for this job alone.
+    """
 
     def __init__(self, engine: Engine, plan: Plan) -> None:
         """Nothing is encoded yet. What the request attaches to the text encoders must be there when it is."""
@@ -43,6 +47,7 @@ class PromptEncoder:
         self._request = plan.request
         self._words = list_tokens(engine.words, engine.bundled_words, plan.request.loras)
         self._by_clip = engine.capabilities.weighted_prompts
+        self._kept = TensorCache() if plan.request.loras else engine.embeddings
         self._steps = list_pass_steps(plan.passes)
         self._encoders: dict[int, ClipEncoder] = {}  # by the module's id
         self._scheduled: dict[str, ScheduledPrompt] = {}
@@ -139,18 +144,8 @@ class PromptEncoder:
             # Each pipeline has its own idea of no negative prompt.
             texts = {"prompt": prompt, "negative_prompt": negative, "clip_skip": request.clip_skip}
             return {name: value for name, value in texts.items() if value is not None}
-        wanted = {
-            "prompt": prompt,
-            "prompt_2": None,
-            "prompt_3": None,
-            "negative_prompt": negative,
-            "do_classifier_free_guidance": self._guided,
-            "device": pipeline._execution_device,
-            "clip_skip": request.clip_skip,
-        }
-        accepted = call_arguments(type(pipeline), "encode_prompt")
-        values = pipeline.encode_prompt(**{name: value for name, value in wanted.items() if name in accepted})
-        return {name: value for name, value in zip(names, values, strict=False) if value is not None}
+        key = prompt, negative, self._guided, request.clip_skip
+        return self._kept.recall(key, lambda: _encode_by_diffusers(pipeline, names, *key))
 
     @property
     def _guided(self) -> bool:
@@ -170,6 +165,25 @@ class PromptEncoder:
         for suffix in ("", "_2"):
             module = getattr(pipeline, f"text_encoder{suffix}", None)
             if module is not None:
-                made = self._encoders.get(id(module)) or ClipEncoder(pipeline, suffix, self._words, read)
+                made = self._encoders.get(id(module))
+                made = made or ClipEncoder(pipeline, suffix, self._words, read, self._kept)
                 found.append(self._encoders.setdefault(id(module), made))
         return found
+
+
+def _encode_by_diffusers(
+    pipeline: Any, names: Sequence[str], prompt: str, negative: str | None, guided: bool, clip_skip: int | None
+) -> Embeddings:
+    """What the pipeline's own `encode_prompt` returns, under the names that its call has for it."""
+    wanted = {
+        "prompt": prompt,
+        "prompt_2": None,
+        "prompt_3": None,
+        "negative_prompt": negative,
+        "do_classifier_free_guidance": guided,
+        "device": pipeline._execution_device,
+        "clip_skip": clip_skip,
+    }
+    accepted = call_arguments(type(pipeline), "encode_prompt")
+    values = pipeline.encode_prompt(**{name: value for name, value in wanted.items() if name in accepted})
+    return {name: value for name, value in zip(names, values, strict=False) if value is not None}

@@ -1,0 +1,53 @@
+"""The models that the scenes draw with, as folders to load them from; random weights, nothing is fetched."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.scenes import TINY, Size
+from worker.settings import EMBEDDED_MODEL
+
+ROOT = Path(__file__).parent.parent
+TITLES = {
+    "embedded": "the embedded model",
+    "sd15": "Stable Diffusion 1.5",
+    "sdxl": "Stable Diffusion XL",
+    "flux": "FLUX.1 dev",
+}
+
+
+def title_of(name: str, size: Size) -> str:
+    """For readers."""
+    return TITLES[name] if name not in TINY else f"{TITLES[name]}, {'full size' if size == 'full' else 'tiny'}"
+
+
+def prepare_model(name: str, size: Size, folder: Path) -> Path:
+    """The model in a folder of its own inside this one, made in another process unless it is there.
+
+    That process ends with the tens of gigabytes that it takes; and a scene about starting must not have torch loaded.
+    """
+    if name not in TINY:
+        return EMBEDDED_MODEL
+    place = folder / f"{name}-{size}"
+    if not place.exists():
+        unfinished = place.with_suffix(".part")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "benchmarks.models", name, size, str(unfinished)], check=True, cwd=ROOT)
+        unfinished.rename(place)
+    return place
+
+
+def _make(name: str, size: str) -> Any:
+    if size == "full":
+        from benchmarks import full_size
+
+        return {"sd15": full_size.sd1, "sdxl": full_size.sdxl, "flux": full_size.flux}[name]()
+    from tests.helpers import tiny_models, tiny_transformers
+
+    return {"sd15": tiny_models.sd1, "sdxl": tiny_models.sdxl, "flux": tiny_transformers.flux}[name]()
+
+
+if __name__ == "__main__":
+    _make(sys.argv[1], sys.argv[2]).save_pretrained(sys.argv[3], safe_serialization=True)

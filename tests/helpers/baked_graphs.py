@@ -1,0 +1,76 @@
+"""What CUDA graphs are, without a GPU: a pass done again with the constants that it had, on weights where they were."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.engine.denoiser.graphs import Arguments, Graphs, Work, clone, put_tensors
+from worker.engine.engine import Engine
+
+
+class BakedDevice:
+    """Captures by copying the module: what is no tensor stays as it was, tensors are read where they were.
+
+    Attributes:
+        captures, replays: how often.
+        milliseconds: that each action is said to take, in turn; the last one for ever.
+        fail: raised at the next capture, if there is something.
+    """
+
+    def __init__(self, milliseconds: Sequence[float] = (1.0,)) -> None:
+        self.captures = self.replays = 0
+        self.milliseconds = list(milliseconds)
+        self.fail: Exception | None = None
+
+    def capture(self, work: Work, arguments: Arguments) -> "Baked":
+        self.captures += 1
+        if self.fail:
+            raise self.fail
+        return Baked(self, work, arguments)
+
+    def clock(self, action: Callable[[], Any]) -> tuple[Any, float]:
+        return action(), self.milliseconds.pop(0) if len(self.milliseconds) > 1 else self.milliseconds[0]
+
+
+class Baked:
+    """One pass."""
+
+    def __init__(self, device: BakedDevice, work: Work, arguments: Arguments) -> None:
+        weights = [*work.module.parameters(), *work.module.buffers()]
+        held: dict[int, Any] = {id(one): _alias(one) for one in weights}
+        forward: Any = work.forward
+        self._device = device
+        self._forward = MethodType(forward.__func__, copy.deepcopy(work.module, held))
+        self._inputs = [tensor.clone() for tensor in arguments.tensors]
+        own = iter(self._inputs)
+        self._given, self._named = put_tensors(arguments.given, own), put_tensors(arguments.named, own)
+
+    def replay(self, tensors: Sequence[Tensor]) -> Any:
+        self._device.replays += 1
+        for own, tensor in zip(self._inputs, tensors, strict=True):
+            own.copy_(tensor)
+        return clone(self._forward(*self._given, **self._named))
+
+
+def _alias(weight: Tensor) -> Tensor:
+    """Another tensor at the same address."""
+    alias = weight.detach()
+    return torch.nn.Parameter(alias, requires_grad=False) if isinstance(weight, torch.nn.Parameter) else alias
+
+
+@contextmanager
+def graphs_of(engine: Engine, device: BakedDevice, measure: bool = False) -> Iterator[Graphs]:
+    """Inside the `with`, the engine's denoisers run by graphs."""
+    graphs = Graphs(device, measure)
+    for runner in engine.runners:
+        runner.graphs = graphs
+    try:
+        yield graphs
+    finally:
+        for runner in engine.runners:
+            runner.graphs = None

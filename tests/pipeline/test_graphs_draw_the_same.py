@@ -1,0 +1,107 @@
+"""What is drawn by graphs is, to the bit, what is drawn by the passes as they are written, whatever came between.
+
+A graph knows constants and addresses of its time. Here graphs are what they are on a GPU, with no GPU: copies of the
+module's own settings, around weights where they were. tests/gpu asks the same of CUDA.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.helpers.baked_graphs import BakedDevice, graphs_of
+from tests.helpers.drawing import SMALL, draw, load_engine
+from tests.helpers.every_kind import EDGES, JOBS, drawn, equipped
+from tests.helpers.tiny_addons import Kits, denoiser
+from worker.engine.denoiser import graphs as module
+from worker.engine.engine import Engine
+
+FAMILIES = ("sd1", "sdxl", "sd3", "flux")
+
+
+@pytest.fixture(scope="module")
+def engines(kits: Kits) -> dict[str, Engine]:
+    return {family: equipped(kits, family) for family in FAMILIES}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_kind_of_job_in_any_order(family: str, engines: dict[str, Engine]) -> None:
+    engine, device = engines[family], BakedDevice()
+    expected = [drawn(engine, **job) for job in JOBS]
+    with graphs_of(engine, device):
+        for _ in range(2):
+            for job, pictures in zip(JOBS, expected, strict=True):
+                found = drawn(engine, **job)
+                for one, other in zip(found, pictures, strict=True):
+                    assert np.array_equal(one, other), job
+    assert device.replays > 2 * device.captures > 0
+
+
+def test_scales_that_change(engines: dict[str, Engine]) -> None:
+    engine = engines["sd1"]
+    jobs: list[dict[str, Any]] = [{"loras": [{"name": "plain", "scale": scale}]} for scale in (0.5, 1.0, 0.5, -1.0)]
+    jobs += [{"controlnet": {**EDGES, "scale": scale}} for scale in (0.3, 0.9)]
+    jobs += [{"guidance_scale": scale} for scale in (1.0, 3.0, 9.0)]
+    expected = [drawn(engine, **job)[0] for job in jobs]
+    with graphs_of(engine, BakedDevice()):
+        for _ in range(2):
+            assert all(np.array_equal(drawn(engine, **job)[0], one) for job, one in zip(jobs, expected, strict=True))
+
+
+def test_a_lora_that_goes_and_comes_back(kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.engine.adapters.loras.MAX_LORAS", 1)
+    engine = load_engine(**kits["sd1"].settings("loras"))
+    jobs = [{"lora": "plain"}, {"lora": "wordy"}, {}] * 2
+    expected = [drawn(engine, **job)[0] for job in jobs]
+    with graphs_of(engine, BakedDevice()):
+        assert all(np.array_equal(drawn(engine, **job)[0], one) for job, one in zip(jobs, expected, strict=True))
+
+
+def test_weights_that_have_moved(kits: Kits) -> None:
+    engine, device = load_engine(**kits["sd1"].settings()), BakedDevice()
+    with graphs_of(engine, device):
+        drawn(engine)
+        weight = denoiser(engine.pipeline).conv_out.weight
+        kept, weight.data = weight.data, weight.data * 2  # elsewhere, and another
+        moved = drawn(engine)[0]
+        weight.data = kept
+        back = drawn(engine)[0]
+    assert not np.array_equal(moved, back), "else this proves nothing"
+    assert np.array_equal(drawn(engine)[0], back)
+
+
+def test_a_repair_of_what_is_whole_forgets_nothing(engines: dict[str, Engine]) -> None:
+    engine, device = engines["sd1"], BakedDevice()
+    with graphs_of(engine, device):
+        draw(engine)
+        before = device.captures
+        engine.repair()
+        draw(engine)
+    assert device.captures == before > 0
+
+
+def test_a_graph_that_cannot_be_had_is_done_without(engines: dict[str, Engine]) -> None:
+    engine, device = engines["sd1"], BakedDevice()
+    expected = drawn(engine)[0]
+    device.fail = RuntimeError("operation not permitted when stream is capturing")
+    with graphs_of(engine, device):
+        assert all(np.array_equal(drawn(engine)[0], expected) for _ in range(2))
+    assert device.captures == 1, "it is not tried again"
+
+
+@pytest.mark.parametrize(("replay_ms", "kept"), [(0.5, True), (0.99, False), (2.0, False)])
+def test_a_graph_that_is_not_faster_is_not_kept(replay_ms: float, kept: bool, engines: dict[str, Engine]) -> None:
+    engine, device = engines["sd1"], BakedDevice([1.0, 1.0, replay_ms])
+    with graphs_of(engine, device, measure=True):
+        draw(engine, num_inference_steps=6)
+    assert (device.replays > 2) is kept
+
+
+def test_there_are_no_more_than_it_should_keep(engines: dict[str, Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_GRAPHS", 2)
+    engine, device = engines["sd1"], BakedDevice()
+    with graphs_of(engine, device) as graphs:
+        for width in (64, 72, 80, 64):
+            draw(engine, **{**SMALL, "width": width})
+        kept = sum(kind.graph is not None for kind in graphs._kinds.values())
+    assert kept == 2 and device.captures == 4

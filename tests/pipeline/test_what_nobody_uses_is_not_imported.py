@@ -1,0 +1,50 @@
+"""Packages that libraries import and this worker seldom needs wait until somebody uses them, and then work as ever."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+WAITING = """
+import sys
+from worker.settings import list_unused_packages
+from worker.spared_imports import spare_imports
+
+spare_imports(list_unused_packages())
+import worker.runtime.worker
+assert not {"torch._dynamo.convert_frame", "scipy.stats._distn_infrastructure"} & set(sys.modules)
+"""
+COMPILER = """
+import torch
+from diffusers.utils.torch_utils import is_compiled_module
+
+compiled = torch.compile(torch.nn.Linear(2, 2), backend="eager")
+assert is_compiled_module(compiled) and compiled(torch.ones(1, 2)).shape == (1, 2)
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+assert torch.compiler.disable(len)([1]) == 1
+"""
+BETA = """
+from diffusers import EulerDiscreteScheduler
+
+EulerDiscreteScheduler(use_beta_sigmas=True).set_timesteps(5)
+import scipy.stats
+assert scipy.stats.norm.cdf(0) == 0.5
+"""
+THREADS = """
+import concurrent.futures, scipy.stats
+with concurrent.futures.ThreadPoolExecutor(8) as threads:
+    assert list(threads.map(lambda _: float(scipy.stats.norm.cdf(0)), range(8))) == [0.5] * 8
+try:
+    scipy.stats.nothing_of_the_sort
+except AttributeError as error:
+    assert "scipy.stats" in str(error)
+else:
+    raise AssertionError
+"""
+
+
+def test_they_wait_and_are_there_when_they_are_used() -> None:
+    script = WAITING + THREADS + COMPILER + BETA
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

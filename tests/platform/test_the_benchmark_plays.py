@@ -1,0 +1,118 @@
+"""The benchmark's scenes play, in short and with tiny models, and leave all that the document shows of them."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import cold, overhead, waiting_jobs
+from benchmarks.play import Task, play
+from benchmarks.results import SceneResult, add, read
+from tools.performance import list_rows, read_reports, write_document
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where models are made, once for all scenes."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(autouse=True)
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the command line has it for a CPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def play_once(scene: str, models: Path) -> SceneResult:
+    """One round of it."""
+    return play(Task(scene, "tiny", str(models), out="", rounds=1, ours=[{}], keep_cache=True))
+
+
+def cells(result: SceneResult) -> dict[str, dict[str, str]]:
+    """The document's table: by a row's first cell, the others by their heads."""
+    head, *rows = list_rows(result)
+    return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+
+
+def test_one_picture(models: Path) -> None:
+    table = cells(play_once("sdxl-1", models))
+    ours = table["this worker"]
+    assert all(ours.values()), ours
+    assert {"median", "of plain diffusers", "times the floor", "load", "first job", "PSNR to plain"} <= set(ours)
+    assert ours["PSNR to plain"] == "the same pixels", "a CPU draws what plain diffusers draws"
+    assert table["worker-sdxl's settings"]["of plain diffusers"]
+
+
+def test_the_command_adds_a_scene_and_fails_beyond_twice_a_recorded_ratio(models: Path, tmp_path: Path) -> None:
+    out, recorded, seen = tmp_path / "cpu.json", tmp_path / "recorded.json", play_once("flux-1", models)
+    plain = replace(seen.case("plain diffusers"), seconds=(1000.0,))  # beside which everything takes next to nothing
+    add(recorded, replace(seen, cases=(plain, seen.case("this worker"))))
+    add(out, replace(seen, scene="sdxl-1"))
+    command = [sys.executable, "-m", "benchmarks", "--device", "cpu", "--rounds", "1", "--models", str(models)]
+    told = [*command, "--out", str(out), "--compare", str(recorded), "flux-1"]
+    done = subprocess.run(told, cwd=ROOT, capture_output=True, text=True)
+
+    report = read(out)
+    assert set(report.scenes) == {"sdxl-1", "flux-1"}
+    ours = cells(report.scenes["flux-1"])["this worker"]
+    assert f"{ours['of plain diffusers']} of plain diffusers" in done.stdout
+    assert done.returncode == 1 and "flux-1: this worker took" in done.stderr
+
+
+def test_four_pictures_in_one_job(models: Path) -> None:
+    table = cells(play_once("sd15-4", models))
+    assert table["this worker"]["PSNR to plain"] and table["this worker"]["a picture"]
+
+
+def test_the_forum_posts_code_is_among_the_baselines(models: Path) -> None:
+    table = cells(play_once("sd15-1", models))
+    assert list(table) == ["plain diffusers", "the forum post's code", "this worker"]
+    assert table["this worker"]["of the forum post's code"]
+
+
+def test_waiting_jobs(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_jobs, "DRAWN_JOBS", 3)
+    result = play_once("jobs-16", models)
+    eight = {what: f"this worker, `JOBS_AT_ONCE=8`: {what}" for what in ("delivered", "drawing")}
+    one = {what: name.replace("=8", "=1") for what, name in eight.items()}
+    assert set(result.ratios()) == {(eight[what], one[what]) for what in eight}
+    assert all(result.case(one[what]).median > 0 for what in one)
+    assert result.case(one["drawing"]).median < result.case(one["delivered"]).median
+
+
+def test_jobs_that_sleep(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_jobs, "PACES_S", (0.3,))
+    monkeypatch.setattr(waiting_jobs, "AT_ONCE", (4,))
+    monkeypatch.setattr(waiting_jobs, "PACED_JOBS", 4)
+    result = play_once("between-jobs", models)
+    assert [case.name for case in result.cases] == ["0.3 s, a plain function", "0.3 s, `JOBS_AT_ONCE=4`"]
+    assert all(case.median >= 0.3 for case in result.cases), "a job takes its own time at least"
+
+
+def test_a_start_is_told_part_by_part(models: Path) -> None:
+    result = play_once("cold", models)
+    for name in (cold.PLAIN, cold.OURS):
+        parts = [result.case(f"{name}: {part}").median for part in cold.PARTS]
+        assert min(parts) > 0 and sum(parts) == pytest.approx(result.case(name).median)
+        assert int(result.case(name).notes.split()[0].replace(",", "")) > 1000, "torch alone has as many modules"
+
+
+def test_all_that_a_job_costs_is_in_the_parts(models: Path) -> None:
+    result = play_once("overhead", models)
+    for side in overhead.SIDES:
+        whole = f"{side}x{side}"
+        parts = [case for case in result.cases if case.part_of == whole]
+        assert [case.name for case in parts] == [
+            f"{whole}: {part}" for part in (*overhead.PARTS.values(), overhead.REST)
+        ]
+        assert sum(case.median for case in parts) == pytest.approx(result.case(whole).median)
+
+
+def test_the_document_shows_what_was_played(models: Path, tmp_path: Path) -> None:
+    add(tmp_path / "cpu.json", play_once("overhead", models))
+    section = write_document(read_reports(tmp_path)).partition("## `overhead`")[2]
+    assert "Not measured yet" not in section and "encoding PNG" in section
