@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+_ALIGNMENT = 64  # bytes
 _MAPS = Path("/proc/self/maps")  # of Linux
 _FROM_A_FILE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ [1-9]\d* +/(?!memfd:)", re.MULTILINE)
 
@@ -21,9 +22,19 @@ def copy_mapped_weights(modules: Iterable[torch.nn.Module]) -> int:
     for module in modules if ranges else ():
         for weight in (*module.parameters(), *module.buffers()):
             if weight.device.type == "cpu" and any(start <= weight.data_ptr() < end for start, end in ranges):
-                weight.data = weight.data.clone()
+                weight.data = _copy(weight.data)
                 copied += weight.nbytes
     return copied
+
+
+def _copy(weight: torch.Tensor) -> torch.Tensor:
+    """The same numbers at an address that is as far from a multiple of 64: CPUs round sums by how they are aligned."""
+    size = weight.element_size()
+    room = torch.empty(weight.nbytes + _ALIGNMENT, dtype=torch.uint8)
+    shift = (weight.data_ptr() - room.data_ptr()) % _ALIGNMENT
+    if shift % size or not weight.is_contiguous():
+        return weight.clone()
+    return room[shift : shift + weight.nbytes].view(weight.dtype).view(weight.shape).copy_(weight)
 
 
 def _find_ranges() -> list[tuple[int, int]]:
