@@ -5,6 +5,7 @@ the name __mp_main__ (start methods spawn and forkserver). The child must not lo
 """
 
 if __name__ != "__mp_main__":
+    import faulthandler
     import gc
     from collections.abc import Awaitable
     from functools import partial
@@ -13,10 +14,14 @@ if __name__ != "__mp_main__":
     gc.disable()  # until all is imported, which leaves no garbage: looking for it took a fifth of their time
 
     from worker.read_ahead import begin_to_read
-    from worker.settings import list_unused_packages, quiet_sdk
+    from worker.runtime.output_streams import keep_output_from_failing
+    from worker.settings import list_unused_packages, quiet_sdk, set_aside_certificates
     from worker.spared_imports import spare_imports
 
+    if __name__ == "__main__":
+        keep_output_from_failing()
     quiet_sdk()
+    set_aside_certificates()
     begin_to_read()
     spare_imports(list_unused_packages())
 
@@ -31,6 +36,7 @@ if __name__ != "__mp_main__":
     gc.enable()
 
     if __name__ == "__main__":
+        faulthandler.enable()  # a file that becomes shorter while its weights are read ends the process (SIGBUS)
         check_local_job()  # before the model is loaded, which may take minutes
 
     WORKER = Worker()

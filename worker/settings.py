@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
+from worker.files import UnreadableError, check_folder, check_readable, exists, is_folder
 from worker.setting_names import suggest_settings
 
 EMBEDDED_MODEL = Path(__file__).parent.parent / "models" / "shapes"
@@ -28,6 +29,8 @@ _HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
 _SIZE = re.compile(r"([0-9]{1,5})\s*[xX]\s*([0-9]{1,5})")
 _ADDRESS = re.compile(r"https?://|urn:air:|(www\.)?(huggingface\.co|hf\.co|civitai\.(com|red|green))/", re.IGNORECASE)
+_CERTIFICATES = ("AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")  # read by libraries
+_refused_certificates: dict[str, str] = {}  # variable -> what is wrong; set before all else
 _BUCKET = ("bucket_endpoint_url", "bucket_access_key_id", "bucket_secret_access_key")  # without which there is none
 
 
@@ -49,12 +52,12 @@ def _hide_secrets(text: str) -> str:
 
 def _check_folder(path: Path) -> Path:
     try:
-        found = path.is_dir()
-    except (OSError, ValueError):  # no name of a file, by its length or letters
-        found = False
-    if not found:
-        raise _refuse("be an existing folder")
-    return path
+        if exists(path):
+            check_folder(path)
+            return path
+    except UnreadableError as error:
+        raise _refuse(f"be an existing folder; it {error.reason}") from None
+    raise _refuse("be an existing folder")
 
 
 def _check_repositories(setting: str) -> str:
@@ -281,14 +284,42 @@ def read_settings() -> Settings:
     Raises:
         SettingsError: a variable's value cannot be used; one line names each, what came and what is allowed.
     """
+    certificates = [*_refused_certificates.values(), *_check_certificates().values()]
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         problems = error.errors()
+    else:
+        if certificates:
+            raise SettingsError("; ".join(certificates))
+        return settings
     wrong = [str(problem["loc"][0]).lower() for problem in problems]
     rest = Settings(**{name: Settings.model_fields[name].default for name in wrong})
     gap = None if any(name.startswith("bucket_") for name in wrong) else rest.bucket_gap
-    raise SettingsError("; ".join([*map(_explain, problems), *filter(None, [gap])]))
+    raise SettingsError("; ".join([*map(_explain, problems), *filter(None, [gap]), *certificates]))
+
+
+def set_aside_certificates() -> None:
+    """Take away the variables that name no file of certificates, which `read_settings` will refuse.
+
+    To be called before `runpod` is imported, which opens some of them at once.
+    """
+    for name, problem in _check_certificates().items():
+        del os.environ[name]
+        _refused_certificates[name] = problem
+
+
+def _check_certificates() -> dict[str, str]:
+    """Variable -> what is wrong, of those that name what no library can read; what is not there is not wrong."""
+    problems = {}
+    for name in _CERTIFICATES:
+        path = Path(os.environ.get(name, ""))
+        try:
+            if os.environ.get(name) and exists(path) and not is_folder(path):
+                check_readable(path)
+        except UnreadableError as error:
+            problems[name] = f"{name}: {error}"
+    return problems
 
 
 def list_mistaken_names() -> list[str]:

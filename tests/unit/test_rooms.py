@@ -18,6 +18,7 @@ ROOMS = [
     {
         "worker.errors",
         "worker.clock",
+        "worker.files",
         "worker.http",
         "worker.setting_names",
         "worker.nearest",
@@ -37,6 +38,7 @@ SAME_FLOOR = {("worker.request", "worker.models"), ("worker.errors", "worker.tex
 # Which know nothing of ours at all.
 GROUND = {
     "worker.clock",
+    "worker.files",
     "worker.http",
     "worker.setting_names",
     "worker.nearest",

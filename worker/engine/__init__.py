@@ -2,9 +2,13 @@
 
 import logging
 
-import transformers
-from huggingface_hub.utils import logging as hub_logging
-from huggingface_hub.utils.tqdm import disable_progress_bars
+from worker.files import settle_temporary_folder
+
+settle_temporary_folder()  # for whose name torch asks when it is imported
+
+import transformers  # noqa: E402
+from huggingface_hub.utils import logging as hub_logging  # noqa: E402
+from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: E402
 
 # Without torchvision transformers warns at every import of an image processor, and then does the same with Pillow.
 transformers.utils.logging.set_verbosity_error()

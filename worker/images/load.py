@@ -8,7 +8,6 @@ import base64
 import contextlib
 import io
 import os
-import stat
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, ImageOps
 
 from worker.errors import InvalidInputError, UnusablePictureError
+from worker.files import DiskError, OversizeError, UnreadableError, follow_links, read_file
 from worker.http import host_of
 from worker.images.fetch import fetch
 from worker.images.guard import count_hidden_pixels, count_scans
@@ -154,19 +154,16 @@ def _from_base64(text: str, rules: PictureRules) -> bytes:
 def _from_volume(path: Path, rules: PictureRules) -> bytes:
     """The bytes of a regular file that is below the volume once all links are followed."""
     try:
-        real = path.resolve(strict=True)
-        if not real.is_relative_to(rules.volume.resolve()):
-            raise FileNotFoundError
-        # A pipe would keep its reader waiting, and a link may have been put here since.
-        with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise FileNotFoundError
-            data = file.read(rules.max_bytes + 1)
-    except (OSError, ValueError, RuntimeError):
-        raise UnusablePictureError(f"there is no such file below {rules.volume}") from None
-    if len(data) > rules.max_bytes:
-        raise _too_large(rules)
-    return data
+        real = follow_links(path, rules.check)
+        if real.is_relative_to(follow_links(rules.volume, rules.check)):
+            return read_file(real, rules.max_bytes, rules.check, os.O_NOFOLLOW)  # a link may have been put here since
+    except OversizeError:
+        raise _too_large(rules) from None
+    except DiskError as error:
+        raise UnusablePictureError(f"the file {error.reason}") from None
+    except UnreadableError:  # what it is instead is nobody's business
+        pass
+    raise UnusablePictureError(f"there is no such file below {rules.volume}")
 
 
 def _open(data: bytes, rules: PictureRules) -> Image.Image:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from worker.errors import ModelError
+from worker.files import StalledError, UnreadableError, walk_folder
 from worker.models.addresses import WEIGHTS, check_suffix, read_hub
 from worker.models.checks import check_file
 from worker.models.civitai import fetch_place
@@ -92,18 +93,22 @@ def _add(setting: str, entry: str, offered: dict[str, str], settings: Settings) 
 
 
 def _files(setting: str, folder: Path | None) -> tuple[dict[str, str], dict[str, str]]:
-    """Every whole .safetensors file below the folder, by its path there without the ending; and what was left out."""
+    """Every whole .safetensors file below the folder, by its path there without the ending; and what was left out.
+
+    Raises:
+        ModelError: the disk does not answer, or the folder cannot be read.
+    """
     if folder is None:
         return {}, {}
     found: dict[str, str] = {}
     left_out: dict[str, str] = {}
     bad = 0
-    for path in sorted(folder.rglob("*")):
+    for path in _walk(setting, folder):
         name = path.relative_to(folder).as_posix()
         if path.suffix not in (*_PICKLES, ".safetensors"):
             continue
-        if (reason := _why_unread(path, name)) is None:
-            found[name.removesuffix(".safetensors")] = str(path)
+        if (reason := _why_unread(setting, path, name)) is None:
+            found[name.removesuffix(".safetensors")] = str(path.absolute())
             continue
         bad += 1
         if bad <= MAX_LEFT_OUT_LINES:
@@ -116,7 +121,18 @@ def _files(setting: str, folder: Path | None) -> tuple[dict[str, str], dict[str,
     return found, {name: reason for name, reason in left_out.items() if name not in found}
 
 
-def _why_unread(path: Path, name: str) -> str | None:
+def _walk(setting: str, folder: Path) -> list[Path]:
+    """All that is below the folder; what of it cannot be listed is told."""
+    try:
+        paths, unread = walk_folder(folder)
+    except UnreadableError as error:
+        raise ModelError(f"{setting}: {error}") from error
+    for problem in unread:
+        log.warning("%s: leaving out what is in a folder: %s", setting, problem)
+    return paths
+
+
+def _why_unread(setting: str, path: Path, name: str) -> str | None:
     """Why this file is not offered; None if it is."""
     if path.suffix in _PICKLES:
         return "only .safetensors files are read, others can run code"
@@ -125,6 +141,8 @@ def _why_unread(path: Path, name: str) -> str | None:
     try:
         check_file(path)
     except ModelError as error:
+        if isinstance(error.__cause__, StalledError):  # so would all the others, each for as long
+            raise ModelError(f"{setting}: {error}") from error
         return str(error)
     return None
 

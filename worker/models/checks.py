@@ -10,9 +10,11 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from worker.errors import ModelError
+from worker.files import UnreadableError, exists, open_file, wait_for_disk
 from worker.models.configs import check_config
 from worker.models.index import INDEX, read_model_index
 from worker.models.json_file import read_json
+from worker.models.paths import check_entries, name_unreadable
 from worker.models.tokenizers import check_tokenizer
 
 SAFETY_CHECKER = "safety_checker"
@@ -20,6 +22,7 @@ MAX_SHARDS = 1_000
 MAX_TENSORS = 20_000  # of one file; the largest models that are published have some 5,000
 MAX_TENSOR_NAME = 500  # characters
 MAX_REASON_LENGTH = 200  # characters of what a library says
+_MAX_HEADER_BYTES = 100_000_000  # as the safetensors library has it
 _CONFIGS = "config.json", "scheduler_config.json", "preprocessor_config.json"
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _SHARD = re.compile(r"[\w.-]{1,200}\.safetensors")
@@ -34,7 +37,7 @@ def check_model(folder: Path, wanted: Collection[str] | None = None) -> Path:
     Raises:
         ModelError: names the first file that is missing, incomplete or of another kind.
     """
-    if not (folder / INDEX).is_file():
+    if not exists(folder / INDEX):
         raise ModelError(f"the folder {folder} holds no {INDEX}, so it is no model in diffusers layout")
     for component, (_, kind) in read_model_index(folder / INDEX).parts.items():
         if component != SAFETY_CHECKER if wanted is None else component in wanted:
@@ -48,7 +51,7 @@ def check_vae(folder: Path) -> Path:
     Raises:
         ModelError: as in `check_model`.
     """
-    found = next((place for place in (folder, folder / "vae") if (place / "config.json").is_file()), None)
+    found = next((place for place in (folder, folder / "vae") if exists(place / "config.json")), None)
     if found is None:
         raise ModelError(f"the folder {folder} holds neither the config.json of a VAE nor a folder vae with one")
     return check_component(found)
@@ -60,6 +63,7 @@ def check_component(folder: Path) -> Path:
     Raises:
         ModelError: as in `check_model`.
     """
+    check_entries(folder)
     config = folder / "config.json"
     check_config(config, read_json(config))
     _check_weights(folder)
@@ -72,6 +76,8 @@ def check_file(path: Path) -> None:
     Raises:
         ModelError: says what the file is instead.
     """
+    with name_unreadable():
+        wait_for_disk(path, lambda came: _read_header(path))
     try:
         with safe_open(path, framework="np") as file:
             names = file.keys()
@@ -83,12 +89,20 @@ def check_file(path: Path) -> None:
         raise ModelError(f"{path} holds a tensor whose name has {longest} characters; allowed: {MAX_TENSOR_NAME}")
 
 
+def _read_header(path: Path) -> None:
+    """Read what a library will map into memory: in its hands, a disk that does not answer stops the whole process."""
+    with open_file(path) as file:
+        file.read(min(int.from_bytes(file.read(8), "little"), _MAX_HEADER_BYTES))
+
+
 def describe_file(path: Path, error: Exception) -> str:
     """What a file that is no readable safetensors file seems to be, to be said after its name."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(64)
+    except UnreadableError as unreadable:
+        return unreadable.reason
     except OSError as unreadable:
         return f"cannot be read: {unreadable.strerror}"
     if isinstance(error, MemoryError) or "Cannot allocate memory" in str(error):
@@ -118,6 +132,7 @@ def check_part(folder: Path, kind: str) -> None:
     Raises:
         ModelError: as in `check_model`.
     """
+    check_entries(folder)
     if (folder / "config.json").is_file():
         check_component(folder)
     elif any(folder.glob("*.safetensors")):

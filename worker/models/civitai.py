@@ -20,6 +20,7 @@ from huggingface_hub.constants import HF_HOME
 
 from worker import http
 from worker.errors import MissingFileError, ModelError
+from worker.files import StalledError, UnreadableError, list_folder
 from worker.http import MAX_URL_LENGTH, Receive
 from worker.models.addresses import WEIGHTS, CivitaiPlace, read_civitai
 from worker.models.checks import check_file
@@ -81,17 +82,28 @@ def fetch_place(name: str, settings: Settings) -> str:
 
 
 def _find_local(place: CivitaiPlace) -> Path | None:
-    found = (path for root in FOLDERS for path in sorted((root / _key(place)).glob(f"[!.]*{WEIGHTS}")))
-    for path in found:
+    for path in (path for root in FOLDERS for path in _list_weights(root / _key(place))):
         try:
             check_file(path)
         except ModelError as error:
             log.warning("%s: not taking the copy that is there: %s", place, error)
+            if isinstance(error.__cause__, UnreadableError):  # which says nothing of what is in it
+                raise
             with suppress(OSError):
                 path.unlink()
         else:
             return path
     return None
+
+
+def _list_weights(folder: Path) -> list[Path]:
+    """The files in a folder, if there is one, that have come whole."""
+    try:
+        return [folder / name for name in list_folder(folder) if name.endswith(WEIGHTS) and not name.startswith(".")]
+    except StalledError as error:
+        raise ModelError(str(error)) from error
+    except UnreadableError:
+        return []
 
 
 def _key(place: CivitaiPlace) -> str:

@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.utils.tqdm import tqdm as HubBar
 
+from worker.files import check_readable, is_folder, walk_folder
 from worker.models.hub_transfers import bound_transfers
 
 log = logging.getLogger("worker")
@@ -127,14 +129,20 @@ def fetch_file(repository: str, filename: str, **options: Any) -> str:
     """`hf_hub_download`, told in the log."""
     bound_transfers()
     with log_download("/".join(filter(None, (repository, options.get("subfolder"), filename)))):
-        return str(hf_hub_download(repository, filename, **options, tqdm_class=CountingBar))
+        file = str(hf_hub_download(repository, filename, **options, tqdm_class=CountingBar))
+    check_readable(Path(file))  # what was in the cache may be anything
+    return file
 
 
 def fetch_snapshot(repository: str, **options: Any) -> str:
     """`snapshot_download`, told in the log."""
     bound_transfers()
     with log_download(repository):
-        return str(snapshot_download(repository, **options, tqdm_class=CountingBar))
+        folder = str(snapshot_download(repository, **options, tqdm_class=CountingBar))
+    for path in walk_folder(Path(folder))[0]:
+        if not is_folder(path):
+            check_readable(path)
+    return folder
 
 
 def _progress(done: int, total: int) -> str:

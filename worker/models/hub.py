@@ -1,5 +1,6 @@
 """One file at a time from the model hub; what stands in the way is said in one sentence."""
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,7 +9,7 @@ from urllib.parse import quote
 
 from httpx2 import HTTPError
 from huggingface_hub import HfApi
-from huggingface_hub.constants import HF_HUB_OFFLINE
+from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE, HF_TOKEN_PATH
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -19,6 +20,7 @@ from huggingface_hub.errors import (
 )
 
 from worker.errors import MissingFileError, ModelError, SettingsError
+from worker.files import check_readable, exists, list_folder
 from worker.models.addresses import HubPlace, read_civitai, read_hub
 from worker.models.checks import check_component, check_file, check_model, describe_no_weights
 from worker.models.civitai import fetch_place
@@ -26,12 +28,14 @@ from worker.models.download_log import fetch_file, fetch_snapshot
 from worker.models.hub_transfers import bound_transfers
 from worker.models.index import INDEX
 from worker.models.locate import ModelSource, download_folder, exists_here, find_component, find_model
+from worker.models.paths import name_unreadable
 from worker.models.variants import WeightFiles, choose_variants, choose_weights, is_weights
 from worker.models.view import is_data
 from worker.settings import Settings
 from worker.text import read_first_line
 
 CONFIG = "config.json"
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE)
 _LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
 _PEFT_WEIGHTS, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -41,7 +45,16 @@ def hub_options(source: ModelSource, settings: Settings) -> dict[str, Any]:
     if source.kind in ("file", "folder"):
         return {}
     token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    if token is None:
+        with name_unreadable():
+            _check_token_file(Path(HF_TOKEN_PATH))
     return {"revision": source.revision, "token": token, "cache_dir": download_folder()}
+
+
+def _check_token_file(path: Path) -> None:
+    """A login on this machine would have left its token there; the hub's library opens it if the settings have none."""
+    if exists(path):
+        check_readable(path)
 
 
 def split_location(location: str) -> tuple[str, str]:
@@ -82,7 +95,14 @@ def _one_sentence(repository: str, file: str, hub: Mapping[str, Any], setting: s
     except (RevisionNotFoundError, EntryNotFoundError) as error:
         raise MissingFileError(f"{repository} has no {file} at revision {hub['revision'] or 'main'}") from error
     except (OSError, HfHubHTTPError, HTTPError, ValueError) as error:
-        raise ModelError(f"{repository} cannot be fetched from the hub: {first_line(error)}") from error
+        raise ModelError(f"{repository} cannot be fetched from the hub: {_find_reason(error, hub)}") from error
+
+
+def _find_reason(error: Exception, hub: Mapping[str, Any]) -> str:
+    """What keeps a file from being fetched; of a disk, with the folder, which the system does not always name."""
+    if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+        return f"{hub['cache_dir'] or HF_HUB_CACHE} cannot be written: {error.strerror}"
+    return first_line(error)
 
 
 def local_file(source: ModelSource, hub: Mapping[str, Any], setting: str = "MODEL_NAME") -> Path:
@@ -120,7 +140,7 @@ def _names_in(prefix: str, repository: str, hub: Mapping[str, Any], folder: Path
     """The files in a folder of a repository; what is here of it where the hub cannot be asked."""
     files = _list_files(repository, hub)
     if files is None:
-        return [file.name for file in folder.iterdir()]
+        return list_folder(folder)
     inside = [file.removeprefix(prefix) for file in files if file.startswith(prefix)]
     return [name for name in inside if "/" not in name]
 
@@ -215,6 +235,9 @@ def make_lora_fetcher(settings: Settings) -> Callable[[str], Path]:
     """What turns a LoRA's place into its file, checked; from the hub at need."""
 
     def fetch(place: str) -> Path:
+        if Path(place).is_absolute():  # found at start; it may be gone by now
+            check_file(Path(place))
+            return Path(place)
         if exists_here(place):
             return find_file("LORA_REPOS", place, settings)
         named = read_hub(place)

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import ModelError
+from worker.files import read_file
+from worker.models.paths import name_unreadable
 
 MAX_JSON_BYTES = 100_000_000  # a vocabulary of 260,000 tokens takes a third of it
 
@@ -15,11 +17,11 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: there is none.
     """
+    with name_unreadable():
+        text = read_file(path, MAX_JSON_BYTES)
     try:
-        if (size := path.stat().st_size) > MAX_JSON_BYTES:
-            raise ModelError(f"{path} has {size} bytes; should have {MAX_JSON_BYTES} at most")
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as JSON") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} should hold a JSON object")

@@ -13,14 +13,17 @@ from huggingface_hub import get_cached_repo_tree
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
 from worker.errors import ModelError
+from worker.files import StalledError, UnreadableError, check_readable, exists, is_folder, list_folder, read_file
 from worker.models.addresses import HubPlace, check_suffix, read_hub
 from worker.models.checks import check_component, check_file, check_model, check_vae
 from worker.models.index import INDEX, read_model_index
+from worker.models.paths import name_unreadable
 from worker.models.view import is_data
 from worker.settings import EMBEDDED_MODEL, VOLUME
 
 log = logging.getLogger("worker")
 
+MAX_REF_BYTES = 1_000  # of the file that says which commit a branch is; a commit has 40
 _REVISION = re.compile(r"(?!.*\.\.)\w[\w./-]{0,199}", re.ASCII)
 
 Check = Callable[[Path], Path]  # a folder -> the folder in it that is wanted, whole; raises ModelError
@@ -95,11 +98,17 @@ def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSourc
 
 
 def exists_here(name: str) -> bool:
-    """Whether a name is the path of something on this machine."""
+    """Whether a name is the path of something on this machine, be it a link to nothing.
+
+    Raises:
+        ModelError: its disk does not answer.
+    """
     try:
-        return Path(name).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # no name of a file, as signed addresses are; or the home of nobody
+        path = Path(name).expanduser()
+    except (RuntimeError, ValueError):  # the home of nobody
         return False
+    with name_unreadable():
+        return exists(path)
 
 
 def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Check) -> ModelSource:
@@ -119,8 +128,12 @@ def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Ch
 
 
 def _find_local(path: Path, check: Check) -> ModelSource:
-    if path.is_dir():
+    with name_unreadable():
+        folder = is_folder(path)
+    if folder:
         return ModelSource("folder", str(check(path)), path.resolve().name, "it is an existing folder")
+    with name_unreadable():
+        check_readable(path)
     check_suffix(path.name)
     check_file(path)
     return ModelSource("file", str(path), path.stem, "it is an existing file")
@@ -128,7 +141,8 @@ def _find_local(path: Path, check: Check) -> ModelSource:
 
 def _find_cached(place: HubPlace, revision: str | None, caches: Mapping[str, Path], check: Check) -> ModelSource | None:
     for where, cache in caches.items():
-        snapshot = _find_snapshot(cache, place.repository, revision)
+        with name_unreadable():
+            snapshot = _find_snapshot(cache, place.repository, revision)
         if snapshot is None:
             continue
         try:
@@ -150,15 +164,26 @@ def _find_snapshot(cache: Path, repository: str, revision: str | None) -> Path |
     """The folder of a revision in the hub's cache layout; names there may differ in case."""
     wanted = f"models--{repository.replace('/', '--')}".casefold()
     try:
-        folder = next((entry for entry in cache.iterdir() if entry.name.casefold() == wanted), None)
-    except OSError:
+        name = next((name for name in list_folder(cache) if name.casefold() == wanted), None)
+    except StalledError:
+        raise
+    except UnreadableError:
         return None
-    if folder is None:
+    if name is None:
         return None
-    ref = folder / "refs" / (revision or "main")
-    commit = ref.read_text().strip() if ref.is_file() else revision
-    snapshot = folder / "snapshots" / (commit or "")
-    return snapshot if commit and snapshot.is_dir() else None
+    commit = _read_ref(cache / name / "refs" / (revision or "main")) or revision
+    snapshot = cache / name / "snapshots" / (commit or "")
+    return snapshot if commit and is_folder(snapshot) else None
+
+
+def _read_ref(path: Path) -> str | None:
+    """The commit that a branch or tag stands for in the hub's cache; None where it is not said."""
+    try:
+        return read_file(path, MAX_REF_BYTES).decode("ascii", "replace").strip()
+    except StalledError:
+        raise
+    except UnreadableError:
+        return None
 
 
 def _check_listing(cache: Path, snapshot: Path) -> None:
@@ -195,4 +220,5 @@ def _hub(place: HubPlace, revision: str | None) -> ModelSource:
 
 def download_folder() -> Path | None:
     """Where downloads go so that the next worker finds them: the network volume, if there is one."""
-    return CACHES["the network volume"] if VOLUME.is_dir() and os.access(VOLUME, os.W_OK) else None
+    with name_unreadable():
+        return CACHES["the network volume"] if is_folder(VOLUME) and os.access(VOLUME, os.W_OK) else None

@@ -5,18 +5,17 @@ folder that they are given cannot be found. Weights of a variant bear the plain 
 """
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from worker.errors import ModelError
+from worker.files import temporary_folder
 from worker.models.index import INDEX, ModelIndex
+from worker.models.paths import name_unreadable
 from worker.models.variants import WeightFiles, is_weights, plain_name
 
 _DATA = (".json", ".txt", ".model", ".jinja", ".spm", ".bpe", ".tiktoken")  # configs and vocabularies
 _NO_DATA = ("adapter_config.json",)  # has transformers read weights of another kind, and perhaps of another repository
-_PLACES = (None, "/dev/shm")  # for temporary files: the usual ones, and memory where nothing can be written
 
 
 def is_data(name: str) -> bool:
@@ -51,19 +50,10 @@ def show_component(folder: Path, weights: WeightFiles) -> Iterator[Path]:
 
 @contextmanager
 def _make_folder(name: str) -> Iterator[Path]:
-    with _make_temporary() as place:
-        view = Path(place) / (name or "model")
+    with name_unreadable(), temporary_folder() as place:
+        view = place / (name or "model")
         view.mkdir()
         yield view
-
-
-def _make_temporary() -> "tempfile.TemporaryDirectory[str]":
-    for place in _PLACES:
-        try:
-            return tempfile.TemporaryDirectory(prefix="model-", dir=place)
-        except OSError as error:
-            reason = error.strerror or str(error)
-    raise ModelError(f"there is no folder for temporary files, which loading needs: {reason}; set TMPDIR to one")
 
 
 def _link(folder: Path, view: Path, weights: WeightFiles | None) -> None:

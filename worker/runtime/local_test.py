@@ -5,9 +5,11 @@ from pathlib import Path
 
 from runpod.serverless import parser
 
+from worker.files import UnreadableError, exists, read_file
 from worker.settings import has_queue, serves_api
 
 TEST_INPUT = Path("test_input.json")
+MAX_TEST_INPUT_BYTES = 200_000_000  # pictures in it are base64
 EXAMPLE = '{"input": {"prompt": "a red circle"}}'
 
 
@@ -32,13 +34,15 @@ def check_local_job() -> None:
         raise SystemExit(f"unknown options: {' '.join(unknown)}; --help lists them")
     if options.test_input:
         _check("--test_input", options.test_input)
-    elif TEST_INPUT.is_file():  # the SDK says so where there is none
+    elif exists(TEST_INPUT):  # the SDK says so where there is none
         _check(TEST_INPUT.name, _read(TEST_INPUT))
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_file(path, MAX_TEST_INPUT_BYTES).decode("utf-8")
+    except UnreadableError as error:
+        raise SystemExit(str(error)) from None
     except UnicodeDecodeError as error:
         raise SystemExit(f"{path.name}: byte {error.start + 1} is not UTF-8") from None
 

@@ -18,10 +18,13 @@ from worker.engine.adapters.tensors import MAX_VECTORS, read_vectors
 from worker.engine.pipelines import reads_clip
 from worker.engine.weights import find_bad_number
 from worker.errors import SettingsError
+from worker.files import copy_to_memory
 from worker.models.adapters import AdapterCatalogue
 from worker.request import Lora
 
 log = logging.getLogger("worker")
+
+MAX_FILE_BYTES = 200_000_000
 
 # How trainers name what they have taught to Stable Diffusion XL's two text encoders.
 _NAMES = {"": ("clip_l", "text_encoders_0"), "_2": ("clip_g", "text_encoders_1")}
@@ -67,7 +70,7 @@ def load_words(catalogue: AdapterCatalogue, pipeline: Any) -> Words:
 
 def _read(file: Path) -> dict[str, Tensor | None]:
     """The tensors of a file that can be vectors; of the others, only the names."""
-    with safe_open(file, framework="pt") as opened:
+    with copy_to_memory(file, MAX_FILE_BYTES) as copy, safe_open(copy, framework="pt") as opened:
         return {key: read_vectors(opened, key) for key in opened.keys()}  # noqa: SIM118, it is no mapping
 
 

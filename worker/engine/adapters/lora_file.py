@@ -17,9 +17,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from worker.engine.adapters.tensors import holds_numbers, read_numbers, read_vectors
+from worker.files import UnreadableError, copy_to_memory, exists, open_file, read_file
 
 Parts = dict[str, Tensor]  # what a part is -> its tensor; the words are those of `_ENDINGS`
 
+MAX_FILE_BYTES = 4_000_000_000
 MAX_LAYERS = 5_000  # of one file; the largest model that LoRAs are traded for has some 1,000
 MAX_BUNDLED_WORDS = 50  # of one file
 MAX_CONFIG_BYTES = 1_000_000
@@ -108,7 +110,7 @@ def read_lora(file: Path) -> LoraFile:
     """
     layers: dict[str, Parts] = {}
     words, others = dict[str, None](), []
-    with safe_open(file, framework="pt") as opened:
+    with copy_to_memory(file, MAX_FILE_BYTES) as copy, safe_open(copy, framework="pt") as opened:
         header = opened.metadata() or {}
         for key in opened.keys():  # noqa: SIM118, it is no mapping
             name, part = split_key(key)
@@ -129,7 +131,7 @@ def read_lora(file: Path) -> LoraFile:
 def read_bundled_words(file: Path) -> dict[str, Parts]:
     """Only the words that a LoRA file brings with it -> text encoder -> vectors; none of what is no whole file."""
     words: dict[str, Parts] = {}
-    with contextlib.suppress(OSError, SafetensorError), safe_open(file, framework="pt") as opened:
+    with contextlib.suppress(OSError, SafetensorError), open_file(file), safe_open(file, framework="pt") as opened:
         for key in opened.keys():  # noqa: SIM118, it is no mapping
             if key.startswith(_BUNDLED):
                 word, _, encoder = key.removeprefix(_BUNDLED).rpartition(".")
@@ -226,11 +228,18 @@ def _read_config(
             parts.setdefault(component, {})[entry] = value
         return {component: _read_alphas(entries) for component, entries in parts.items()}, ()
     beside = file.with_name(_PEFT_CONFIG)
-    if file.stem.startswith(_PEFT_FILE) and beside.is_file() and beside.stat().st_size <= MAX_CONFIG_BYTES:
-        return {"": _read_alphas(_parse(beside.read_text("utf-8", errors="replace")))}, ()
+    if file.stem.startswith(_PEFT_FILE) and exists(beside):
+        return {"": _read_alphas(_parse(_read_beside(beside)))}, ()
     if any(PEFT_PREFIX in layer for layer in layers):
         return {}, (f"it has no {_PEFT_CONFIG} beside it, so that its alpha is taken to be its rank",)
     return {}, ()
+
+
+def _read_beside(config: Path) -> str:
+    try:
+        return read_file(config, MAX_CONFIG_BYTES).decode("utf-8", "replace")
+    except UnreadableError as error:
+        raise ValueError(f"its {config.name} {error.reason}") from error
 
 
 def _parse(text: str) -> dict[str, Any]:

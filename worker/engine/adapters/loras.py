@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from worker.engine.adapters.lora_file import adapter_name
 from worker.engine.adapters.lora_fit import add_adapter
 from worker.engine.denoiser.runner import PassRunner
 from worker.engine.device_errors import is_device_fault, is_out_of_memory
 from worker.errors import ModelError, SettingsError
+from worker.files import UnreadableError, find_size
+from worker.models.paths import name_unreadable
 from worker.models.shared_fetches import SharedFetches
 from worker.request import Lora
 
@@ -121,7 +125,8 @@ class LoraManager:
             self._loaded.move_to_end(name)
             return
         file = self._files.get(name) or self._fetches.get(self._places[name], lambda: None)
-        size = file.stat().st_size
+        with name_unreadable():
+            size = find_size(file)
         self._make_room(size, wanted)
         notes = self._load(name, file)
         self._loaded[name] = _Loaded(size, notes)
@@ -142,6 +147,8 @@ class LoraManager:
         key = adapter_name(name)
         try:
             notes = add_adapter(self._pipeline, file, key, self._words.get(name, ()))
+        except (UnreadableError, SafetensorError) as error:  # it has changed since it was checked
+            raise ModelError(f"the LoRA {name} cannot be read: {error}") from error
         except Exception as error:  # what peft raises for layers that it does not know has no common class
             if is_device_fault(error):
                 raise

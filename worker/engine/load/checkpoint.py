@@ -12,9 +12,12 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusio
 from safetensors import SafetensorError, safe_open
 
 from worker.errors import ModelError
+from worker.files import exists, read_file
 from worker.models.checks import describe_file
+from worker.models.paths import name_unreadable
 
 CONFIGS = Path(__file__).parent / "configs"
+MAX_YAML_BYTES = 1_000_000
 EPSILON, V_PREDICTION = "epsilon", "v_prediction"
 
 _UNET = "model.diffusion_model."
@@ -241,9 +244,10 @@ def _prediction_type(
 
 def _yaml_prediction(path: Path) -> str | None:
     """The parameterization in a config of the original code, where leaving it out means eps."""
-    if not path.is_file():
-        return None
-    text = path.read_text("utf-8", errors="replace")
+    with name_unreadable():
+        if not exists(path):
+            return None
+        text = read_file(path, MAX_YAML_BYTES).decode("utf-8", "replace")
     stated = re.search(r"^\s*parameterization:\s*[\"']?(\w+)", text, re.MULTILINE)
     if stated:
         return _PREDICTIONS.get(stated[1].lower())

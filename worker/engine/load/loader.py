@@ -24,6 +24,7 @@ from worker.engine.load.acceleration import choose_batch_size, choose_graphs, ru
 from worker.engine.load.completeness import check_complete
 from worker.engine.load.describe import describe
 from worker.engine.load.dtype import choose_dtype
+from worker.engine.load.mapped import copy_mapped_weights
 from worker.engine.load.pretrained import load_pretrained
 from worker.engine.load.quantize import check_quantize
 from worker.engine.load.refiner import load_refiner
@@ -34,6 +35,7 @@ from worker.engine.pipelines import find_denoiser
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
 from worker.errors import ModelError
+from worker.files import settle_temporary_folder
 from worker.models.adapters import AdapterCatalogue, find_adapters
 from worker.models.civitai import fetch_place
 from worker.models.hub import hub_options, local_file, make_lora_fetcher
@@ -52,6 +54,8 @@ def load(settings: Settings, device: torch.device) -> Engine:
     """
     started = time.perf_counter()
     _quiet_libraries()
+    if note := settle_temporary_folder():
+        log.warning(note)
     catalogue = find_adapters(settings)
     source = _find(settings)
     log.info("model %s: %s", source.name, source.reason)
@@ -94,6 +98,7 @@ def _assemble(
     if device.type != "cpu":  # where there is nothing to choose
         log.info("memory: %s", plan.reason)
     release = place_weights(pipelines, nets, plan, device)
+    copy_mapped_weights(unique_modules(pipelines, nets))
     graphs = choose_graphs(settings, plan, device)
     for runner in runners:
         runner.graphs = graphs

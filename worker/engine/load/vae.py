@@ -1,7 +1,6 @@
 """VAE_NAME -> the pipeline with another VAE: one that reads and draws the same latents as the model's own."""
 
 import logging
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from worker.engine.load.completeness import check_complete
 from worker.engine.unreadable import MAX_REASON_LENGTH, explain_unreadable
 from worker.engine.weights import check_weights, limit_weights
 from worker.errors import MissingFileError, ModelError, SettingsError
+from worker.files import UnreadableError, temporary_folder
 from worker.models.civitai import fetch_place
 from worker.models.hub import first_line, hub_options, local_component, local_file
 from worker.models.json_file import read_json
@@ -95,6 +95,8 @@ def _read_file(path: Path, own: Any) -> Any:
     read = _read_diffusers if _DIFFUSERS_MARK in names else _read_original
     try:
         vae = read(path, own)
+    except UnreadableError as error:
+        raise ModelError(str(error)) from error
     except NotImplementedError as error:  # torch's "Cannot copy out of meta tensor": nothing has filled it
         raise ModelError(f"{path} is no complete VAE") from error
     except (SingleFileComponentError, OSError, ValueError, LookupError, RuntimeError) as error:
@@ -104,16 +106,16 @@ def _read_file(path: Path, own: Any) -> Any:
 
 
 def _read_original(path: Path, own: Any) -> Any:
-    with tempfile.TemporaryDirectory() as config:
+    with temporary_folder() as config:
         own.save_config(config)
-        return AutoencoderKL.from_single_file(str(path), config=config, local_files_only=True, dtype=own.dtype)
+        return AutoencoderKL.from_single_file(str(path), config=str(config), local_files_only=True, dtype=own.dtype)
 
 
 def _read_diffusers(path: Path, own: Any) -> Any:
     """As a folder of its own, because diffusers reads the older names of its attention layers there only."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         own.save_config(folder)
-        (Path(folder) / f"{WEIGHTS}.safetensors").symlink_to(path.resolve())
+        (folder / f"{WEIGHTS}.safetensors").symlink_to(path.resolve())
         return AutoencoderKL.from_pretrained(folder, use_safetensors=True, dtype=own.dtype)
 
 
