@@ -10,8 +10,6 @@ REDACTED = "<hidden>"
 MAX_QUOTED = 2_000  # characters of a text that somebody else wrote
 MIN_KEY, MIN_KEY_DIGITS = 20, 3  # of letters and digits that are taken for a key, a signature or a part of a picture
 
-# What ends a line, moves a cursor, turns the direction of writing, or cannot be encoded.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _ADDRESS = re.compile(r"(?:(?<=://)|(?<=\bdata:))[^\s'\"<>]+")
 _QUERY = re.compile(r"[^\s'\"<>?]*\?[^\s'\"<>=]*=[^\s'\"<>]*")
 _KEY = re.compile(rf"[A-Za-z0-9+=]{{{MIN_KEY},}}")
@@ -25,7 +23,9 @@ class Own(str):
 
 def escape(text: str) -> str:
     """The text with the escapes of Python's literals in place of what would not stay in its line."""
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def shorten(text: str, longest: int = MAX_QUOTED) -> str:

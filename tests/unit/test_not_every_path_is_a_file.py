@@ -202,7 +202,7 @@ def test_a_local_job_is_read_from_a_file(kind: str, tmp_path: Path, monkeypatch:
     monkeypatch.setattr("sys.argv", ["handler.py"])
     words = put(kind, tmp_path / "test_input.json")
     with soon(), pytest.raises(SystemExit, match=f"^test_input.json {words}$"):
-        check_local_job(on_platform=False)
+        check_local_job()
 
 
 @pytest.mark.parametrize("kind", ODD_PATHS)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from numbers import Number
+from textwrap import indent
 from typing import Any, TextIO
 from urllib.parse import quote
 
@@ -107,7 +108,7 @@ class RedactingFormatter(logging.Formatter):
     def _format_error(self, record: logging.LogRecord) -> Iterator[str]:
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
-            yield format_exception(error, self._hide_foreign)
+            yield indent(format_exception(error, self._hide_foreign), "  ")  # no text of its begins a line
 
     def _show(self, value: object) -> object:
         """A value of a sentence; what a job brought is hidden in it, where it can be in it."""

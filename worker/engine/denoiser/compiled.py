@@ -8,7 +8,6 @@ that comes meanwhile waits for that place, which is seconds off at most, and a j
 
 import copy
 import functools
-import importlib
 import logging
 import sys
 import tempfile
@@ -187,7 +186,9 @@ class TorchCompiler:
 def _use_launcher() -> None:
     """Spare Triton the C compiler with which it would build its launcher, where that was built before."""
     if LAUNCHER.is_file():
-        importlib.import_module("triton").knobs.build.impl = lambda *_: str(LAUNCHER)
+        import triton
+
+        triton.knobs.build.impl = lambda *_: str(LAUNCHER)
 
 
 def share_weights(module: torch.nn.Module) -> torch.nn.Module:

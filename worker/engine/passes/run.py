@@ -11,7 +11,7 @@ from torch import Tensor
 
 from worker.engine.drawing import Item, jobs_of, lap
 from worker.engine.engine import Engine
-from worker.engine.meter import Pace
+from worker.engine.meter import Lookahead
 from worker.engine.pipelines import call_arguments
 from worker.engine.preview import Prediction
 from worker.engine.prompts.phases import Phase, PhaseChanger
@@ -63,12 +63,12 @@ def run_pass(
         arguments["ip_adapter_image"] = request.image_prompt.image
     for runner in engine.runners:
         runner.begin()
-    prediction, pace = Prediction(), Pace(engine.device)
+    prediction, lookahead = Prediction(), Lookahead(engine.device)
     if any(item.job.plan.request.preview for item in items):
         watch(pipeline.scheduler, prediction.observe)
 
     def on_step() -> None:
-        pace.step()
+        lookahead.step()
         _count_step(engine, items, number, pipeline, prediction)
 
     arguments |= step_callbacks(on_step, changer.change)
