@@ -12,6 +12,7 @@ import torch
 from PIL import Image as Pillow
 from PIL import ImageChops, ImageStat
 from PIL.Image import Image
+from torch._subclasses.fake_tensor import FakeTensor
 
 from worker.api.parse import parse
 from worker.engine.engine import Engine
@@ -84,6 +85,7 @@ def uri(image: Image) -> str:
 def bytes_alive() -> int:
     """Bytes of every tensor that anything still holds; those that share memory count once."""
     gc.collect()
-    tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor) and not one.is_meta]
+    found = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor) and not one.is_meta]
+    tensors = [one for one in found if not isinstance(one, FakeTensor)]  # which a compiler only imagines
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
     return sum(storages.values())

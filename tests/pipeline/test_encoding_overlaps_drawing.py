@@ -39,9 +39,13 @@ def test_the_next_picture_is_drawn_while_one_is_encoded(
     monkeypatch.setenv("MODEL_NAME", tiny_sd1)
     job = {"id": "a-job", "input": {"prompt": "a star", "steps": 30, "num_images": 3}}
 
-    answer = worker.runtime.worker.Worker().handle(job)
+    started = worker.runtime.worker.Worker()
+    for times in spans.values():
+        times.clear()  # what a start draws for itself
+
+    answer = started.handle(job)
 
     assert len(answer["images"]) == 3
-    for encoded, next_drawn in zip(spans["encoded"], spans["drawn"][1:], strict=False):
+    for encoded, next_drawn in zip(sorted(spans["encoded"]), spans["drawn"][1:], strict=False):
         assert encoded[0] < next_drawn[1]  # encoding began before the next picture was done
         assert next_drawn[0] < encoded[1]  # and drawing did not wait for it

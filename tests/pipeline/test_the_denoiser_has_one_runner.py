@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from tests.helpers.drawing import draw, load_engine
 from tests.helpers.tiny_addons import Kits, denoiser
@@ -56,6 +57,13 @@ def test_what_is_attached_for_a_job_is_known_during_the_job_alone(
 
 
 def test_a_repair_makes_it_forget_what_it_has_prepared(sd1: Engine) -> None:
+    before, layer = sd1.runners[0].version, denoiser(sd1.pipeline).conv_out
+    layer.to(torch.float64)
+    sd1.repair()
+    assert sd1.runners[0].version > before and layer.weight.dtype == torch.float32
+
+
+def test_a_repair_of_what_is_whole_leaves_it(sd1: Engine) -> None:
     before = sd1.runners[0].version
     sd1.repair()
-    assert sd1.runners[0].version > before
+    assert sd1.runners[0].version == before

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import ControlNetModel
+from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 
 from tests.helpers import tiny_addons, tiny_models
 from tests.helpers.drawing import assert_same, load_engine, picture, scene, uri
@@ -159,7 +159,7 @@ def test_what_does_not_go_together_is_refused_by_field_and_then_before_it_is_dra
     def beside_the_adapter(*_: Any, **named: Any) -> bool:
         return engine_of(worker).pipeline.unet.encoder_hid_proj is not None
 
-    with never(ControlNetModel, beside_the_adapter):
+    with never(ControlNetConditioningEmbedding, beside_the_adapter):
         first = run(worker, **both)
         with raising(engine_of(worker).pipeline.unet.conv_in, AssertionError, times=100) as drawing:
             second = run(worker, **both, seed=9, width=96)
@@ -198,7 +198,7 @@ def test_a_device_that_fails_while_a_failure_is_explained_ends_the_worker(worker
     def fail(*_: Any, **__: Any) -> bool:
         raise errors.pop(0)
 
-    with never(ControlNetModel, fail):
+    with never(ControlNetConditioningEmbedding, fail):
         answer = run(worker, controlnet=EDGES)
     assert answer["code"] == "WORKER_BROKEN"
     assert not is_open(worker)

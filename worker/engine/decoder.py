@@ -19,12 +19,12 @@ def guard_decoder(vae: Any) -> None:
 
     What overflows in half precision is decoded again in float32.
     """
-    if hasattr(vae, "enable_slicing"):
-        vae.enable_slicing()
     decode = vae.decode
 
     @functools.wraps(decode)
     def guarded(latents: Tensor, *rest: Any, **named: Any) -> Any:
+        if len(latents) > 1:
+            return _join([guarded(one, *rest, **named) for one in torch.split(latents, 1)])
         if not _is_finite(latents):
             raise NonFiniteOutputError("the latents contain NaN or infinity; try DTYPE=bfloat16 or float32")
         result = decode(latents, *rest, **named)
@@ -42,6 +42,12 @@ def guard_decoder(vae: Any) -> None:
         return result
 
     vae.decode = guarded
+
+
+def _join(results: list[Any]) -> Any:
+    """What pictures decoded one by one would be, decoded at once."""
+    pixels = torch.cat([one[0] for one in results])
+    return (pixels,) if isinstance(results[0], tuple) else type(results[0])(sample=pixels)
 
 
 def convert_on_device(pipeline: Any) -> None:

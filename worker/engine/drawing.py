@@ -41,7 +41,7 @@ class Outcome:
         began: in the clock's running time.
         warnings: what of its prompts and LoRAs the model cannot use.
         batch: the most pictures that were drawn at once with one of its own.
-        first: whether the engine had drawn nothing before, so that the job has paid for what is warm now.
+        first: whether no job was drawn before, so that this one has paid for what is warm now.
     """
 
     error: Exception | None
@@ -49,7 +49,7 @@ class Outcome:
     usage: Usage
     warnings: Sequence[str]
     batch: int
-    first: bool
+    first: bool = False
 
 
 class DrawnJob:
@@ -72,7 +72,6 @@ class DrawnJob:
         self._meter = Meter(engine.device)
         self._began: float | None = None
         self._batch = 0
-        self._first = not engine.schedulers  # every pass has built one
 
     def begin_batch(self, pictures: int) -> None:
         """So many pictures are drawn at once now, one of its own among them."""
@@ -108,7 +107,6 @@ class DrawnJob:
             self._meter.read(),
             self._warnings,
             self._batch,
-            self._first,
         )
 
 

@@ -63,6 +63,7 @@ class Worker:
         self.gate = Gate()
         self.failure: WorkerError | None = None
         self._batcher = Batcher(self._draw_jobs, lambda plan: self._engine.batch_size.choose(plan))
+        self._idle_so_far = True  # no job was drawn yet
         self._known_good: tuple[int, int] | None = None  # the largest picture so far, up to the native size
         self._encoding = ThreadPoolExecutor(MAX_ENCODED_AT_ONCE, thread_name_prefix="encode")
         for mistake in list_mistaken_names():
@@ -206,6 +207,8 @@ class Worker:
     def _draw_jobs(self, drawings: Sequence[Drawing]) -> list[Outcome]:
         """In the drawing thread."""
         outcomes = draw_jobs(self._engine, drawings, partial(recover, self._engine, known_good=self._known_good))
+        first, self._idle_so_far = self._idle_so_far, False
+        outcomes = [replace(outcome, first=first) for outcome in outcomes]
         return [self._learn(one.plan.request, outcome) for one, outcome in zip(drawings, outcomes, strict=True)]
 
     def _learn(self, request: Request, outcome: Outcome) -> Outcome:

@@ -152,8 +152,11 @@ def load_ip_adapter(
     try:
         file = find_file("IP_ADAPTER", catalogue.ip_adapter, settings)
         encoder = catalogue.image_encoder or find_beside(catalogue.ip_adapter, "image_encoder")
-        folder = find_folder("IP_ADAPTER_ENCODER", encoder, settings)
     except ModelError as error:
         raise ModelError(f"IP_ADAPTER: {error}") from error
+    try:
+        folder = find_folder("IP_ADAPTER_ENCODER", encoder, settings)
+    except ModelError as error:
+        raise ModelError(f"IP_ADAPTER_ENCODER: {error}") from error
     log.info("IP-Adapter %s", file.name)
     return IPAdapter(pipeline, runner, file, folder)
