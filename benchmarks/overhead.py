@@ -27,7 +27,6 @@ PARTS = {
     "draw_jobs": "the engine, around the drawing",
     "format_metadata": "the parameters for the file",
     "encode": "encoding PNG",
-    "list_prompt_warnings": "warnings about the prompt",
     "deliver": "base64, and counting the answer's bytes",
     "write_answer": "the answer",
 }

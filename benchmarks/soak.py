@@ -119,7 +119,7 @@ HOSTILE: dict[str, Any] = {
     "absurd numbers": lambda plain: {
         "input": {**plain, "width": 10**30, "guidance_scale": -1e300, "num_images": 10**9}
     },
-    "deep": lambda plain: {"input": {**plain, "prompt": json.loads("[" * 900 + "]" * 900)}},
+    "deep": lambda plain: {"input": {**plain, "prompt": json.loads("[" * 450 + "]" * 450)}},
     "inner address": lambda plain: {
         "input": {**plain, "image": f"http://169.254.169.254/?X-Amz-Signature={SIGNATURE}"}
     },
