@@ -153,7 +153,7 @@ def _read_bucket(s3_config: object, rules: OutputRules) -> tuple[Bucket | None, 
         bucket = rules.admit_bucket(config.endpointUrl, config.bucketName, config.accessId, config.accessSecret)
     except ValidationError as error:
         if not isinstance(s3_config, dict):
-            return rules.bucket, [f"s3Config: got {summarize(s3_config)}; should be an object"]
+            return rules.bucket, ["s3Config: should be an object, and is none"]  # what it is may be a key
         return rules.bucket, [f"s3Config.{locate(detail)}: {detail['msg']}" for detail in error.errors()]
     except InvalidInputError as error:
         return rules.bucket, [str(error)]
