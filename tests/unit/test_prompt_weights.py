@@ -243,3 +243,8 @@ def test_the_longest_prompts_are_read_in_no_time(prompt: str) -> None:
     started = time.process_time()
     parse_weights(prompt)
     assert time.process_time() - started < 0.5
+
+
+def test_nothing_counts_within_a_weight_of_nothing_however_much_it_would() -> None:
+    ((fragment,),) = parse_weights(f"((x:{'9' * 400}):0)")
+    assert (fragment.text, fragment.weight) == ("x", 0.0)

@@ -530,3 +530,15 @@ def test_a_loras_tag_goes_with_its_prompt(beside: dict[str, Any], loras: list[tu
     first = ask(GIFTED, prompt="x <lora:style:0.8>", loras=[{"name": "people/anna", "scale": 0.5}])
     again = _again(_made(first, GIFTED), GIFTED, **beside)
     assert [(one.name, one.scale) for one in again.loras] == loras
+
+
+def test_what_stands_beside_it_overrides_in_any_spelling() -> None:
+    skipping = _made(ask(clip_skip=2), SD1)
+    layers = {"CLIP_stop_at_last_layers": 2}
+    assert _again(skipping, SD1, override_settings=layers).clip_skip == 1
+    assert _again(skipping, SD1, override_settings={"sd_vae": "Automatic"}).clip_skip == 2
+    refined = _made(ask(REFINED, refiner={"strength": 0.25, "steps": 33}), REFINED)
+    again = _again(refined, REFINED, refine_steps=20).refinement
+    assert again is not None and (again.strength, again.steps) == (0.25, 20)
+    again = _again(refined, REFINED, high_noise_frac=0.7).refinement
+    assert again is not None and (again.high_noise_frac, again.steps) == (0.7, 33)

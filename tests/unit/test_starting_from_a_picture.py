@@ -8,7 +8,7 @@ from PIL import Image, ImageChops, ImageDraw
 
 from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
 from worker.images.load import PictureRules
-from worker.images.resize import MIN_SIDE
+from worker.images.resize import MAX_SIDE, MIN_SIDE
 from worker.models.capabilities import TEXT, Capabilities
 from worker.request import Request
 
@@ -238,3 +238,10 @@ def test_metadata_of_the_picture_go_no_further() -> None:
     request = ask(image=sent(Image.new("RGB", (64, 64)), exif=exif))
     assert request.init_image is not None and request.init_image.image.info == {}
     assert not request.init_image.image.getexif()
+
+
+@pytest.mark.parametrize("size", [(1, 16_384), (16_384, 1), (3, 9_000), (16_000, 100)])
+def test_a_sliver_is_drawn_with_sides_that_jobs_may_name(size: tuple[int, int]) -> None:
+    for model in (SD1, SDXL, FLUX):
+        assert all(MIN_SIDE <= side <= MAX_SIDE for side in _size(*size, model)), "WEBP ends at 16,383 pixels a side"
+    assert "8192 on a side" in refusal(SDXL, width=8192, height=64, hires={"scale": 2.8})

@@ -12,9 +12,8 @@ from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from worker.api.values import ANYTHING, Neutral, StrictObject, Text, Unasked
-from worker.images.resize import MIN_SIDE
+from worker.images.resize import MAX_SIDE, MIN_SIDE
 
-MAX_SIDE = 8192  # pixels
 _SIZE = re.compile(r"([0-9]{1,5})\s*[x*\u00d7]\s*([0-9]{1,5})", re.IGNORECASE)
 _RATIO = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,4})?)\s*[:/x]\s*([0-9]{1,4}(?:\.[0-9]{1,4})?)")
 _MEGAPIXELS = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,4})?)\s*(mp)?", re.IGNORECASE)
@@ -224,6 +223,7 @@ STANDS_FOR = MappingProxyType(
         "enable_hr": ("hires",),
         "refine": ("refiner", "high_noise_frac"),
         "enable_base64_output": ("delivery",),
+        "override_settings": ("clip_skip",),
     }
 )
 

@@ -15,7 +15,14 @@ from worker.api.elsewhere import STANDS_FOR, list_ineffective
 from worker.api.resolve import resolve, resolve_output
 from worker.api.schema import Fields, S3Config, spellings
 from worker.api.translate import drop_unasked, translate
-from worker.api.validation_errors import Problem, describe_errors, describe_problem, locate, summarize
+from worker.api.validation_errors import (
+    Problem,
+    describe_errors,
+    describe_problem,
+    locate,
+    name_as_written,
+    summarize,
+)
 from worker.api.validators import RULES
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules, read_parameters
@@ -50,7 +57,10 @@ def parse(
     given, unjoined = _join_sampler(given)
     bucket, problems = _read_bucket(job.get("s3Config"), output_rules)
     fields = _check(given, capabilities, bucket, unjoined + problems, warnings)
-    return resolve(fields, capabilities, picture_rules, warnings), resolve_output(fields, bucket)
+    try:
+        return resolve(fields, capabilities, picture_rules, warnings), resolve_output(fields, bucket)
+    except InvalidInputError as error:
+        raise InvalidInputError([name_as_written(problem, given) for problem in error.problems]) from None
 
 
 def _read_input(
@@ -89,8 +99,7 @@ def _apply_replay(
     made = metadata.parse_metadata(read_parameters("replay", given["replay"], rules).get("parameters", ""))
     if made.model != capabilities.name:
         warnings.append(f"replay: the picture was made by {summarize(made.model)}, this is {capabilities.name}")
-    own = {_CANONICAL.get(name, name) for name in given}
-    own |= {meant for name in own for meant in STANDS_FOR.get(name, ())}
+    own = _list_meant(given)
     missing = [name for name in made.needs if name not in own]
     if missing:
         raise InvalidInputError([f"replay: the picture was made from others; give {', '.join(missing)} beside it"])
@@ -101,9 +110,25 @@ def _apply_replay(
         kept["prompt"] = remove_tags(kept["prompt"])  # the job's own LoRAs are in their place
     beside = {name: value for name, value in given.items() if name != "replay"}
     if isinstance(kept.get("refiner"), dict):  # whose short forms cannot stand beside it
-        short = {part: beside.pop(name) for name, part in _SHORT.items() if beside.get(name) is not None}
-        kept["refiner"] = {**kept["refiner"], **short}
+        kept["refiner"], beside = _join_refiner(kept["refiner"], beside)
     return {**kept, **beside}
+
+
+def _list_meant(given: Mapping[str, Any]) -> set[str]:
+    """The fields of our own that these say something of, and these by their own names."""
+    own = {_CANONICAL.get(name, name) for name in given}
+    settings = given.get("override_settings")
+    silent = isinstance(settings, dict) and settings.get("CLIP_stop_at_last_layers") is None
+    speaking = own - {"override_settings"} if silent else own
+    return own | {meant for name in speaking for meant in STANDS_FOR.get(name, ())}
+
+
+def _join_refiner(made: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A replayed picture's refiner with the short forms that the job gives, and the job's fields without them."""
+    names = {_SHORT[_CANONICAL[name]]: name for name in given if _CANONICAL.get(name) in _SHORT}
+    short = {part: given[name] for part, name in names.items() if given[name] is not None}
+    kept = {part: value for part, value in made.items() if part != "strength" or "high_noise_frac" not in short}
+    return {**kept, **short}, {name: value for name, value in given.items() if name not in names.values()}
 
 
 def _join_sampler(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -127,6 +152,8 @@ def _read_bucket(s3_config: object, rules: OutputRules) -> tuple[Bucket | None, 
         config = S3Config.model_validate(s3_config)
         bucket = rules.admit_bucket(config.endpointUrl, config.bucketName, config.accessId, config.accessSecret)
     except ValidationError as error:
+        if not isinstance(s3_config, dict):
+            return rules.bucket, ["s3Config: should be an object, and is none"]  # what it is may be a key
         return rules.bucket, [f"s3Config.{locate(detail)}: {detail['msg']}" for detail in error.errors()]
     except InvalidInputError as error:
         return rules.bucket, [str(error)]

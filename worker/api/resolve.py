@@ -86,9 +86,15 @@ def _read_mask(
     if fields.mask is None:
         return _make_transparency_mask(fields, image, capabilities, warnings)
     mask = read_mask(read_picture("mask", fields.mask, rules), image, warnings)
-    mask = soften(ImageOps.invert(mask) if fields.inpainting_mask_invert else mask, fields.mask_blur)
+    inverted = bool(fields.inpainting_mask_invert)
+    mask = ImageOps.invert(mask) if inverted else mask
     if not has_white(mask):
-        raise InvalidInputError(["mask: it is black; white is what is drawn anew"])
+        colour, drawn = ("white", "black") if inverted else ("black", "white")
+        why = ", as inpainting_mask_invert says" if inverted else ""
+        raise InvalidInputError([f"mask: it is {colour}; {drawn} is what is drawn anew{why}"])
+    mask = soften(mask, fields.mask_blur)
+    if not has_white(mask):
+        raise InvalidInputError([f"mask_blur: got {fields.mask_blur}; nothing of what is to be drawn anew is left"])
     return mask
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from worker.api.elsewhere import MAX_SIDE, ElsewhereFields
+from worker.api.elsewhere import ElsewhereFields
 from worker.api.schema import Fields, HiresField, RefinerField, spellings
 from worker.api.validation_errors import Problem
 from worker.api.values import Neutral, Unasked
-from worker.images.resize import MIN_SIDE
+from worker.images.resize import MAX_SIDE, MIN_SIDE
 from worker.models.capabilities import Capabilities
 
 _CANONICAL = spellings()

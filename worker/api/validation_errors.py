@@ -30,10 +30,24 @@ class Problem:
 
 def describe_problem(problem: Problem, given: Mapping[str, Any]) -> str:
     """The sentence for what a rule says, under the name that the caller wrote."""
-    written = [name for name, field in _CANONICAL.items() if field == problem.field and name in given]
-    written += [name for name in given if problem.field in STANDS_FOR.get(_CANONICAL.get(name, ""), ())]
-    name = written[0] if written else problem.field
+    name = _find_written(problem.field, given)
     return f"{name}: got {summarize(given.get(name))}; {problem.allowed}"
+
+
+def name_as_written(told: str, given: Mapping[str, Any]) -> str:
+    """The sentence of a field of our own, or of a part of one, under the name that the caller wrote."""
+    place, colon, rest = told.partition(": ")
+    field, dot, part = place.partition(".")
+    if field == "hires" and "hires" not in given:  # then its parts are fields of their own
+        field, dot, part = part or "enable_hr", "", ""
+    return f"{_find_written(field, given)}{dot}{part}{colon}{rest}"
+
+
+def _find_written(field: str, given: Mapping[str, Any]) -> str:
+    """How the caller wrote this field, or what stands for it; its own name, if the caller wrote neither."""
+    written = [name for name, meant in _CANONICAL.items() if meant == field and name in given]
+    written += [name for name in given if field in STANDS_FOR.get(_CANONICAL.get(name, ""), ())]
+    return written[0] if written else field
 
 
 def describe_errors(error: ValidationError, given: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from worker.api.controls import check_control_mask, check_control_mix, check_con
 from worker.api.lora_tags import find_lora, list_tag_problems
 from worker.api.schema import Fields
 from worker.api.validation_errors import Problem
+from worker.images.resize import MAX_SIDE
 from worker.models import schedulers
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities, task_name
 from worker.models.schedulers import Scheduler
@@ -42,12 +43,20 @@ def _check_num_images(fields: Fields, capabilities: Capabilities) -> Iterator[Pr
 
 
 def _check_size(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    if _has_picture(fields) and None in (getattr(fields, "width", None), fields.height):
+        return  # the picture's aspect says the other side, and both are made to fit
     width = getattr(fields, "width", None) or capabilities.width
     height = fields.height or capabilities.height
     if width * height > capabilities.max_pixels:
         field = "width" if fields.height is None else "height"
         limit = f"width times height may be at most {capabilities.max_pixels} pixels"
         yield Problem(field, f"{limit}, {width}x{height} is more")
+
+
+def _has_picture(fields: Fields) -> bool:
+    """Whether the job brings a picture whose aspect is drawn."""
+    controls = getattr(fields, "controlnet", None) or []
+    return getattr(fields, "image", None) is not None or any(one.image is not None for one in controls)
 
 
 def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -173,8 +182,8 @@ def _check_hires_size(fields: Fields, capabilities: Capabilities) -> Iterator[Pr
     scale = fields.hires.scale if fields.hires else 0.0
     width = (fields.width or capabilities.width) * scale
     height = (fields.height or capabilities.height) * scale
-    if width * height > capabilities.max_pixels:
-        limit = f"the enlarged picture may have {capabilities.max_pixels} pixels"
+    if width * height > capabilities.max_pixels or max(width, height) > MAX_SIDE:
+        limit = f"the enlarged picture may have {capabilities.max_pixels} pixels, and {MAX_SIDE} on a side"
         yield Problem("hires", f"{limit}, {width:.0f}x{height:.0f} is more")
 
 

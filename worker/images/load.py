@@ -124,6 +124,8 @@ def _read_bytes(reference: str, rules: PictureRules) -> bytes:
             return _from_volume(rules.volume / reference[7:], rules)
     if reference.startswith(f"{rules.volume}/"):
         return _from_volume(Path(reference), rules)
+    if "://" in reference[:20]:
+        raise UnusablePictureError("a URL starts with http:// or https://")
     return _from_base64(reference, rules)
 
 

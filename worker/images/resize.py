@@ -88,14 +88,15 @@ def flatten(image: Image) -> Image:
 
 
 MIN_SIDE = 64  # pixels a side
+MAX_SIDE = 8_192  # of a picture that is drawn; WEBP ends at 16,383
 
 
 def limit_size(size: tuple[int, int], max_pixels: int, step: int) -> tuple[int, int]:
-    """The size in its own aspect, no larger than the limit, no smaller than the smallest side, in whole steps."""
-    shrink = min(1.0, math.sqrt(max_pixels / (size[0] * size[1])))
+    """The size in its own aspect, no larger than the limit, sides within their bounds, in whole steps."""
+    shrink = min(1.0, math.sqrt(max_pixels / (size[0] * size[1])), MAX_SIDE / max(size))
     grow = max(1.0, MIN_SIDE / min(size))
     # A root that falls short of a whole number by a rounding error would cost a step.
-    sides = [max(MIN_SIDE, math.floor(side * shrink * grow / step + 1e-9) * step) for side in size]
+    sides = [max(MIN_SIDE, math.floor(min(side * shrink * grow, MAX_SIDE) / step + 1e-9) * step) for side in size]
     while sides[0] * sides[1] > max_pixels:  # a sliver, whose short side was lifted to the smallest
         sides[sides[1] > sides[0]] -= step
     return sides[0], sides[1]

@@ -48,7 +48,7 @@ def parse_weights(prompt: str) -> Sections:
             weights[kind].pop()
         elif i in factors:
             inner = weights[token[0]]
-            inner.append(max(-_MAX_PRODUCT, min(inner[-1] * factors[i], _MAX_PRODUCT)))
+            inner.append(_bound(inner[-1] * factors[i]))
         else:
             _add(sections, token, weights["("][-1] * weights["["][-1])
     return tuple(tuple(Fragment("".join(texts), weight) for texts, weight in section) for section in sections)
@@ -77,8 +77,12 @@ def _match_brackets(tokens: list[re.Match[str]]) -> tuple[dict[int, float], dict
             if opened[kind]:
                 closers[i] = kind
                 start = opened[kind].pop()
-                factors[start] = float(token["number"]) if token["number"] else factors[start]
+                factors[start] = _bound(float(token["number"])) if token["number"] else factors[start]
     return factors, closers
+
+
+def _bound(weight: float) -> float:
+    return max(-_MAX_PRODUCT, min(weight, _MAX_PRODUCT))
 
 
 def _add(sections: list[list[_Part]], token: re.Match[str], weight: float) -> None:
