@@ -6,13 +6,12 @@ Empty values count as unset, because RunPod's Hub passes every option that a use
 import os
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.errors import SettingsError
 from worker.files import UnreadableError, check_folder, check_readable, exists, is_folder
@@ -23,6 +22,7 @@ EMBEDDED_LORAS = EMBEDDED_MODEL.parent / "loras"
 VOLUME = Path("/runpod-volume")  # where the platform mounts an endpoint's network volume
 
 MAX_BATCH = 64  # pictures drawn at once
+MAX_JOB_TIMEOUT_S = 31_536_000  # a year; what is far longer, the system's clock cannot wait for
 
 _HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 _HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
@@ -95,7 +95,24 @@ def _check_size(setting: str) -> str:
     return setting
 
 
+def _check_letters(secret: SecretStr) -> SecretStr:
+    """A secret goes into headers and signatures, which have no place for half a letter, a blank or a line's end."""
+    if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
+        raise _refuse("be letters, digits and signs of ASCII, without blanks and line ends inside")
+    return secret
+
+
 _Folder = Annotated[Path, AfterValidator(_check_folder)]
+_Secret = Annotated[SecretStr, AfterValidator(_check_letters)]
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, without the blanks and line ends that come with what people paste; what is blank is not set."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        trimmed = {name: (value or "").strip() for name, value in self.env_vars.items()}
+        self.env_vars = {name: value for name, value in trimmed.items() if value}
 
 
 class Settings(BaseSettings):
@@ -118,12 +135,12 @@ class Settings(BaseSettings):
     vae_name: str | None = Field(
         None, description="folder, `.safetensors` file, hub id or address of a VAE to use instead of the model's own"
     )
-    hf_token: SecretStr | None = Field(
+    hf_token: _Secret | None = Field(
         None,
         validation_alias=AliasChoices("HF_TOKEN", "HF_AUTH_TOKEN"),
         description="token for gated or private hub models; the older name `HF_AUTH_TOKEN` works too",
     )
-    civitai_token: SecretStr | None = Field(
+    civitai_token: _Secret | None = Field(
         None, description="API key of an account on Civitai, for downloads that ask for one"
     )
     default_scheduler: str | None = Field(None, description="scheduler for jobs that name none")
@@ -206,7 +223,11 @@ class Settings(BaseSettings):
         "[1 draws each to the bit as if alone](docs/several-jobs.md#drawn-at-once)",
     )
     job_timeout_s: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="seconds after which a job is stopped with an error"
+        None,
+        gt=0,
+        le=MAX_JOB_TIMEOUT_S,
+        allow_inf_nan=False,
+        description="seconds after which a job is stopped with an error",
     )
     price_per_second: float | None = Field(
         None,
@@ -232,19 +253,19 @@ class Settings(BaseSettings):
     bucket_endpoint_url: str | None = Field(
         None, pattern="^https?://", description="S3 endpoint, with the bucket in its host or path or without"
     )
-    bucket_access_key_id: SecretStr | None = Field(None, description="S3 access key")
-    bucket_secret_access_key: SecretStr | None = Field(None, description="S3 secret key")
+    bucket_access_key_id: _Secret | None = Field(None, description="S3 access key")
+    bucket_secret_access_key: _Secret | None = Field(None, description="S3 secret key")
     bucket_name: str | None = Field(None, description="S3 bucket, where the URL names none")
     bucket_region: str | None = Field(
         None, pattern="^[A-Za-z0-9-]+$", description="region that signatures are for; read from the URL if left out"
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _trim(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Without the blanks and line ends that come with what people paste; what is blank counts as unset."""
-        trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
-        return {name: value for name, value in trimmed.items() if value != ""}
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given by name, before the environment."""
+        return init_settings, _Environment(settings_cls)
 
     @property
     def default_sides(self) -> tuple[int, int] | None:
@@ -383,6 +404,8 @@ def quiet_sdk() -> None:
 
 def _explain(problem: ErrorDetails) -> str:
     name = str(problem["loc"][0]).upper()
+    if name == "HF_TOKEN" and not os.environ.get(name, "").strip():
+        name = "HF_AUTH_TOKEN"
     secret = any(word in name for word in ("TOKEN", "KEY"))
     came = "a secret" if secret else repr(_hide_secrets(str(problem["input"]))[:80])
     return f"{name}: got {came}; {problem['msg']}"
