@@ -6,6 +6,7 @@ Empty values count as unset, because RunPod's Hub passes every option that a use
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -353,15 +354,19 @@ def list_mistaken_names() -> list[str]:
     return [f"{name} is not a setting; did you mean {setting}?" for name, setting in meant.items()]
 
 
-def list_unused_packages() -> list[str]:
-    """Packages that these settings have no use for, though libraries import them where they are installed."""
+def list_unused_packages(may_be_quantised: Callable[["Settings"], bool]) -> list[str]:
+    """Packages that these settings have no use for, though libraries import them where they are installed.
+
+    Args:
+        may_be_quantised: whether what these settings name may bring weights that need bitsandbytes.
+    """
     try:
         settings = read_settings()
     except SettingsError:
         return []
     with_loras = settings.lora_dir or settings.lora_repos or settings.model_name in (None, str(EMBEDDED_MODEL))
     unused = {
-        "bitsandbytes": settings.quantize == "none",
+        "bitsandbytes": settings.quantize == "none" and not may_be_quantised(settings),
         "peft": not with_loras and settings.ip_adapter is None,
     }
     return [name for name, is_unused in unused.items() if is_unused]
