@@ -31,7 +31,9 @@ _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
 _SIZE = re.compile(r"([0-9]{1,5})\s*[xX]\s*([0-9]{1,5})")
 _ADDRESS = re.compile(r"https?://|urn:air:|(www\.)?(huggingface\.co|hf\.co|civitai\.(com|red|green))/", re.IGNORECASE)
 _CERTIFICATES = ("AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")  # read by libraries
-_refused_certificates: dict[str, str] = {}  # variable -> what is wrong; set before all else
+_LOG_LEVEL = "RUNPOD_LOG_LEVEL"
+_LOG_LEVELS = ("NOTSET", "TRACE", "DEBUG", "INFO", "WARN", "ERROR")  # that the SDK knows, in any letters
+_refused: dict[str, str] = {}  # variable that was set aside -> what is wrong; set before all else
 _BUCKET = ("bucket_endpoint_url", "bucket_access_key_id", "bucket_secret_access_key")  # without which there is none
 
 
@@ -306,19 +308,19 @@ def read_settings() -> Settings:
     Raises:
         SettingsError: a variable's value cannot be used; one line names each, what came and what is allowed.
     """
-    certificates = [*_refused_certificates.values(), *_check_certificates().values()]
+    refused = [*_refused.values(), *_check_certificates().values()]
     try:
         settings = Settings()
     except ValidationError as error:
         problems = error.errors()
     else:
-        if certificates:
-            raise SettingsError("; ".join(certificates))
+        if refused:
+            raise SettingsError("; ".join(refused))
         return settings
     wrong = [str(problem["loc"][0]).lower() for problem in problems]
     rest = Settings(**{name: Settings.model_fields[name].default for name in wrong})
     gap = None if any(name.startswith("bucket_") for name in wrong) else rest.bucket_gap
-    raise SettingsError("; ".join([*map(_explain, problems), *filter(None, [gap]), *certificates]))
+    raise SettingsError("; ".join([*map(_explain, problems), *filter(None, [gap]), *refused]))
 
 
 def set_aside_certificates() -> None:
@@ -328,7 +330,7 @@ def set_aside_certificates() -> None:
     """
     for name, problem in _check_certificates().items():
         del os.environ[name]
-        _refused_certificates[name] = problem
+        _refused[name] = problem
 
 
 def _check_certificates() -> dict[str, str]:
@@ -402,9 +404,14 @@ def on_platform() -> bool:
 def quiet_sdk() -> None:
     """Lower the SDK's log level, DEBUG by default, at which it prints whole results and presigned URLs.
 
-    To be called before `runpod` is imported, which reads the level once. An explicit RUNPOD_LOG_LEVEL stays.
+    To be called before `runpod` is imported, which reads the level once, and ends the process at one that it does not
+    know: `read_settings` will refuse that. An explicit RUNPOD_LOG_LEVEL stays; what is blank is none.
     """
-    os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO" if on_platform() else "WARN")
+    level = os.environ.get(_LOG_LEVEL, "").strip()
+    if level and level.upper() not in _LOG_LEVELS:
+        _refused[_LOG_LEVEL] = f"{_LOG_LEVEL}: got {level[:80]!r}; should be one of {', '.join(_LOG_LEVELS)}"
+        level = ""
+    os.environ[_LOG_LEVEL] = level or ("INFO" if on_platform() else "WARN")
 
 
 def _explain(problem: ErrorDetails) -> str:
