@@ -42,6 +42,7 @@ ARG VAE_NAME=""
 ARG HF_ENDPOINT=https://huggingface.co
 RUN --mount=type=bind,source=builder/fetch_model.py,target=/build/fetch_model.py \
     --mount=type=bind,source=worker/errors.py,target=/build/worker/errors.py \
+    --mount=type=bind,source=worker/text.py,target=/build/worker/text.py \
     --mount=type=bind,source=worker/models/addresses.py,target=/build/worker/models/addresses.py \
     --mount=type=secret,id=HF_TOKEN \
     HF_HOME=/tmp/huggingface python /build/fetch_model.py /opt/models/hub && rm -rf /tmp/huggingface

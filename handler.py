@@ -13,6 +13,7 @@ if __name__ != "__mp_main__":
 
     gc.disable()  # until all is imported, which leaves no garbage: looking for it took a fifth of their time
 
+    from worker.models.quantised import may_be_quantised
     from worker.read_ahead import begin_to_read
     from worker.runtime.output_streams import keep_output_from_failing
     from worker.settings import list_unused_packages, quiet_sdk, set_aside_certificates
@@ -23,7 +24,7 @@ if __name__ != "__mp_main__":
     quiet_sdk()
     set_aside_certificates()
     begin_to_read()
-    spare_imports(list_unused_packages())
+    spare_imports(list_unused_packages(may_be_quantised))
 
     import runpod
 

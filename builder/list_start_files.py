@@ -16,10 +16,11 @@ _LATER = ("nvidia/cudnn/lib/libcudnn*.so*", "nvidia/cu*/lib/libcublas*.so*")  # 
 
 def main() -> None:
     """Import what a worker imports, and print what was read."""
+    from worker.models.quantised import may_be_quantised
     from worker.settings import list_unused_packages
     from worker.spared_imports import spare_imports
 
-    spare_imports(list_unused_packages())
+    spare_imports(list_unused_packages(may_be_quantised))
     import worker.runtime.worker
 
     assert worker.runtime.worker

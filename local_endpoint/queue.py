@@ -77,6 +77,7 @@ class JobQueue:
         for job in jobs:
             job.state, job.worker_id, job.started = State.IN_PROGRESS, worker_id, time.monotonic()
             self.events.record("taken", job.id, worker_id)
+        self._forget_stops(worker_id, jobs)
         return jobs
 
     def give_back(self, jobs: Iterable[Job], reason: str) -> None:
@@ -184,6 +185,12 @@ class JobQueue:
 
     def _jobs_of(self, worker_id: str) -> list[Job]:
         return [job for job in self.jobs.values() if job.worker_id == worker_id and job.state is State.IN_PROGRESS]
+
+    def _forget_stops(self, worker_id: str, jobs: Iterable[Job]) -> None:
+        """Tells a worker no more to stop what it is to do again: the stop was meant for the try before."""
+        if worker := self.workers.get(worker_id):
+            taken = {job.id for job in jobs}
+            worker.stops = [job_id for job_id in worker.stops if job_id not in taken]
 
     def _held(self, worker_id: str, job_id: str) -> Job | None:
         job = self.jobs.get(job_id)

@@ -49,6 +49,7 @@ ORDER = {
         "json_file.py",
         "configs.py",
         "tokenizers.py",
+        "quantised.py",
         "paths.py",
         "variants.py",
         "view.py",

@@ -6,13 +6,13 @@ Empty values count as unset, because RunPod's Hub passes every option that a use
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.errors import SettingsError
 from worker.files import UnreadableError, check_folder, check_readable, exists, is_folder
@@ -23,6 +23,7 @@ EMBEDDED_LORAS = EMBEDDED_MODEL.parent / "loras"
 VOLUME = Path("/runpod-volume")  # where the platform mounts an endpoint's network volume
 
 MAX_BATCH = 64  # pictures drawn at once
+MAX_JOB_TIMEOUT_S = 31_536_000  # a year; what is far longer, the system's clock cannot wait for
 
 _HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 _HOST_LIST = rf"^\s*{_HOST}(\s*,\s*{_HOST})*\s*$"
@@ -30,7 +31,9 @@ _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
 _SIZE = re.compile(r"([0-9]{1,5})\s*[xX]\s*([0-9]{1,5})")
 _ADDRESS = re.compile(r"https?://|urn:air:|(www\.)?(huggingface\.co|hf\.co|civitai\.(com|red|green))/", re.IGNORECASE)
 _CERTIFICATES = ("AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")  # read by libraries
-_refused_certificates: dict[str, str] = {}  # variable -> what is wrong; set before all else
+_LOG_LEVEL = "RUNPOD_LOG_LEVEL"
+_LOG_LEVELS = ("NOTSET", "TRACE", "DEBUG", "INFO", "WARN", "ERROR")  # that the SDK knows, in any letters
+_refused: dict[str, str] = {}  # variable that was set aside -> what is wrong; set before all else
 _BUCKET = ("bucket_endpoint_url", "bucket_access_key_id", "bucket_secret_access_key")  # without which there is none
 
 
@@ -95,7 +98,24 @@ def _check_size(setting: str) -> str:
     return setting
 
 
+def _check_letters(secret: SecretStr) -> SecretStr:
+    """A secret goes into headers and signatures, which have no place for half a letter, a blank or a line's end."""
+    if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
+        raise _refuse("be letters, digits and signs of ASCII, without blanks and line ends inside")
+    return secret
+
+
 _Folder = Annotated[Path, AfterValidator(_check_folder)]
+_Secret = Annotated[SecretStr, AfterValidator(_check_letters)]
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, without the blanks and line ends that come with what people paste; what is blank is not set."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        trimmed = {name: (value or "").strip() for name, value in self.env_vars.items()}
+        self.env_vars = {name: value for name, value in trimmed.items() if value}
 
 
 class Settings(BaseSettings):
@@ -118,12 +138,12 @@ class Settings(BaseSettings):
     vae_name: str | None = Field(
         None, description="folder, `.safetensors` file, hub id or address of a VAE to use instead of the model's own"
     )
-    hf_token: SecretStr | None = Field(
+    hf_token: _Secret | None = Field(
         None,
         validation_alias=AliasChoices("HF_TOKEN", "HF_AUTH_TOKEN"),
         description="token for gated or private hub models; the older name `HF_AUTH_TOKEN` works too",
     )
-    civitai_token: SecretStr | None = Field(
+    civitai_token: _Secret | None = Field(
         None, description="API key of an account on Civitai, for downloads that ask for one"
     )
     default_scheduler: str | None = Field(None, description="scheduler for jobs that name none")
@@ -180,7 +200,7 @@ class Settings(BaseSettings):
     max_pixels: int | None = Field(
         None, ge=64 * 64, description="width times height a job may ask for, and gets if it asks for no size"
     )
-    max_steps: int | None = Field(None, ge=1, description="steps a job may ask for")
+    max_steps: int | None = Field(None, ge=1, le=10_000, description="steps a job may ask for")
     max_images: int | None = Field(None, ge=1, description="pictures a job may ask for")
     jobs_at_once: int = Field(
         1,
@@ -206,7 +226,11 @@ class Settings(BaseSettings):
         "[1 draws each to the bit as if alone](docs/several-jobs.md#drawn-at-once)",
     )
     job_timeout_s: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="seconds after which a job is stopped with an error"
+        None,
+        gt=0,
+        le=MAX_JOB_TIMEOUT_S,
+        allow_inf_nan=False,
+        description="seconds after which a job is stopped with an error",
     )
     price_per_second: float | None = Field(
         None,
@@ -232,19 +256,19 @@ class Settings(BaseSettings):
     bucket_endpoint_url: str | None = Field(
         None, pattern="^https?://", description="S3 endpoint, with the bucket in its host or path or without"
     )
-    bucket_access_key_id: SecretStr | None = Field(None, description="S3 access key")
-    bucket_secret_access_key: SecretStr | None = Field(None, description="S3 secret key")
+    bucket_access_key_id: _Secret | None = Field(None, description="S3 access key")
+    bucket_secret_access_key: _Secret | None = Field(None, description="S3 secret key")
     bucket_name: str | None = Field(None, description="S3 bucket, where the URL names none")
     bucket_region: str | None = Field(
         None, pattern="^[A-Za-z0-9-]+$", description="region that signatures are for; read from the URL if left out"
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _trim(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Without the blanks and line ends that come with what people paste; what is blank counts as unset."""
-        trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
-        return {name: value for name, value in trimmed.items() if value != ""}
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given by name, before the environment."""
+        return init_settings, _Environment(settings_cls)
 
     @property
     def default_sides(self) -> tuple[int, int] | None:
@@ -284,19 +308,19 @@ def read_settings() -> Settings:
     Raises:
         SettingsError: a variable's value cannot be used; one line names each, what came and what is allowed.
     """
-    certificates = [*_refused_certificates.values(), *_check_certificates().values()]
+    refused = [*_refused.values(), *_check_certificates().values()]
     try:
         settings = Settings()
     except ValidationError as error:
         problems = error.errors()
     else:
-        if certificates:
-            raise SettingsError("; ".join(certificates))
+        if refused:
+            raise SettingsError("; ".join(refused))
         return settings
     wrong = [str(problem["loc"][0]).lower() for problem in problems]
     rest = Settings(**{name: Settings.model_fields[name].default for name in wrong})
     gap = None if any(name.startswith("bucket_") for name in wrong) else rest.bucket_gap
-    raise SettingsError("; ".join([*map(_explain, problems), *filter(None, [gap]), *certificates]))
+    raise SettingsError("; ".join([*map(_explain, problems), *filter(None, [gap]), *refused]))
 
 
 def set_aside_certificates() -> None:
@@ -306,7 +330,7 @@ def set_aside_certificates() -> None:
     """
     for name, problem in _check_certificates().items():
         del os.environ[name]
-        _refused_certificates[name] = problem
+        _refused[name] = problem
 
 
 def _check_certificates() -> dict[str, str]:
@@ -332,15 +356,19 @@ def list_mistaken_names() -> list[str]:
     return [f"{name} is not a setting; did you mean {setting}?" for name, setting in meant.items()]
 
 
-def list_unused_packages() -> list[str]:
-    """Packages that these settings have no use for, though libraries import them where they are installed."""
+def list_unused_packages(may_be_quantised: Callable[["Settings"], bool]) -> list[str]:
+    """Packages that these settings have no use for, though libraries import them where they are installed.
+
+    Args:
+        may_be_quantised: whether what these settings name may bring weights that need bitsandbytes.
+    """
     try:
         settings = read_settings()
     except SettingsError:
         return []
     with_loras = settings.lora_dir or settings.lora_repos or settings.model_name in (None, str(EMBEDDED_MODEL))
     unused = {
-        "bitsandbytes": settings.quantize == "none",
+        "bitsandbytes": settings.quantize == "none" and not may_be_quantised(settings),
         "peft": not with_loras and settings.ip_adapter is None,
     }
     return [name for name, is_unused in unused.items() if is_unused]
@@ -376,13 +404,20 @@ def on_platform() -> bool:
 def quiet_sdk() -> None:
     """Lower the SDK's log level, DEBUG by default, at which it prints whole results and presigned URLs.
 
-    To be called before `runpod` is imported, which reads the level once. An explicit RUNPOD_LOG_LEVEL stays.
+    To be called before `runpod` is imported, which reads the level once, and ends the process at one that it does not
+    know: `read_settings` will refuse that. An explicit RUNPOD_LOG_LEVEL stays; what is blank is none.
     """
-    os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO" if on_platform() else "WARN")
+    level = os.environ.get(_LOG_LEVEL, "").strip()
+    if level and level.upper() not in _LOG_LEVELS:
+        _refused[_LOG_LEVEL] = f"{_LOG_LEVEL}: got {level[:80]!r}; should be one of {', '.join(_LOG_LEVELS)}"
+        level = ""
+    os.environ[_LOG_LEVEL] = level or ("INFO" if on_platform() else "WARN")
 
 
 def _explain(problem: ErrorDetails) -> str:
     name = str(problem["loc"][0]).upper()
+    if name == "HF_TOKEN" and not os.environ.get(name, "").strip():
+        name = "HF_AUTH_TOKEN"
     secret = any(word in name for word in ("TOKEN", "KEY"))
     came = "a secret" if secret else repr(_hide_secrets(str(problem["input"]))[:80])
     return f"{name}: got {came}; {problem['msg']}"

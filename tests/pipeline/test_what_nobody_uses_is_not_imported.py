@@ -1,17 +1,24 @@
 """Packages that libraries import and this worker seldom needs wait until somebody uses them, and then work as ever."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from worker.models.quantised import may_be_quantised
+from worker.settings import EMBEDDED_MODEL, list_unused_packages
 
 ROOT = Path(__file__).parents[2]
 
 WAITING = """
 import sys
+from worker.models.quantised import may_be_quantised
 from worker.settings import list_unused_packages
 from worker.spared_imports import spare_imports
 
-spare_imports(list_unused_packages())
+spare_imports(list_unused_packages(may_be_quantised))
 import worker.runtime.worker
 assert not {"torch._dynamo.convert_frame", "scipy.stats._distn_infrastructure"} & set(sys.modules)
 """
@@ -48,3 +55,28 @@ def test_they_wait_and_are_there_when_they_are_used() -> None:
     script = WAITING + THREADS + COMPILER + BETA
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("quantised", [True, False])
+def test_a_model_that_is_quantised_already_finds_what_it_needs(
+    quantised: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in EMBEDDED_MODEL.rglob("*"):
+        if file.is_file():
+            copy = tmp_path / file.relative_to(EMBEDDED_MODEL)
+            copy.parent.mkdir(exist_ok=True)
+            copy.symlink_to(file)
+    if quantised:
+        config = tmp_path / "unet" / "config.json"
+        entries = json.loads(config.read_text()) | {"quantization_config": {"quant_method": "bitsandbytes"}}
+        config.unlink()
+        config.write_text(json.dumps(entries))
+    monkeypatch.setenv("MODEL_NAME", str(tmp_path))
+
+    assert ("bitsandbytes" in list_unused_packages(may_be_quantised)) == (not quantised)
+
+
+def test_of_a_model_that_is_still_to_be_fetched_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_NAME", "nobody/nothing")
+
+    assert "bitsandbytes" not in list_unused_packages(may_be_quantised)

@@ -58,3 +58,12 @@ def test_a_local_run_prints_one_line_beside_its_log_when_the_model_has_been_read
 def _local_run(**environment: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "handler.py"]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+
+
+def test_a_log_level_that_the_sdk_does_not_know_is_a_setting_like_others() -> None:
+    unknown = _local_run(RUNPOD_LOG_LEVEL="loud").stderr
+    blank = _local_run(RUNPOD_LOG_LEVEL=" ", MAX_STEPS="many").stderr
+
+    assert unknown.startswith("BAD_SETTING: RUNPOD_LOG_LEVEL: got 'loud'; should be one of NOTSET, TRACE,")
+    assert blank.startswith("BAD_SETTING: MAX_STEPS: got 'many'")
+    assert unknown.count("\n") == blank.count("\n") == 1

@@ -5,6 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from local_endpoint import EndpointConfig, EventLog
+from local_endpoint.jobs import Job, State
+from local_endpoint.queue import JobQueue
+
 ECHO = Path(__file__).with_name("echo_worker.py")
 
 
@@ -183,3 +187,17 @@ def test_health_counts_jobs_and_workers(platform: Any, start_worker: Any) -> Non
     health = platform.call("GET", "/health")
     assert health["jobs"] == {"completed": 1, "failed": 0, "inProgress": 0, "inQueue": 0, "retried": 0}
     assert (health["workers"]["idle"], health["workers"]["running"]) == (1, 0)
+
+
+def test_a_job_that_is_tried_again_is_not_stopped_for_its_try_before() -> None:
+    queue = JobQueue(EndpointConfig(), EventLog())
+    queue.seen("one")
+    late, other = (Job(input={}, sync=False, execution_timeout_ms=0, ttl_ms=60_000) for _ in range(2))
+    for job in (late, other):
+        queue.submit(job)
+    queue.take("one", 2)
+    queue.sweep()
+    assert late.state is other.state is State.TIMED_OUT
+    assert queue.retry(late)
+    queue.take("one")
+    assert queue.pending_stops("one") == [other.id]

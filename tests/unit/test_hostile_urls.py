@@ -147,13 +147,13 @@ def test_proxies_are_not_asked(monkeypatch: pytest.MonkeyPatch, dialled: list[st
         ("http:8.8.8.8/", "https://"),
         ("http:///a.png", "https://"),
         ("https://", "https://"),
-        ("file:///etc/passwd", "nor"),
-        ("FILE://localhost/etc/passwd", "nor"),
-        ("ftp://user:canary@8.8.8.8/a.png", "nor"),
-        ("gopher://8.8.8.8/", "nor"),
+        ("file:///etc/passwd", "http:// or https://"),
+        ("FILE://localhost/etc/passwd", "http:// or https://"),
+        ("ftp://user:canary@8.8.8.8/a.png", "http:// or https://"),
+        ("gopher://8.8.8.8/", "http:// or https://"),
         ("//8.8.8.8/a.png", "nor"),
         ("javascript:alert(1)", "nor"),
-        ("s3://bucket/canary.png", "nor"),
+        ("s3://bucket/canary.png", "http:// or https://"),
     ],
 )
 def test_a_url_that_no_job_may_name(dialled: list[str], url: str, why: str) -> None:

@@ -1,8 +1,14 @@
 """The image is built from a lock of its requirements, and holds what the worker needs and nothing else."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -56,3 +62,20 @@ def test_everything_copied_is_there_and_sent_to_the_builder() -> None:
     assert {path.split("/")[0] for path in copied | mounted} == sent
     assert copied == {"handler.py", "test_input.json", "worker", "models"}
     assert all((ROOT / path).exists() for path in mounted | copied)
+
+
+@pytest.mark.parametrize("program", ["fetch_model.py", "build_launcher.py", "list_start_files.py"])
+def test_what_is_mounted_for_a_program_is_all_that_it_imports(program: str, tmp_path: Path) -> None:
+    (step,) = (line for line in re.findall(r"^RUN (.*)", DOCKERFILE, re.MULTILINE) if f"builder/{program}" in line)
+    for source, target in re.findall(r"source=([^,\s]+),target=(\S+)", step):
+        place = tmp_path / target.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / source, place)
+    if "target=/app/" in step:  # what was copied there before
+        (tmp_path / "app" / "worker").symlink_to(ROOT / "worker")
+    (script,) = tmp_path.rglob(program)
+    known = ("import runpy", f"sys.path.insert(0, {str(script.parent)!r})", f"runpy.run_path({str(script)!r})")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", "; ".join(("import sys", *known))]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

@@ -45,7 +45,7 @@ def test_a_mask_is_called_what_it_is() -> None:
 
 
 def test_an_s3_config_that_is_no_object_is_named_itself() -> None:
-    assert "s3Config: should be an object, and is none" in refusal(s3=[])
+    assert "s3Config: should be an object" in refusal(s3=[])
 
 
 @pytest.mark.parametrize("sides", [(4096, 256), (256, 4096)])

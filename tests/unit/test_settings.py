@@ -58,6 +58,7 @@ def test_an_empty_environment_is_enough() -> None:
         ("MAX_IMAGES", "-1", "1"),
         ("JOB_TIMEOUT_S", "0", "greater than 0"),
         ("JOB_TIMEOUT_S", "nan", "a finite number"),
+        ("JOB_TIMEOUT_S", "1e10", "31536000"),
         ("JOB_TIMEOUT_S", "soon", "number"),
         ("MAX_RESULT_BYTES", "10", "1000"),
         ("MAX_INPUT_BYTES", "20MB", "integer"),
@@ -222,6 +223,7 @@ def test_hosts_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch, listed: s
         ({"HF_AUTH_TOKEN": "old"}, "old"),
         ({"HF_TOKEN": "new", "HF_AUTH_TOKEN": "old"}, "new"),
         ({"HF_TOKEN": "", "HF_AUTH_TOKEN": "old"}, "old"),
+        ({"HF_TOKEN": " \n", "HF_AUTH_TOKEN": "old"}, "old"),
     ],
 )
 def test_the_hub_token_goes_by_two_names(
@@ -229,6 +231,18 @@ def test_the_hub_token_goes_by_two_names(
 ) -> None:
     found = _read(monkeypatch, **environment).hf_token
     assert found is not None and found.get_secret_value() == token
+
+
+@pytest.mark.parametrize(
+    "name", ["HF_TOKEN", "HF_AUTH_TOKEN", "CIVITAI_TOKEN", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY"]
+)
+@pytest.mark.parametrize("secret", ["\udcff\udcfe", "hf_c\n\rX-Other: 1", "hf_can ary", "hf_canaré"])
+def test_a_secret_that_no_header_can_carry_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, secret: str
+) -> None:
+    told = _told(monkeypatch, **{name: secret})
+    assert told.startswith(f"{name}: got a secret; should be letters, digits and signs of ASCII")
+    assert secret not in told and told.isprintable()
 
 
 def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:

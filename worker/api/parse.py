@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from worker.api.elsewhere import STANDS_FOR, list_ineffective
 from worker.api.resolve import resolve, resolve_output
@@ -152,12 +153,17 @@ def _read_bucket(s3_config: object, rules: OutputRules) -> tuple[Bucket | None, 
         config = S3Config.model_validate(s3_config)
         bucket = rules.admit_bucket(config.endpointUrl, config.bucketName, config.accessId, config.accessSecret)
     except ValidationError as error:
-        if not isinstance(s3_config, dict):
-            return rules.bucket, ["s3Config: should be an object, and is none"]  # what it is may be a key
-        return rules.bucket, [f"s3Config.{locate(detail)}: {detail['msg']}" for detail in error.errors()]
+        return rules.bucket, [_describe_bucket(detail) for detail in error.errors()]
     except InvalidInputError as error:
         return rules.bucket, [str(error)]
     return bucket, []
+
+
+def _describe_bucket(detail: ErrorDetails) -> str:
+    """What is wrong with the job's bucket, without what came: it may be a secret."""
+    if not detail["loc"]:
+        return "s3Config: should be an object with accessId, accessSecret and endpointUrl"
+    return f"s3Config.{locate(detail)}: {detail['msg']}"
 
 
 def _check(
