@@ -209,9 +209,9 @@ class Settings(BaseSettings):
         description="jobs that a worker takes at once; [more than one pays](docs/several-jobs.md) where jobs are short",
     )
     acceleration: Literal["auto", "off", "graphs", "compile"] = Field(
-        "auto",
+        "off",
         description="how passes run on a GPU: as written, by CUDA graphs, compiled, or `auto`, as written or by a "
-        "graph, what is faster",
+        "graph, what is faster; [not yet measured](docs/performance.md#what-makes-a-job-faster)",
     )
     compile_cache: Path | None = Field(
         None,
