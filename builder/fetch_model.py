@@ -13,6 +13,7 @@ from huggingface_hub import file_exists, hf_hub_download
 
 from worker.errors import ModelError
 from worker.models.addresses import HubPlace, check_suffix, read_hub
+from worker.text import hide_credentials
 
 SECRET = Path("/run/secrets/HF_TOKEN")
 CAN_RUN_CODE = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".py"}
@@ -73,10 +74,11 @@ def main(cache: Path) -> str | None:
             continue
         try:
             fetch(name, revision, cache, vae=variable == "VAE_NAME")
-            print(f"{variable}: baked {name}; {check(cache) / 1e9:.2f} GB in all")
+            print(f"{variable}: baked {hide_credentials(name)}; {check(cache) / 1e9:.2f} GB in all")
         except (OSError, ValueError, ModelError) as error:
             cause = error.__cause__ or error  # diffusers hides what the hub said behind its own advice
-            return f"{variable}: {name} cannot be baked: {' '.join(str(cause).split()) or type(cause).__name__}"
+            reason = " ".join(str(cause).split()) or type(cause).__name__
+            return hide_credentials(f"{variable}: {name} cannot be baked: {reason}")
     return None
 
 

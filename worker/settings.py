@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from worker.errors import SettingsError
 from worker.files import UnreadableError, check_folder, check_readable, exists, is_folder
 from worker.setting_names import suggest_settings
+from worker.text import hide_credentials
 
 EMBEDDED_MODEL = Path(__file__).parent.parent / "models" / "shapes"
 EMBEDDED_LORAS = EMBEDDED_MODEL.parent / "loras"
@@ -44,13 +45,8 @@ def split_list(setting: str | None) -> tuple[str, ...]:
 
 def _refuse(text: str, entry: str = "") -> PydanticCustomError:
     """The error of a setting of which this is allowed, and this entry is not."""
-    entry = entry and f"; not {_hide_secrets(entry)[:80]!r}"
+    entry = entry and f"; not {hide_credentials(entry)[:80]!r}"
     return PydanticCustomError("setting", "should {text}{entry}", {"text": text, "entry": entry})
-
-
-def _hide_secrets(text: str) -> str:
-    """Without who comes with a URL, and without a token in it."""
-    return re.sub(r"\btoken=[^&\s,]*", "token=...", re.sub("//[^/]*@", "//...@", text), flags=re.IGNORECASE)
 
 
 def _check_folder(path: Path) -> Path:
@@ -419,5 +415,5 @@ def _explain(problem: ErrorDetails) -> str:
     if name == "HF_TOKEN" and not os.environ.get(name, "").strip():
         name = "HF_AUTH_TOKEN"
     secret = any(word in name for word in ("TOKEN", "KEY"))
-    came = "a secret" if secret else repr(_hide_secrets(str(problem["input"]))[:80])
+    came = "a secret" if secret else repr(hide_credentials(str(problem["input"]))[:80])
     return f"{name}: got {came}; {problem['msg']}"

@@ -40,6 +40,11 @@ def hide_addresses(text: str) -> str:
     return _KEY.sub(_hide_key, _QUERY.sub(REDACTED, _ADDRESS.sub(REDACTED, text)))
 
 
+def hide_credentials(text: str) -> str:
+    """The text without who comes with a URL, and without a token in it."""
+    return re.sub(r"\btoken=[^&\s,]*", "token=...", re.sub("//[^/]*@", "//...@", text), flags=re.IGNORECASE)
+
+
 def read_text(value: object) -> str:
     """What a value says, even of one that cannot say anything."""
     try:

@@ -79,3 +79,12 @@ def test_what_is_mounted_for_a_program_is_all_that_it_imports(program: str, tmp_
     command = [sys.executable, "-c", "; ".join(("import sys", *known))]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_builds_log_tells_no_credentials(tmp_path: Path) -> None:
+    secret = "https://somebody:canary0pass@huggingface.co/org/name/blob/main/a.bin?token=canary0token"
+    environment = {**os.environ, "MODEL_NAME": secret, "REFINER_NAME": "", "VAE_NAME": "", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "builder" / "fetch_model.py"), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "MODEL_NAME" in done.stderr
+    assert "canary0" not in done.stdout + done.stderr
