@@ -56,7 +56,7 @@ ENV MODEL_NAME=${MODEL_NAME} \
 # Triton launches kernels by a C module; built here, a worker that compiles passes needs no C compiler.
 # hadolint ignore=DL3008
 RUN --mount=type=bind,source=builder/build_launcher.py,target=/build/build_launcher.py \
-    if python -c "import triton"; then \
+    if python -c "import triton" 2> /dev/null; then \
       apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev \
       && python /build/build_launcher.py \
       && apt-get purge -y -qq --auto-remove gcc libc6-dev && rm -rf /var/lib/apt/lists/*; \

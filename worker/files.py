@@ -9,16 +9,14 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYetError
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from threading import Thread
 from typing import TypeVar
 
+from worker.waiting import CHECK_S, start_thread, wait_for
+
 STALL_S = 30.0  # without an answer, a byte or a name, until a disk is given up
-CHECK_S = 0.2  # between two looks at whether what is read is still wanted
 IN_MEMORY = "/dev/shm"  # a folder of Linux's
 _DISK_FAULTS = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT)
 _PIECE_BYTES = 4_194_304
@@ -288,30 +286,20 @@ def wait_for_disk(path: Path, work: Callable[[Came], Result], check: Callable[[]
     Raises:
         StalledError: nothing has come.
     """
-    done: Future[Result] = Future()
     looks = 0
 
     def came() -> None:
         nonlocal looks
         looks = 0
 
-    def run() -> None:
-        try:
-            done.set_result(work(came))
-        except BaseException as error:
-            done.set_exception(error)
-
-    Thread(target=run, name="disk", daemon=True).start()
-    while True:
-        try:
-            return done.result(CHECK_S)
-        except NotYetError:
-            if done.done():
-                raise
+    def look() -> None:
+        nonlocal looks
         check()
         looks += 1
         if looks * CHECK_S >= STALL_S:
             raise StalledError(path, f"does not answer: nothing has come from its disk or volume for {STALL_S:g} s")
+
+    return wait_for(start_thread(lambda: work(came), "disk"), look)
 
 
 def _read_pieces(path: Path, file: FileIO, max_bytes: int, came: Came) -> Iterator[bytes]:

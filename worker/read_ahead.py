@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from worker.errors import SettingsError, WorkerError
-from worker.models.locate import find_model
+from worker.models.locate import seek
 from worker.models.variants import choose_weights
 from worker.settings import Settings, read_settings
 
@@ -39,11 +39,11 @@ def _list_files(settings: Settings) -> Iterator[Path]:
     with suppress(OSError):
         yield from map(Path, MANIFEST.read_text("utf-8").splitlines())
     with suppress(WorkerError, OSError):
-        source = find_model(settings.model_name, settings.model_revision)
-        if source.kind == "folder":
-            yield from list_weights(Path(source.location), settings.model_variant)
-        elif source.is_file and Path(source.location).is_file():
-            yield Path(source.location)
+        place = seek(settings.model_name, settings.model_revision)
+        if place is not None and place.is_dir():
+            yield from list_weights(place, settings.model_variant)
+        elif place is not None:
+            yield place
 
 
 def list_weights(folder: Path, variant: str | None) -> Iterator[Path]:

@@ -1,9 +1,10 @@
 """ACCELERATION on a GPU: graphs draw what passes draw as they are written, to the bit; compiled ones, nearly."""
 
 import math
-import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -41,24 +42,23 @@ def test_graphs_are_exact(family: str, dtype: str, kits: Kits) -> None:
     assert graphed.mode == "graphs"
 
 
-class others_at_work:
+@contextmanager
+def others_at_work() -> Iterator[None]:
     """Inside the `with` other threads compute on the device, as those that encode do."""
+    done = threading.Event()
 
-    def __enter__(self) -> None:
-        self._done = threading.Event()
-        self._threads = [threading.Thread(target=self._work) for _ in range(2)]
-        for thread in self._threads:
-            thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self) -> None:
+    def work() -> None:
         with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
-            while not self._done.is_set():
+            while not done.is_set():
                 (torch.rand(256, 256, device="cuda") @ torch.rand(256, 256, device="cuda")).sum().item()
+
+    with ThreadPoolExecutor(2) as threads:
+        working = [threads.submit(work) for _ in range(2)]
+        try:
+            yield
+        finally:
+            done.set()
+    assert all(one.exception() is None for one in working)
 
 
 @pytest.mark.parametrize(("dtype", "least"), [("float16", 50.0), ("bfloat16", 35.0)])
@@ -85,28 +85,25 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return engine
 
 
-class children:
+@contextmanager
+def children() -> Iterator[set[str]]:
     """The names of all child processes that there are inside the `with`."""
+    seen: set[str] = set()
+    done = threading.Event()
 
-    def __enter__(self) -> set[str]:
-        self._seen: set[str] = set()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self._seen
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        process = psutil.Process(os.getpid())
-        while not self._done.wait(0.01):
+    def watch() -> None:
+        process = psutil.Process()
+        while not done.wait(0.01):
             for child in process.children(recursive=True):
-                try:
-                    self._seen.add(child.name())
-                except psutil.Error:
-                    continue
+                with suppress(psutil.Error):  # it has ended
+                    seen.add(child.name())
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(watch)
+        try:
+            yield seen
+        finally:
+            done.set()
 
 
 def cases() -> Iterator[dict[str, object]]:

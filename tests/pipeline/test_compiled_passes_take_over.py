@@ -134,7 +134,6 @@ def test_weights_that_have_moved_are_not_drawn_with(accelerated: Any) -> None:
 
 
 def test_torch_compiles_what_is_drawn_often_before_the_first_job(accelerated: Any, sd1: Engine) -> None:
-    expected = drawn(sd1, num_inference_steps=4)[0]
     compiler = TorchCompiler(None, backend="eager")
     engine = accelerated(compiler, [1.0, 1.0, 1.0, 1.0, 0.5])
     try:
@@ -143,7 +142,6 @@ def test_torch_compiles_what_is_drawn_often_before_the_first_job(accelerated: An
         found = drawn(engine, num_inference_steps=4, width=model.width, height=model.height)[0]
         assert engine.graphs.mode == "compile"
         assert np.array_equal(found, drawn(sd1, num_inference_steps=4, width=model.width, height=model.height)[0])
-        assert expected.shape
     finally:
         compiler.close()
 
@@ -157,9 +155,9 @@ def test_of_a_transformer_its_blocks_are_compiled(kits: Kits) -> None:
         runner.graphs = graphs
     try:
         for _ in range(3):
-            found = drawn(replace(engine, graphs=graphs), num_inference_steps=STEPS)[0]
+            drawn(replace(engine, graphs=graphs), num_inference_steps=STEPS)
             graphs.wait()
-        assert graphs.mode == "compile" and found.shape == expected.shape
+        assert graphs.mode == "compile"
     finally:
         compiler.close()
     for runner in engine.runners:

@@ -13,19 +13,20 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+# Which know nothing of ours at all.
+GROUND = {
+    "worker.clock",
+    "worker.http",
+    "worker.setting_names",
+    "worker.nearest",
+    "worker.spared_imports",
+    "worker.waiting",
+    "worker.text",
+}
 # Lowest first. What stands in one row does not know its neighbours, unless SAME_FLOOR says so.
 ROOMS = [
-    {
-        "worker.errors",
-        "worker.clock",
-        "worker.files",
-        "worker.http",
-        "worker.setting_names",
-        "worker.nearest",
-        "worker.spared_imports",
-        "worker.waiting",
-        "worker.text",
-    },
+    GROUND,
+    {"worker.errors", "worker.files"},
     {"worker.settings"},
     {"worker.models", "worker.request", "worker.images"},
     {"worker.plan", "worker.read_ahead"},
@@ -34,18 +35,7 @@ ROOMS = [
     {"worker.runtime"},
     {"handler"},
 ]
-SAME_FLOOR = {("worker.request", "worker.models"), ("worker.errors", "worker.text")}
-# Which know nothing of ours at all.
-GROUND = {
-    "worker.clock",
-    "worker.files",
-    "worker.http",
-    "worker.setting_names",
-    "worker.nearest",
-    "worker.spared_imports",
-    "worker.waiting",
-    "worker.text",
-}
+SAME_FLOOR = {("worker.request", "worker.models")}
 
 E = "worker.engine"
 # Lowest first; inside a row, a file may import its neighbours.

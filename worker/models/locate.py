@@ -79,6 +79,24 @@ def find_model(name: str | None, revision: str | None = None, caches: Mapping[st
     return _find(name, revision, caches, check_model)
 
 
+def seek(name: str | None, revision: str | None = None, caches: Mapping[str, Path] = CACHES) -> Path | None:
+    """Where on this machine the files of this name seem to be, for whoever only looks at them; None if nowhere.
+
+    Nothing is checked: that takes long, and is done where they are loaded.
+
+    Raises:
+        ModelError: it is no name.
+    """
+    if name is None:
+        return EMBEDDED_MODEL
+    if exists_here(name):
+        return Path(name).expanduser()
+    place = read_hub(name)
+    with name_unreadable():
+        found = (_find_snapshot(cache, place.repository, place.revision or revision) for cache in caches.values())
+        return next((snapshot / place.path for snapshot in found if snapshot is not None), None)
+
+
 def find_vae(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
     """The VAE of this name, looked for as a model is: a VAE's own folder or repository, a whole model's, or a file.
 
