@@ -68,6 +68,21 @@ class Pipeline:
         return images
 
 
+@dataclass(frozen=True)
+class Ours:
+    """This worker, asked through the function that `handler` calls."""
+
+    scene: Scene
+    worker: Worker
+
+    def __call__(self, seed: int) -> list[str]:
+        answer: Any = self.worker.handle({"id": "benchmark", "input": {**describe_job(self.scene), "seed": seed}})
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        images: list[str] = answer["images"]
+        return images
+
+
 def list_contestants(
     scene: Scene, model: Path, device: torch.device, ours: Sequence[Mapping[str, str]]
 ) -> list[Contestant]:
@@ -112,22 +127,14 @@ def load_worker_sdxl(scene: Scene, model: Path, device: torch.device) -> Pipelin
     return Pipeline(scene, pipeline, torch.inference_mode)
 
 
-def load_ours(scene: Scene, model: Path, settings: Mapping[str, str]) -> Draw:
-    """This worker with these settings, asked through the function that `handler` calls."""
+def load_ours(scene: Scene, model: Path, settings: Mapping[str, str]) -> Ours:
+    """This worker with these settings."""
     # Several large PNG are more than RunPod takes in one answer.
     with environment({"MODEL_NAME": str(model), "MAX_RESULT_BYTES": "1000000000", **settings}):
         worker = Worker()
     if worker.failure:
         raise worker.failure
-
-    def draw(seed: int) -> list[str]:
-        answer: Any = worker.handle({"id": "benchmark", "input": {**describe_job(scene), "seed": seed}})
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        images: list[str] = answer["images"]
-        return images
-
-    return draw
+    return Ours(scene, worker)
 
 
 def describe_job(scene: Scene) -> dict[str, Any]:

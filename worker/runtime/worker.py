@@ -102,6 +102,11 @@ class Worker:
             return wait_for_answer(answer, job, self._leave)
         return await_answer(answer, job, self._leave)
 
+    def settle(self) -> None:
+        """Wait until nothing is compiled beside the drawing."""
+        if self._engine.graphs is not None:
+            self._engine.graphs.wait()
+
     def close(self) -> None:
         """End the threads, when what they have to do is done."""
         for pool in (self._jobs, self._encoding):

@@ -9,10 +9,13 @@ that comes meanwhile waits for that place, which is seconds off at most, and a j
 import copy
 import functools
 import logging
+import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -26,6 +29,8 @@ from worker.settings import keep_compiled_code
 log = logging.getLogger("worker")
 
 LAUNCHER = Path(sys.prefix) / "triton-launcher.so"  # built with the image, by builder/build_launcher.py
+MAX_KERNELS_AT_ONCE = 8  # that are made; more share Python's lock for longer than they gain
+PATIENCE_S = 0.1  # between looks at whether something wants to be drawn
 MAX_RECOMPILES = 64  # of one function in torch; each shape is one
 
 
@@ -69,6 +74,11 @@ class Floor:
         self._take()
         torch.compiler._is_compiling_flag = was_compiling
 
+    def wait_until_nothing_is_drawn(self) -> None:
+        """By a thread that helps the one which compiles, before it begins anything."""
+        with self._change:
+            self._change.wait_for(lambda: not self._drawings)
+
     def _take(self) -> None:
         with self._change:
             self._change.wait_for(lambda: not self._drawings)
@@ -93,6 +103,7 @@ class TorchCompiler:
         self._floor = Floor()
         self._cache, self._backend = cache, backend
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compile")
+        self._kernels = ThreadPoolExecutor(choose_threads(), thread_name_prefix="kernel")
         self._prepared = False
 
     def submit(self, work: Work, arguments: Arguments) -> "Future[Callable[..., Any]]":
@@ -106,13 +117,17 @@ class TorchCompiler:
     def close(self) -> None:
         """Finish what is under way, and begin nothing more."""
         self._thread.shutdown(cancel_futures=True)
+        self._kernels.shutdown(cancel_futures=True)
 
     def _compile(self, work: Work, arguments: Arguments) -> Callable[..., Any]:
         with self._floor.compiling():
             if not self._prepared:
                 self._prepare()
+            started = time.perf_counter()
             try:
-                return self._run_compiled(work, arguments)
+                compiled = self._run_compiled(work, arguments)
+                log.info("compiled the %s in %.1f s", work.name, time.perf_counter() - started)
+                return compiled
             except Exception as error:
                 if self._cache is None:
                     raise
@@ -160,7 +175,7 @@ class TorchCompiler:
         self._leave_at(torch._dynamo.symbolic_convert.InstructionTranslatorBase, "step")
         self._leave_at(torch._inductor.graph.GraphLowering, "run_node")
         self._leave_at(torch._inductor.scheduler.Scheduler, "can_fuse")
-        self._leave_at(torch._inductor.async_compile.AsyncCompile, "triton")
+        self._share_out_kernels(torch._inductor.async_compile.AsyncCompile)
 
     def _leave_at(self, kind: type, name: str) -> None:
         """A call of this method is a place where the compile can stand still."""
@@ -174,6 +189,36 @@ class TorchCompiler:
 
         setattr(kind, name, leaving)
 
+    def _share_out_kernels(self, kind: type) -> None:
+        """Have several kernels made at once, by threads; most of that is done where Python needs no lock.
+
+        Inductor would ask child processes, forked ones or of another Python, and has no such threads.
+        """
+        make, wait, thread, floor = kind.triton, kind.wait, threading.get_ident(), self._floor  # type: ignore[attr-defined]
+
+        def make_when_nothing_is_drawn(*given: Any, **named: Any) -> Any:
+            floor.wait_until_nothing_is_drawn()
+            return make(*given, **named)
+
+        @functools.wraps(make)
+        def share_out(*given: Any, **named: Any) -> Any:
+            if threading.get_ident() != thread:
+                return make(*given, **named)
+            floor.stand_still()
+            return self._kernels.submit(make_when_nothing_is_drawn, *given, **named)
+
+        @functools.wraps(wait)
+        def wait_for_all(self: Any, scope: dict[str, Any]) -> None:
+            for name, value in scope.items():
+                if isinstance(value, Future):
+                    while not value.done():
+                        floor.stand_still()
+                        futures.wait([value], timeout=PATIENCE_S)
+                    scope[name] = value.result()
+            wait(self, scope)
+
+        kind.triton, kind.wait = share_out, wait_for_all  # type: ignore[attr-defined]
+
     def _use_cache(self, folder: Path | None) -> None:
         """Keep compiled code there, and find it there."""
         from torch._inductor.utils import clear_caches
@@ -181,6 +226,11 @@ class TorchCompiler:
         self._cache = folder
         keep_compiled_code(folder or Path(tempfile.mkdtemp(prefix="compiled-")))
         clear_caches()
+
+
+def choose_threads() -> int:
+    """For as many kernels at once."""
+    return min(MAX_KERNELS_AT_ONCE, len(os.sched_getaffinity(0)))
 
 
 def _use_launcher() -> None:
