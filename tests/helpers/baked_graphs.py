@@ -43,17 +43,25 @@ class Baked:
 
     def __init__(self, device: BakedDevice, forward: Any, arguments: Arguments) -> None:
         self._device, self._forward = device, forward
+        self._module: Any = None
         if isinstance(forward, MethodType):
-            module: Any = forward.__self__
+            module = self._module = forward.__self__
+            self._addresses = _addresses(module)
             held: dict[int, Any] = {id(one): _alias(one) for one in (*module.parameters(), *module.buffers())}
             self._forward = MethodType(forward.__func__, copy.deepcopy(module, held))
         self.arguments = own_arguments(arguments)
 
     def replay(self, tensors: Sequence[Tensor]) -> Any:
         self._device.replays += 1
+        if self._module is not None:
+            assert self._addresses <= _addresses(self._module), "on a GPU this reads memory that is another's by now"
         for own, tensor in zip(self.arguments.tensors, tensors, strict=True):
             own.copy_(tensor)
         return clone(self._forward(*self.arguments.given, **self.arguments.named))
+
+
+def _addresses(module: torch.nn.Module) -> set[int]:
+    return {one.data_ptr() for one in (*module.parameters(), *module.buffers())}
 
 
 def _alias(weight: Tensor) -> Tensor:

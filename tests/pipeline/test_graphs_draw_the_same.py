@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.baked_graphs import BakedDevice, graphs_of
 from tests.helpers.drawing import SMALL, draw, load_engine
-from tests.helpers.every_kind import EDGES, JOBS, drawn, equipped
+from tests.helpers.every_kind import EDGES, IMAGE, JOBS, drawn, equipped
 from tests.helpers.tiny_addons import Kits, denoiser
 from worker.engine.denoiser import graphs as module
 from worker.engine.engine import Engine
@@ -68,6 +68,14 @@ def test_weights_that_have_moved(kits: Kits) -> None:
         back = drawn(engine)[0]
     assert not np.array_equal(moved, back), "else this proves nothing"
     assert np.array_equal(drawn(engine)[0], back)
+
+
+def test_a_vae_that_the_pipeline_casts_for_each_picture_that_it_encodes(kits: Kits) -> None:
+    engine = load_engine(**kits["sdxl"].settings(), DTYPE="bfloat16")
+    jobs: list[dict[str, Any]] = [{}, {}, {}, {"image": IMAGE, "strength": 0.6}, {}] * 2
+    expected = [drawn(engine, **job)[0] for job in jobs]
+    with graphs_of(engine, BakedDevice()):
+        assert all(np.array_equal(drawn(engine, **job)[0], one) for job, one in zip(jobs, expected, strict=True))
 
 
 def test_a_repair_of_what_is_whole_forgets_nothing(engines: dict[str, Engine]) -> None:

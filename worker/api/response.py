@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from worker.errors import InvalidInputError, WorkerError
@@ -123,5 +123,11 @@ def write_failure(failure: WorkerError) -> dict[str, Any]:
 
 
 def count_bytes(answer: Answer) -> int:
-    """Size of the body that the SDK posts, which is UTF-8 and not escaped to ASCII."""
-    return len(json.dumps({"output": write_answer(answer)}, ensure_ascii=False).encode())
+    """Size of the body that the SDK posts, which is UTF-8 and not escaped to ASCII.
+
+    The pictures are megabytes, which JSON would copy twice: they are data URIs here, and take what they are long.
+    """
+    pictures = [*answer.images, *([] if answer.image_url is None else [answer.image_url])]
+    rest = replace(answer, images=[""] * len(answer.images), image_url=None if answer.image_url is None else "")
+    body = json.dumps({"output": write_answer(rest)}, ensure_ascii=False)
+    return len(body.encode()) + sum(len(picture) for picture in pictures)

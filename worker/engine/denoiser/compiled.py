@@ -168,6 +168,7 @@ class TorchCompiler:
         import torch._inductor.scheduler
 
         torch._inductor.config.compile_threads = 1  # more would be child processes
+        torch._inductor.config.conv_1x1_as_mm = True
         torch._dynamo.config.recompile_limit = MAX_RECOMPILES
         torch._dynamo.config.accumulated_recompile_limit = 8 * MAX_RECOMPILES
         self._use_cache(self._cache)

@@ -90,26 +90,45 @@ class PassRunner:
 class DecoderRunner(PassRunner):
     """Runs the decoder of an AutoencoderKL.
 
-    Pipelines cast those that overflow in half precision to float32 for each picture, and back: then the weights are
-    elsewhere each time. Such passes are done by a copy that stays. Compiled, it computes in bfloat16, which has the
-    range of float32.
+    Pipelines cast a VAE that overflows in half precision to float32 and back, for each picture that it encodes or
+    decodes: then the weights are elsewhere each time. Such passes are done by a copy that stays.
     """
 
     def __init__(self, vae: Any) -> None:
         """As `PassRunner`."""
         super().__init__("decoder", vae.decoder, often=_PICTURES)
         self._dtype = _dtype(vae.decoder)
-        self._upcast: Work | None = None
+        self._address: int | None = None  # of the first weight, when the first picture was decoded
+        self._copies: dict[torch.dtype, Work] = {}
+
+    def invalidate(self) -> None:
+        """As `PassRunner`."""
+        super().invalidate()
+        self._address = None
+        while self._copies:
+            _, work = self._copies.popitem()
+            if self.graphs is not None:
+                self.graphs.forget(work.module)
 
     def _choose_work(self) -> Work:
-        if _dtype(self._work.module) == self._dtype:
+        decoder = self._work.module
+        dtype, address = _dtype(decoder), next(decoder.parameters()).data_ptr()
+        if self._address is None:
+            self._address = address
+        if (dtype, address) == (self._dtype, self._address):
             return self._work
-        if self._upcast is None:
-            self._upcast = _copy_in_float32(self._work.module)
-        return self._upcast
+        if dtype not in self._copies:
+            self._copies[dtype] = _copy_in_float32(decoder) if dtype != self._dtype else _copy_as_it_is(decoder)
+        return self._copies[dtype]
+
+
+def _copy_as_it_is(decoder: torch.nn.Module) -> Work:
+    copied = _copy(decoder)
+    return Work("decoder", copied, copied.forward, _PICTURES)
 
 
 def _copy_in_float32(decoder: torch.nn.Module) -> Work:
+    """Compiled, it computes in bfloat16, which has the range of float32."""
     exact = _copy(decoder)
     lean = _copy(decoder).to(torch.bfloat16)
 

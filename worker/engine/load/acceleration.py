@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,13 @@ def choose_graphs(settings: Settings, plan: MemoryPlan, device: torch.device) ->
     cache = choose_cache(settings, device)
     log.info("compiled between jobs; what was compiled is kept in %s", cache or "no place that lasts")
     return Graphs(CudaDevice(device), measure=False, compiler=TorchCompiler(cache))
+
+
+def lay_out(graphs: Graphs | None, modules: Iterable[torch.nn.Module]) -> None:
+    """The weights of convolutions as compiled passes read them, which would else be turned around in every pass."""
+    if graphs is not None and graphs.compiles:
+        for module in modules:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def choose_cache(settings: Settings, device: torch.device) -> Path | None:

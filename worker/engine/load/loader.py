@@ -20,7 +20,7 @@ from worker.engine.adapters.loras import LoraManager
 from worker.engine.decoder import convert_on_device, guard_decoder
 from worker.engine.denoiser.runner import PassRunner
 from worker.engine.engine import Engine
-from worker.engine.load.acceleration import choose_batch_size, choose_graphs, run_others
+from worker.engine.load.acceleration import choose_batch_size, choose_graphs, lay_out, run_others
 from worker.engine.load.completeness import check_complete
 from worker.engine.load.describe import describe
 from worker.engine.load.dtype import choose_dtype
@@ -100,6 +100,7 @@ def _assemble(
     release = place_weights(pipelines, nets, plan, device)
     copy_mapped_weights(unique_modules(pipelines, nets))
     graphs = choose_graphs(settings, plan, device)
+    lay_out(graphs, unique_modules(pipelines, nets))
     for runner in runners:
         runner.graphs = graphs
     if hasattr(pipeline, "vae"):
