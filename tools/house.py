@@ -92,6 +92,7 @@ ORDER = {
         "refiner.py",
         "vae.py",
         "quantize.py",
+        "fp8.py",
         "acceleration.py",
         "completeness.py",
         "describe.py",

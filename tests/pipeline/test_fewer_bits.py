@@ -12,15 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pytest
 import torch
 from bitsandbytes.nn import Int8Params, Params4bit
 from diffusers.quantizers.bitsandbytes import bnb_quantizer
-from PIL.Image import Image
 
 from tests.helpers import tiny_models, tiny_transformers
-from tests.helpers.drawing import load_engine, picture
+from tests.helpers.drawing import decibels, load_engine, picture
 from tests.helpers.tiny_addons import Kits, noise, uri
 from worker.engine.engine import Engine
 from worker.engine.load.quantize import check_quantize
@@ -61,12 +59,6 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], En
             for family, folder in folders.items()
             for bits in ("none", *KINDS)
         }
-
-
-def decibels(ours: Image, theirs: Image) -> float:
-    """Peak signal-to-noise ratio over the pixels; infinite for equal ones."""
-    error = numpy.square(numpy.asarray(ours, float) - numpy.asarray(theirs, float)).mean()
-    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 @pytest.mark.parametrize("bits", KINDS)
@@ -161,11 +153,12 @@ def test_without_a_gpu_it_is_refused(folders: dict[str, Path]) -> None:
         load_engine(MODEL_NAME=str(folders["sd1"]), QUANTIZE="4bit")
 
 
-def test_without_bitsandbytes_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
-    line = refusal(FOLDER, "cuda", quantize="8bit")
+@pytest.mark.parametrize(("bits", "package"), [("8bit", "bitsandbytes"), ("fp8", "torchao")])
+def test_without_the_package_the_remedy_is_named(bits: Any, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    line = refusal(FOLDER, "cuda", quantize=bits)
     assert line == (
-        "QUANTIZE: 8bit needs bitsandbytes, which is not installed; `pip install -r requirements-gpu.txt` installs it"
+        f"QUANTIZE: {bits} needs {package}, which is not installed; `pip install -r requirements-gpu.txt` installs it"
     )
 
 

@@ -10,13 +10,14 @@ from typing import Any, Literal
 import torch
 from accelerate import cpu_offload_with_hook
 from diffusers.hooks import apply_group_offloading
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from worker.engine.decoder import decode_by_tiles
 from worker.engine.pipelines import modules
 from worker.models.capabilities import Capabilities
 
 Offload = Literal["none", "model", "group"]
-Quantize = Literal["none", "8bit", "4bit"]
+Quantize = Literal["none", "8bit", "4bit", "fp8"]
 
 # Working memory beyond the weights, in bytes for each pixel drawn: upper bounds of what was reserved on an H200 for
 # full-size SDXL (9,270 undivided, in float32) and FLUX (4,820) at 1024x1024; SDXL by tiles in 8 GB stayed below.
@@ -107,7 +108,9 @@ def _bytes(module: torch.nn.Module, device: str | None) -> int:
 
 
 def _weight_bytes(weight: Any) -> int:
-    """Of a weight and, where it is quantised, of the scales that bitsandbytes hangs on it."""
+    """Of a weight and, where it is quantised, of its scales: bitsandbytes hangs them on it, torchao's holds both."""
+    if is_traceable_wrapper_subclass(weight):
+        return sum(_weight_bytes(getattr(weight, name)) for name in weight.__tensor_flatten__()[0])
     scales = (getattr(weight, "SCB", None), getattr(getattr(weight, "quant_state", None), "absmax", None))
     return sum(part.numel() * part.element_size() for part in (weight, *scales) if part is not None)
 

@@ -24,6 +24,7 @@ from worker.engine.load.acceleration import choose_batch_size, choose_graphs, la
 from worker.engine.load.completeness import check_complete
 from worker.engine.load.describe import describe
 from worker.engine.load.dtype import choose_dtype
+from worker.engine.load.fp8 import keep_in_fp8
 from worker.engine.load.mapped import copy_mapped_weights
 from worker.engine.load.pretrained import load_pretrained
 from worker.engine.load.quantize import check_quantize
@@ -61,6 +62,8 @@ def load(settings: Settings, device: torch.device) -> Engine:
     log.info("model %s: %s", source.name, source.reason)
     check_quantize(settings, source, device)
     pipeline = _read(source, settings, device)
+    if settings.quantize == "fp8":
+        keep_in_fp8(pipeline, device)
     replace_vae(pipeline, settings)
     pipeline.set_progress_bar_config(disable=True)
     engine = _assemble(pipeline, source.name, settings, catalogue, device)
