@@ -100,6 +100,7 @@ ORDER = {
     ],
     "worker/engine": [
         "engine.py",
+        "memory_plan.py",
         "memory.py",
         "generate.py",
         "drawing.py",

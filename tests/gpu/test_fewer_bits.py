@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.every_kind import JOBS, Pictures, drawn, equipped
 from tests.helpers.tiny_addons import FAMILIES, Kits, denoiser
-from worker.engine.memory import MemoryPlan, choose_memory_plan
+from worker.engine.memory_plan import MemoryPlan, choose_memory_plan
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 torchao = pytest.importorskip("torchao.quantization")

@@ -12,7 +12,8 @@ import torch
 from benchmarks.full_size import flux, sdxl
 from tests.helpers.card import DEVICE, filled
 from worker.engine.load.describe import describe
-from worker.engine.memory import MemoryPlan, place_weights, plan_memory
+from worker.engine.memory import place_weights, plan_memory
+from worker.engine.memory_plan import MemoryPlan
 from worker.models.adapters import find_adapters
 from worker.settings import Settings
 

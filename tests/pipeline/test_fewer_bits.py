@@ -22,7 +22,8 @@ from tests.helpers.drawing import decibels, load_engine, picture
 from tests.helpers.tiny_addons import Kits, noise, uri
 from worker.engine.engine import Engine
 from worker.engine.load.quantize import check_quantize
-from worker.engine.memory import choose_memory_plan, weight_sizes
+from worker.engine.memory import weight_sizes
+from worker.engine.memory_plan import choose_memory_plan
 from worker.errors import SettingsError
 from worker.models.locate import ModelSource
 from worker.settings import Settings
