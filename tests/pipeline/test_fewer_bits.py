@@ -21,7 +21,7 @@ from tests.helpers import tiny_models, tiny_transformers
 from tests.helpers.drawing import decibels, load_engine, picture
 from tests.helpers.tiny_addons import Kits, noise, uri
 from worker.engine.engine import Engine
-from worker.engine.load.quantize import check_quantize
+from worker.engine.load.quantize import check_quantize, quantization_options
 from worker.engine.memory import weight_sizes
 from worker.engine.memory_plan import choose_memory_plan
 from worker.errors import SettingsError
@@ -68,6 +68,32 @@ def test_only_the_large_parts_are_quantised(family: str, bits: str, loaded: dict
     for name, part in loaded[family, bits].pipeline.components.items():
         if isinstance(part, torch.nn.Module):
             assert any(isinstance(weight, KINDS[bits]) for weight in part.parameters()) == (name in QUANTISED[family])
+
+
+@pytest.mark.parametrize("bits", KINDS)
+@pytest.mark.parametrize(
+    ("pipeline", "encoder", "kind"),
+    [
+        ("Flux2Pipeline", "text_encoder", "Mistral3ForConditionalGeneration"),
+        ("Flux2KleinPipeline", "text_encoder", "Qwen3ForCausalLM"),
+        ("QwenImagePipeline", "text_encoder", "Qwen2_5_VLForConditionalGeneration"),
+        ("GlmImagePipeline", "vision_language_encoder", "GlmImageForConditionalGeneration"),
+    ],
+)
+def test_text_encoders_as_large_as_the_denoiser_are_quantised(
+    pipeline: str, encoder: str, kind: str, bits: Any
+) -> None:
+    index = {
+        "_class_name": pipeline,
+        encoder: ["transformers", kind],
+        "tokenizer": ["transformers", "AutoTokenizer"],
+        "transformer": ["diffusers", "AnyTransformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+
+    options = quantization_options(Settings(quantize=bits), index, torch.bfloat16)
+
+    assert set(options["quantization_config"].quant_mapping) == {"transformer", encoder}
 
 
 @pytest.mark.parametrize(("bits", "share"), [("8bit", 0.55), ("4bit", 0.5)])

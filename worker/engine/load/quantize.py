@@ -6,6 +6,7 @@ the linear layers are quantised; each is computed in the pipeline's number forma
 
 import importlib.util
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from worker.settings import Settings
 
 log = logging.getLogger("worker")
 
+# Of components that read prompts; GLM-Image's second writes down what is to be drawn, ERNIE-Image's a better prompt.
+_READERS = re.compile(r"text_encoder.*|vision_language_encoder|pe")
 _PACKAGES = {"8bit": "bitsandbytes", "4bit": "bitsandbytes", "fp8": "torchao"}
 
 
@@ -89,7 +92,7 @@ def explain_no_transformer(pipeline: str) -> str:
 
 def is_large(name: str, kind: str) -> bool:
     """Whether a component of this class is a denoiser, or a text encoder beside which CLIP's are small."""
-    large_text = name.startswith("text_encoder") and not kind.startswith("CLIP")
+    large_text = _READERS.fullmatch(name) is not None and not kind.startswith("CLIP")
     return large_text or name.startswith(("unet", "transformer"))
 
 
