@@ -4,7 +4,9 @@ Everything is read from diffusers' names and signatures, so it holds for familie
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import diffusers
@@ -36,8 +38,13 @@ _BROKEN = {"ChromaInpaintPipeline"}
 
 def call_arguments(kind: type, method: str = "__call__") -> Arguments:
     """The parameters of a pipeline's call, or of another of its methods, and their defaults."""
-    signature = inspect.signature(getattr(kind, method))
-    return {name: parameter.default for name, parameter in signature.parameters.items()}
+    return _arguments(getattr(kind, method))
+
+
+@cache
+def _arguments(function: Callable[..., Any]) -> Arguments:
+    parameters = inspect.signature(function).parameters
+    return MappingProxyType({name: parameter.default for name, parameter in parameters.items()})
 
 
 def needs_a_prior(kind: str) -> bool:
