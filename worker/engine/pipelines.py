@@ -126,7 +126,18 @@ def build_pipeline(pipeline: Any, kind: type, safety_checker: bool = True, **ext
     built = kind(**{name: known[name] for name in parts if name in known})
     built.set_progress_bar_config(disable=True)
     convert_on_device(built)
+    if (device := vars(type(pipeline)).get("_execution_device")) is not None:
+        stay_on(built, device)
     return built
+
+
+def stay_on(pipeline: Any, device: torch.device) -> None:
+    """Tell a pipeline whose weights stay where it computes, which it would look for in all modules at every call.
+
+    The device waits for that: 15 ms with SDXL's.
+    """
+    kind = type(pipeline)
+    pipeline.__class__ = type(kind.__name__, (kind,), {"__module__": kind.__module__, "_execution_device": device})
 
 
 def combine_controlnets(controlnets: list[Any]) -> Any:
