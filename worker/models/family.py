@@ -28,6 +28,7 @@ class Family:
         guidance_follows: whether that schedule holds the guidance scale, which then is no argument beside it.
         negative_prompt: whether one has an effect.
         size_step: width and height are multiples of it, in pixels.
+        alone: whether its pipeline draws several pictures otherwise than each alone, or not at all.
         batch_pixels: of the pictures that are drawn at once, up to which more of them draw faster; docs/performance.md.
     """
 
@@ -46,6 +47,7 @@ class Family:
     guidance_follows: bool = False
     negative_prompt: bool = True
     size_step: int = 8
+    alone: bool = False
     batch_pixels: int = 0
     max_steps: int = 500
     max_images: int = 16

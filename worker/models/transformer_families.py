@@ -81,7 +81,8 @@ TRANSFORMER_FAMILIES: tuple[Family, ...] = (
     _row("hunyuan-image", "HunyuanImage 2.1", "HunyuanImagePipeline", 50, 3.5, guidance=None, size_step=32),
     _row("ernie-image-turbo", "ERNIE-Image Turbo", "ErnieImagePipeline", 8, 1.0, named="turbo"),
     _row("ernie-image", "ERNIE-Image", "ErnieImagePipeline", 50, 4.0),
-    _row("kandinsky-5", "Kandinsky 5", "Kandinsky5T2IPipeline", 50, 3.5),
+    # Reads the padding of a shorter prompt beside a longer one, too.
+    _row("kandinsky-5", "Kandinsky 5", "Kandinsky5T2IPipeline", 50, 3.5, alone=True),
     _row(
         "ideogram-4",
         "Ideogram 4",
@@ -92,5 +93,6 @@ TRANSFORMER_FAMILIES: tuple[Family, ...] = (
         guidance_follows=True,
         **_NO_NEGATIVE,
     ),
-    _row("glm-image", "GLM-Image", "GlmImagePipeline", 30, 1.5, size_step=32, **_NO_NEGATIVE),
+    # Samples with the one generator that it takes what the transformer is to draw.
+    _row("glm-image", "GLM-Image", "GlmImagePipeline", 30, 1.5, size_step=32, alone=True, **_NO_NEGATIVE),
 )

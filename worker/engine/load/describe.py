@@ -114,6 +114,9 @@ def _native_size(pipeline: Any, arguments: Mapping[str, object]) -> tuple[int, i
     height, width = arguments.get("height"), arguments.get("width")
     if isinstance(height, int) and isinstance(width, int):
         return height, width
+    side = arguments.get("output_resolution")  # Qwen-Image 2.1's word for it
+    if isinstance(side, int):
+        return side, side
     sizes = (getattr(pipeline, "default_sample_size", None), *_sample_sizes(pipeline))
     size = next((size for size in sizes if size), 128)
     rows, columns = (size, size) if isinstance(size, int) else size

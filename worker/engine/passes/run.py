@@ -81,9 +81,12 @@ def run_pass(
     given = {name: value for name, value in arguments.items() if name in accepted and value is not None}
     given |= _drop_schedule(engine.capabilities.family, request, one.num_inference_steps)
     result = pipeline(**given, **_replace_sigmas(pipeline, one.num_inference_steps))
+    images = (
+        result.images if hasattr(result, "images") else result.image
+    )  # Kandinsky 5 has its own name for a list of them
     if one.returns_latents:
-        return PassResult([], [], result.images)
-    return PassResult(list(result.images), _flags(result))
+        return PassResult([], [], images)
+    return PassResult(list(images), _flags(result, len(images)))
 
 
 def _guide(family: Family, request: Request, steps: int) -> dict[str, Any]:
@@ -139,7 +142,7 @@ def _make_preview(engine: Engine, one: Pass, prediction: Prediction, index: int)
     return None if latents is None else engine.previewer.make_preview(latents[index:], one.width, one.height)
 
 
-def _flags(result: Any) -> list[bool]:
-    """What the safety checker said, under either name that diffusers' pipelines have for it."""
+def _flags(result: Any, count: int) -> list[bool]:
+    """What the safety checker said of so many pictures, under either name that diffusers' pipelines have for it."""
     said = getattr(result, "nsfw_content_detected", None) or getattr(result, "nsfw_detected", None)
-    return [bool(one) for one in said] if said else [False] * len(result.images)
+    return [bool(one) for one in said] if said else [False] * count
