@@ -162,7 +162,7 @@ def _vae_qwen() -> AutoencoderKLQwenImage:
     )
 
 
-def _qwen3_vl(tokens: Any, layers: int) -> Qwen3VLConfig:
+def _qwen3_vl(tokens: Any, layers: int, heads: int = 2) -> Qwen3VLConfig:
     sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
     rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]}
     return Qwen3VLConfig(
@@ -172,6 +172,8 @@ def _qwen3_vl(tokens: Any, layers: int) -> Qwen3VLConfig:
             "rope_parameters": rope,
             "pad_token_id": 0,
             **SMALL_TEXT,
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads,
         },
         vision_config={**sight, "deepstack_visual_indexes": [0], "num_position_embeddings": 16},
     )
@@ -230,7 +232,7 @@ def ideogram4() -> Ideogram4Pipeline:
         unconditional_transformer=_ideogram4_transformer(),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=_vae_flux2(),
-        text_encoder=Qwen3VLModel(_qwen3_vl(tokens, layers=36)),
+        text_encoder=Qwen3VLModel(_qwen3_vl(tokens, layers=36, heads=1)),
         tokenizer=tokens,
     )
 
