@@ -141,11 +141,9 @@ def _first_pool(model: Published, kind: Quantize) -> int | None:
 
 
 def _describe(checkpoint: Checkpoint) -> Row:
-    family = next((row for row in FAMILIES if row.name == checkpoint.family), None)
+    family = next(row for row in FAMILIES if row.name == checkpoint.family)
     licence = checkpoint.licence + (", gated" if checkpoint.gated else "")
     link = f"[{checkpoint.repository}](https://huggingface.co/{checkpoint.repository})"
-    if family is None:
-        return link, licence, "the pipeline's", "the pipeline's", ""
     guidance = "built in" if family.guidance is None else f"{family.guidance_scale:g}"
     return link, licence, str(family.steps), guidance, ", ".join(_list_tasks(getattr(diffusers, family.pipeline)))
 

@@ -116,7 +116,7 @@ def scheduler_rows() -> Iterator[tuple[str, ...]]:
 
 def task_rows() -> Iterator[tuple[str, ...]]:
     """What each family can be asked to do."""
-    pipelines = {row.pipeline: row.title for row in FAMILIES if not row.traits}
+    pipelines = {row.pipeline: row.title for row in FAMILIES if not row.traits and not row.named}
     pipelines["StableDiffusionPipeline"] = "Stable Diffusion 1.x and 2.x, the embedded model"
     pipelines["FluxPipeline"] = "FLUX.1"
     yield "family", *TASKS

@@ -209,7 +209,7 @@ class Settings(BaseSettings):
     acceleration: Literal["auto", "off", "graphs", "compile"] = Field(
         "off",
         description="how passes run on a GPU: as written, by CUDA graphs, compiled, or `auto`, as written or by a "
-        "graph, what is faster; [not yet measured](docs/performance.md#what-makes-a-job-faster)",
+        "graph, what is faster; [what it brings](docs/performance.md#what-makes-a-job-faster)",
     )
     compile_cache: Path | None = Field(
         None,

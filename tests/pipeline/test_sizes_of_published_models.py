@@ -1,8 +1,10 @@
 """What docs/models.md says of sizes is counted right: as published files have it, and as QUANTIZE makes it."""
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers.quantizers.bitsandbytes import bnb_quantizer
@@ -10,9 +12,10 @@ from diffusers.quantizers.bitsandbytes import bnb_quantizer
 from tests.helpers import tiny_models, tiny_transformers
 from tests.helpers.drawing import load_engine
 from tools.models import POOLS, find_fit, predict_sizes
-from tools.published import PUBLISHED
+from tools.published import PUBLISHED, Published
 from worker.engine.memory import weight_sizes
 from worker.engine.pipelines import modules
+from worker.models.families import FAMILIES
 
 # Of the published files, as their own headers say.
 WEIGHTS = {
@@ -39,6 +42,14 @@ def test_a_published_part_has_as_many_weights_as_its_file(title: str, part: str)
     with torch.device("meta"):
         built = make()
     assert sum(weight.numel() for weight in built.parameters()) == WEIGHTS[title, part]
+
+
+@pytest.mark.parametrize("model", PUBLISHED, ids=lambda model: model.title)
+def test_every_checkpoint_has_a_row_of_its_pipeline(model: Published) -> None:
+    rows = {row.name: row for row in FAMILIES}
+    for checkpoint in model.checkpoints:
+        takes = inspect.signature(getattr(diffusers, rows[checkpoint.family].pipeline)).parameters
+        assert set(model.parts) <= set(takes), checkpoint.repository
 
 
 @pytest.mark.parametrize(

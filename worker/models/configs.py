@@ -23,7 +23,7 @@ MAX_DEPTH = 20  # entries in entries
 
 _INFINITE = ("lambda_min_clipped", "time_step_limit")  # may be: no limit
 _SPACINGS = "linspace", "leading", "trailing"
-_PREDICTED = (*PREDICTIONS, "flow_prediction", "v-prediction", "dsm")
+_PREDICTED = (*PREDICTIONS, "flow_prediction", "v-prediction", "dsm", "trigflow")
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,25 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {"prediction_type": _PREDICTED, "times
 _QUANTIZED = ("bitsandbytes",)
 
 
-def check_config(path: Path, config: Mapping[str, Any]) -> None:
+_AREAS = {"shortest_edge": _Bound(1, 1024 * 1024, many=0), "longest_edge": _Bound(1, MAX_SIDE * MAX_SIDE, many=0)}
+
+
+def check_config(path: Path, config: Mapping[str, Any], areas: bool = False) -> None:
     """Check what a config says.
 
     Args:
         path: where it stands, for the message.
+        areas: whether the edges of a size are pixels in all, as those who read it take them.
 
     Raises:
         ModelError: names the first entry that cannot be, what it is and what is allowed.
     """
+    size = config.get("size") if areas else None
+    if isinstance(size, Mapping):
+        for name, bound in _AREAS.items():
+            if not bound.allows(size.get(name)):
+                raise ModelError(f"{path}: size.{name}: {_say(size[name], str(bound))}")
+        config = {**config, "size": {name: value for name, value in size.items() if name not in _AREAS}}
     for name, problem in _find_problems(config, 0):
         raise ModelError(f"{path}: {name}: {problem}")
 

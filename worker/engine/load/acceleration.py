@@ -82,7 +82,8 @@ def choose_batch_size(pipeline: Any, model: Capabilities, settings: Settings, pl
     """How many pictures are drawn at once."""
     # Stable Diffusion 3's ControlNets sample the pictures that they follow without any generator.
     joins_controls = "StableDiffusion3" not in type(pipeline).__name__
-    batch_size = BatchSize(settings.pictures_at_once, plan.room, model.family.batch_pixels, joins_controls)
+    wanted = 1 if model.family.alone else settings.pictures_at_once
+    batch_size = BatchSize(wanted, plan.room, model.family.batch_pixels, joins_controls)
     if plan.room:  # where there is something to choose
         log.info("drawn at once: %s", batch_size.explain(model.width, model.height))
     return batch_size
