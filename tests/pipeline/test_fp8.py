@@ -14,7 +14,7 @@ import pytest
 import torch
 from torchao.quantization import Float8Tensor
 
-from tests.helpers import tiny_models, tiny_transformers
+from tests.helpers import tiny_flows, tiny_models, tiny_transformers
 from tests.helpers.drawing import decibels, load_engine, picture
 from tests.helpers.tiny_addons import Kits, noise, uri
 from worker.engine.engine import Engine
@@ -30,8 +30,10 @@ MAKE: dict[str, Callable[[], Any]] = {
     "flux": tiny_transformers.flux,
     "chroma": tiny_transformers.chroma,
     "qwen": tiny_transformers.qwen,
+    "z_image": tiny_flows.z_image,
+    "flux2_klein": tiny_flows.flux2_klein,
 }
-LARGE_TEXT = {"sd3": "text_encoder_3", "flux": "text_encoder_2", "chroma": "text_encoder", "qwen": "text_encoder"}
+LARGE_TEXT = {"sd3": "text_encoder_3", "flux": "text_encoder_2"}
 SENSITIVE = ("embed", "norm", "mod", "distilled_guidance_layer", "img_in", "txt_in")
 
 
@@ -69,7 +71,8 @@ def find_float8(part: torch.nn.Module) -> list[str]:
 def test_blocks_are_float8_and_what_is_sensitive_stays(family: str, loaded: dict[tuple[str, str], Engine]) -> None:
     quantised = find_float8(loaded[family, "fp8"].pipeline.transformer)
 
-    assert any(".attn." in name for name in quantised) and any("ff" in name or "mlp" in name for name in quantised)
+    assert any(".att" in name for name in quantised)
+    assert any(part in name for name in quantised for part in ("ff", "feed_forward", "mlp"))
     assert not [name for name in quantised if any(part in name for part in SENSITIVE)]
     assert "proj_out" not in quantised
 
@@ -79,8 +82,11 @@ def test_other_parts_stay_but_large_text_encoders(family: str, loaded: dict[tupl
     components = loaded[family, "fp8"].pipeline.components
     modules = {name: part for name, part in components.items() if isinstance(part, torch.nn.Module)}
 
-    assert {name for name, part in modules.items() if find_float8(part)} == {"transformer", LARGE_TEXT[family]}
-    assert "lm_head" not in find_float8(modules[LARGE_TEXT[family]])
+    assert {name for name, part in modules.items() if find_float8(part)} == {
+        "transformer",
+        LARGE_TEXT.get(family, "text_encoder"),
+    }
+    assert "lm_head" not in find_float8(modules[LARGE_TEXT.get(family, "text_encoder")])
 
 
 @pytest.mark.parametrize("family", MAKE)
@@ -93,7 +99,7 @@ def test_pictures_hardly_differ(family: str, loaded: dict[tuple[str, str], Engin
     assert fewer == again
 
 
-@pytest.mark.parametrize("family", ["flux", "qwen"])
+@pytest.mark.parametrize("family", ["flux", "qwen", "z_image"])
 def test_what_is_kept_makes_them_nearer(
     family: str, models: dict[str, Path], loaded: dict[tuple[str, str], Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
