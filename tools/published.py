@@ -4,6 +4,7 @@ Parts are built on torch's meta device, from the numbers of their published conf
 memory is taken, so that their weights can be counted.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +73,8 @@ class Published:
 
     def build(self) -> dict[str, torch.nn.Module]:
         """The parts, without memory."""
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # diffusers warns of its own use of old names
             return {name: make() for name, make in self.parts.items()}
 
 

@@ -5,6 +5,9 @@ python -m tools.reference           write them
 python -m tools.reference --check   exit 1 if any of them has drifted from the code
 """
 
+import worker.engine  # noqa: F401  # first: it quiets what libraries say while they are imported
+
+# isort: split
 import json
 import re
 import sys
