@@ -65,6 +65,7 @@ ORDER = {
         "schedulers.py",
         "scheduler_classes.py",
         "control_kinds.py",
+        "editing.py",
         "capabilities.py",
     ],
     "worker/api": [
@@ -73,6 +74,7 @@ ORDER = {
         "elsewhere.py",
         "values.py",
         "translate.py",
+        "sources.py",
         "validators.py",
         "controls.py",
         "validation_errors.py",
@@ -91,6 +93,7 @@ ORDER = {
         "checkpoint.py",
         "refiner.py",
         "vae.py",
+        "processors.py",
         "quantize.py",
         "acceleration.py",
         "completeness.py",

@@ -3,9 +3,10 @@
 import re
 from dataclasses import dataclass, field
 
+import PIL.Image
 from PIL.Image import Image
 
-from worker.models.capabilities import Capabilities, task_name
+from worker.models.capabilities import EDIT, TEXT, Capabilities, task_name
 from worker.models.schedulers import Scheduler
 
 # AUTOMATIC1111's web UI names LoRAs in prompts, <lora:name:0.8>; such a tag is no text, whatever stands in it.
@@ -123,6 +124,7 @@ class Request:
 
     Attributes:
         pictures: prompt by prompt, in the order of the answer.
+        references: RGB, of any size: the pictures that the prompt, an instruction, speaks of, in its order.
         width, height: pixels, multiples of the family's step; of the first pass, if there is a second.
         warnings: what was changed or ignored, for the caller.
     """
@@ -135,6 +137,7 @@ class Request:
     guidance_scale: float
     scheduler: Scheduler
     init_image: InitImage | None = None
+    references: tuple[Image, ...] = ()
     controls: tuple[Control, ...] = ()
     image_prompt: ImagePrompt | None = None
     loras: tuple[Lora, ...] = ()
@@ -149,7 +152,7 @@ class Request:
     def task(self) -> str:
         """What the first pass is asked to do, as in `Capabilities.tasks`."""
         masked = self.init_image is not None and self.init_image.mask is not None
-        return task_name(self.init_image is not None, masked, bool(self.controls))
+        return task_name(self.init_image is not None, masked, bool(self.controls), bool(self.references))
 
 
 @dataclass(frozen=True)
@@ -175,13 +178,24 @@ class GeneratedImage:
 SELF_TEST_SIDE = 256  # pixels
 
 
-def self_test_request(model: Capabilities) -> Request:
-    """The smallest request that exercises all of a model, within the owner's limits or not."""
+def make_test_picture(size: tuple[int, int]) -> Image:
+    """A picture of the worker's own, for models that draw from one."""
+    return PIL.Image.linear_gradient("L").resize(size).convert("RGB")
+
+
+def self_test_request(model: Capabilities, size: tuple[int, int] | None = None) -> Request:
+    """The smallest request that exercises all of a model, within the owner's limits or not.
+
+    Args:
+        size: width and height to draw at, in pixels; a small one if left out.
+    """
+    width, height = size or (min(model.width, SELF_TEST_SIDE), min(model.height, SELF_TEST_SIDE))
     return Request(
         pictures=(Picture("", 0),),
         negative_prompt=model.negative_prompt,
-        width=min(model.width, SELF_TEST_SIDE),
-        height=min(model.height, SELF_TEST_SIDE),
+        width=width,
+        height=height,
+        references=() if TEXT in model.tasks or EDIT not in model.tasks else (make_test_picture((width, height)),),
         num_inference_steps=model.scheduler.min_steps,
         guidance_scale=model.guidance_scale,
         scheduler=model.scheduler,

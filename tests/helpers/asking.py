@@ -11,7 +11,8 @@ from worker.api.parse import parse
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules
 from worker.models import schedulers
-from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities
+from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT, Capabilities
+from worker.models.editing import Editing
 from worker.models.families import FAMILIES
 from worker.output.options import Bucket, OutputOptions, OutputRules
 from worker.request import Request
@@ -90,6 +91,9 @@ def model_of(family_name: str, **changes: Any) -> Capabilities:
 
 SD1 = model_of("sd1")
 SDXL = model_of("sdxl")
+# Models that edit: one that draws from a prompt, too, and inpaints, and one that draws from pictures alone.
+EDITOR = model_of("flux-dev", tasks={TEXT: _FLOW, EDIT: _FLOW, MASK: {**_FLOW, "strength": 1.0}}, editing=Editing(4))
+EDIT_ONLY = model_of("flux-dev", tasks={EDIT: _FLOW}, editing=Editing(3, from_prompt=False))
 
 
 def sent(image: Image.Image, format: str = "PNG", **options: Any) -> str:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
+from tests.helpers.asking import EDITOR, SD1, SDXL, ask, model_of, picture, refusal, sent
 from tests.helpers.fuzzing import examples
 from worker.api.elsewhere import ElsewhereFields
 from worker.api.parse import parse
@@ -103,6 +103,8 @@ KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
     "image cut": (SD1, {"image": picture(300, 128), "width": 64, "height": 64}, ["image"]),
     "image and refiner": (REFINED, {"image": picture(256, 128)}, ["image"]),
     "mask": (SD1, {"image": picture(256, 128), "mask": picture(256, 128, "white")}, ["image", "mask"]),
+    "image edited": (EDITOR, {"image": picture(256, 128)}, ["image"]),
+    "images edited": (EDITOR, {"images": [picture(256, 128), picture(64, 128)], "steps": 9}, ["images"]),
     "size": (SDXL, {"size": "832*1216"}, []),
     "aspect ratio": (SDXL, {"aspect_ratio": "16:9", "megapixels": "0.25"}, []),
     "hires in the words of others": (

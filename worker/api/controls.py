@@ -23,7 +23,7 @@ def check_control_modes(fields: Fields, capabilities: Capabilities) -> Iterator[
 
 def check_control_pictures(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     """One for inpainting needs a mask, and follows the job's image if it brings none; others bring a picture."""
-    masked = fields.image is not None
+    masked = fields.image is not None or fields.images is not None
     for control, name, kind in _list_known(fields, capabilities):
         mode = kind.find_mode(control.mode, name) if kind.modes else None
         if kind.needs_mask and not masked:

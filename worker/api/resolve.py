@@ -10,11 +10,12 @@ from PIL.Image import Image
 
 from worker.api.lora_tags import list_tag_notes, merge_loras, uses_default_scale
 from worker.api.schema import Fields, RefinerField
+from worker.api.sources import Source, Sources, choose_sources
 from worker.api.validators import choose_scheduler
 from worker.errors import InvalidInputError
-from worker.images.load import PictureRules, read_picture
+from worker.images.load import PictureRules, RemainingPictures, read_picture
 from worker.images.masks import has_white, read_mask, soften, transparency_mask
-from worker.images.resize import SizeLimits, choose_size, fit_image, flatten
+from worker.images.resize import SizeLimits, choose_edit_size, choose_size, fit_image, flatten, limit_size
 from worker.models.capabilities import CONTROLLED, TEXT, Capabilities, task_name
 from worker.output.options import Bucket, OutputOptions
 from worker.plan import Plan, make_plan
@@ -23,6 +24,7 @@ from worker.request import Control, Hires, ImagePrompt, InitImage, Picture, Refi
 SEEDS = 2**32
 # The image encoder's processor scales the shorter side to 224 pixels before it cuts the middle out.
 MAX_ASPECT = 16
+MAX_REFERENCE_PIXELS = 2048 * 2048  # pipelines scale those to edit to some 1024x1024 themselves
 
 Size = tuple[int, int]  # width and height in pixels
 
@@ -38,17 +40,22 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         InvalidInputError: a picture cannot be had, or what is asked for is nothing.
     """
     family = capabilities.family
-    image = read_picture("image", fields.image, rules) if fields.image is not None else None
+    sources = choose_sources(fields, capabilities)
+    image = read_picture(sources.image.field, sources.image.reference, rules) if sources.image else None
+    references = _read_references(sources, rules, warnings)
     followed = [
         None if one.image is None else read_picture(f"controlnet.{i}.image", one.image, rules)
         for i, one in enumerate(fields.controlnet or [])
     ]
     limits = SizeLimits(capabilities.width, capabilities.height, capabilities.max_pixels, family.size_step)
-    size = choose_size(fields.width, fields.height, image or next(filter(None, followed), None), limits, warnings)
+    if sources.edits:
+        size = choose_edit_size(fields.width, fields.height, references[0], limits, warnings)
+    else:
+        size = choose_size(fields.width, fields.height, image or next(filter(None, followed), None), limits, warnings)
     scheduler = choose_scheduler(fields.scheduler, capabilities)
     steps = fields.num_inference_steps or capabilities.default_steps(scheduler)
     mask = _read_mask(fields, image, capabilities, rules, warnings)
-    task = task_name(image is not None, mask is not None, bool(followed))
+    task = task_name(image is not None, mask is not None, bool(followed), sources.edits)
     init_image = None
     if image is not None:
         strength = _resolve_strength(fields.strength, capabilities.tasks[task], steps)
@@ -64,6 +71,7 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         guidance_scale=capabilities.guidance_scale if fields.guidance_scale is None else fields.guidance_scale,
         scheduler=scheduler,
         init_image=init_image,
+        references=references,
         controls=_make_controls(fields, followed, init_image, size, capabilities, warnings),
         image_prompt=_read_image_prompt(fields, rules, warnings),
         loras=merge_loras(fields, capabilities),
@@ -75,6 +83,19 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
     )
     ignored = _list_ignored(fields, make_plan(request), capabilities)
     return replace(request, warnings=(*warnings, *ignored, *filter(None, [scheduler.caveat])))
+
+
+def _read_references(sources: Sources, rules: PictureRules, warnings: list[str]) -> tuple[Image, ...]:
+    """The pictures that an instruction speaks of, one after the other, within what all of them may take."""
+    left = RemainingPictures(rules)
+    return tuple(_read_reference(one, left, warnings) for one in sources.references)
+
+
+def _read_reference(source: Source, left: RemainingPictures, warnings: list[str]) -> Image:
+    """RGB, in its own aspect; one of more pixels than any model looks at is scaled down."""
+    image = _fill_transparency(source.field, left.read(source.field, source.reference), warnings)
+    size = limit_size(image.size, MAX_REFERENCE_PIXELS, 1)
+    return fit_image(source.field, image, size, warnings)
 
 
 def _read_mask(

@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from worker.api.elsewhere import ElsewhereFields
 from worker.api.values import Reference, StrictObject, Text, Unasked
+from worker.models.editing import MAX_REFERENCES
 from worker.output.address import BUCKET_NAME, SPECIAL_BUCKETS
 
 MAX_JOB_LORAS = 8
@@ -136,6 +137,11 @@ def _rename(**names: str) -> BeforeValidator:
 
 _ONE = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 1}, {"type": "null"}]}
 Picture = Annotated[Reference | None, BeforeValidator(_take_one), WithJsonSchema(_ONE)]
+# None of them is as good as left out, which is how some write it.
+Pictures = Annotated[
+    Annotated[list[Reference], Field(min_length=1, max_length=MAX_REFERENCES), BeforeValidator(_wrap)] | None,
+    BeforeValidator(lambda value: None if value == [] else value),
+]
 Format = Annotated[Literal["png", "jpeg", "webp"], _rename(jpg="jpeg", png="png", jpeg="jpeg", webp="webp")]
 Delivery = Annotated[Literal["auto", "base64", "s3"], _rename(b64_json="base64", url="auto")]
 
@@ -191,10 +197,13 @@ class Fields(ElsewhereFields):
     )
     image: Picture = Field(
         None,
-        validation_alias=AliasChoices(
-            "image", "image_url", "init_image", "init_images", "images", "input_image", "input_images"
-        ),
-        description="a picture to start from: URL, data URI, base64 or a path on the network volume",
+        validation_alias=AliasChoices("image", "image_url", "init_image", "init_images", "input_image"),
+        description="a picture to start from, or to edit: URL, data URI, base64 or a path on the network volume",
+    )
+    images: Pictures = Field(
+        None,
+        validation_alias=AliasChoices("images", "image_urls", "input_images"),
+        description="the pictures that the prompt, an instruction, speaks of; one alone may stand in `image`",
     )
     mask: Reference | None = Field(
         None,

@@ -82,7 +82,8 @@ def _repeats(name: str, value: object, given: Mapping[str, Any]) -> bool:
 
 
 def _is_given(name: str, given: Mapping[str, Any]) -> bool:
-    values = [value for spelling, value in given.items() if _CANONICAL.get(spelling) == name]
+    meant = (name, "images") if name == "image" else (name,)
+    values = [value for spelling, value in given.items() if _CANONICAL.get(spelling) in meant]
     return any(value not in (None, False, [], "", "false", "False") for value in values)
 
 
@@ -111,7 +112,7 @@ def _translate_size(passed: Mapping[str, Any], capabilities: Capabilities, found
     ratio, megapixels = passed.get("aspect_ratio"), passed.get("megapixels")
     if ratio is None and megapixels is None:
         return None
-    if (width and height) or (ratio is None and passed.get("image") is not None):
+    if (width and height) or (ratio is None and (passed.get("image") or passed.get("images"))):
         return _compare_ratio(width, height, ratio, passed, capabilities, found)
     ratio = ratio or capabilities.width / capabilities.height
     limit = capabilities.max_pixels
@@ -176,7 +177,7 @@ def _translate_hires(passed: Mapping[str, Any], capabilities: Capabilities, foun
         for detail in error.errors():
             part = str(detail["loc"][0])
             found.refuse(_HIRES[part], f"{detail['msg'][0].lower()}{detail['msg'][1:]}, for the second pass")
-    if passed.get("image") is None:
+    if passed.get("image") is None and not passed.get("images"):
         found.values["strength"] = None  # which is the second pass's
     return None
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from worker.api.controls import check_control_mask, check_control_mix, check_control_modes, check_control_pictures
 from worker.api.lora_tags import find_lora, list_tag_problems
 from worker.api.schema import Fields
+from worker.api.sources import choose_sources, choose_start, has_mask
 from worker.api.validation_errors import Problem
 from worker.images.resize import MAX_SIDE
 from worker.models import schedulers
-from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities, task_name
+from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT, Capabilities
 from worker.models.schedulers import Scheduler
 from worker.nearest import suggest
 
@@ -56,7 +57,8 @@ def _check_size(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]
 def _has_picture(fields: Fields) -> bool:
     """Whether the job brings a picture whose aspect is drawn."""
     controls = getattr(fields, "controlnet", None) or []
-    return getattr(fields, "image", None) is not None or any(one.image is not None for one in controls)
+    brought = getattr(fields, "image", None) is not None or bool(getattr(fields, "images", None))
+    return brought or any(one.image is not None for one in controls)
 
 
 def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -71,8 +73,9 @@ def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Pro
 
 def _check_scheduler_for_pictures(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     scheduler = choose_scheduler(fields.scheduler, capabilities)
-    for field in ("image", "hires"):
-        if getattr(fields, field, None) is not None and not scheduler.starts_from_picture:
+    started = {"image": choose_sources(fields, capabilities).image, "hires": getattr(fields, "hires", None)}
+    for field in (name for name, value in started.items() if value is not None):
+        if not scheduler.starts_from_picture:
             yield Problem("scheduler", f"{scheduler.name} cannot start from a picture, as {field} does; take another")
 
 
@@ -90,15 +93,38 @@ def _check_seed(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]
 
 
 def _check_image(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    if fields.image is not None and IMAGE not in capabilities.tasks:
-        yield _refuse("image", capabilities, "cannot start from a picture")
+    source = choose_sources(fields, capabilities).image
+    if source is not None and IMAGE not in capabilities.tasks and not (has_mask(fields) and MASK in capabilities.tasks):
+        yield _refuse(source.field.partition(".")[0], capabilities, "cannot start from a picture")
+
+
+def _check_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    sources, editing = choose_sources(fields, capabilities), capabilities.editing
+    count, limit = len(sources.references), editing.references if editing else 0
+    if sources.edits and count > limit:
+        pictures = "one picture" if limit == 1 else f"{limit} pictures"
+        yield Problem("images", f"{capabilities.family.title} edits {pictures} at most, this asks for {count}")
+    elif not sources.edits and count:
+        yield Problem("images", "a job starts from one picture; others can speak through ip_adapter")
+
+
+def _check_start(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    """A model that draws from pictures only is given one; a picture that failed is told of by itself."""
+    missing = fields.image is None and fields.images is None
+    if missing and EDIT in capabilities.tasks and TEXT not in capabilities.tasks:
+        yield Problem("image", f"{capabilities.family.title} draws from no prompt alone; give the picture to edit")
 
 
 def _check_mask(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     if fields.mask is not None and MASK not in capabilities.tasks:
         yield _refuse("mask", capabilities, "cannot inpaint")
-    if fields.mask is not None and fields.image is None:
+    if fields.mask is not None and fields.image is None and fields.images is None:
         yield Problem("mask", "needs an image beside it, whose masked part is drawn anew")
+
+
+def _check_strength(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    if fields.strength is not None and choose_sources(fields, capabilities).edits:
+        yield _refuse("strength", capabilities, "edits by instruction alone, without a strength")
 
 
 def _check_controlnet(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -108,7 +134,7 @@ def _check_controlnet(fields: Fields, capabilities: Capabilities) -> Iterator[Pr
         yield _refuse("controlnet", capabilities, "takes no ControlNet")
     if not capabilities.controlnets:
         yield Problem("controlnet", "this endpoint has no ControlNet (CONTROLNETS); leave it out")
-    task = _choose_uncontrolled_task(fields, capabilities)
+    task = choose_start(fields, capabilities)
     if task + CONTROLLED not in capabilities.tasks:
         yield Problem("controlnet", f"{capabilities.family.title} takes no ControlNet when {task} is asked for")
 
@@ -174,7 +200,7 @@ def _check_hires(fields: Fields, capabilities: Capabilities) -> Iterator[Problem
     if fields.hires.upscaler == "latent" and not capabilities.latent_upscaling:
         lack = "has no latents that can be enlarged; use the upscaler lanczos"
         yield Problem("hires", f"{capabilities.family.title} {lack}")
-    if fields.image is not None or fields.controlnet is not None:
+    if fields.image is not None or fields.images is not None or fields.controlnet is not None:
         yield Problem("hires", "goes with a prompt alone, without image or controlnet")
 
 
@@ -232,7 +258,10 @@ RULES: tuple[Rule, ...] = (
     _check_num_inference_steps,
     _check_seed,
     _check_image,
+    _check_images,
+    _check_start,
     _check_mask,
+    _check_strength,
     _check_controlnet,
     _check_each_controlnet,
     check_control_modes,
@@ -259,16 +288,9 @@ def _refuse(field: str, capabilities: Capabilities, lack: str) -> Problem:
     return Problem(field, f"{capabilities.family.title} {lack}; leave it out")
 
 
-def _choose_uncontrolled_task(fields: Fields, capabilities: Capabilities) -> str:
-    """What the job asks for, but for ControlNets; what the model cannot do at all is refused by rules of its own."""
-    image = getattr(fields, "image", None) is not None and IMAGE in capabilities.tasks
-    mask = image and getattr(fields, "mask", None) is not None and MASK in capabilities.tasks
-    return task_name(image, mask, False)
-
-
 def _choose_task(fields: Fields, capabilities: Capabilities) -> str:
     """What the job asks for, as far as the model can do it."""
-    task = _choose_uncontrolled_task(fields, capabilities)
+    task = choose_start(fields, capabilities)
     follows = getattr(fields, "controlnet", None) is not None and bool(capabilities.controlnets)
     return task + CONTROLLED if follows and task + CONTROLLED in capabilities.tasks else task
 

@@ -17,7 +17,7 @@ from worker.engine.pipelines import build_pipeline, combine_controlnets, control
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot
 from worker.engine.refusals import Refusals
-from worker.models.capabilities import TEXT, Capabilities
+from worker.models.capabilities import EDIT, TEXT, Capabilities
 from worker.plan import Pass
 
 
@@ -92,7 +92,7 @@ class Engine:
         """The pipeline that runs this pass, around the modules that are loaded already."""
         if one.kind == "refine":
             return self.refiner
-        if one.task == TEXT and one.checks_safety:
+        if one.task in (TEXT, EDIT) and one.checks_safety:
             return self.pipeline
         key = one.task, one.controlnets, one.checks_safety
         if key not in self.pipelines:

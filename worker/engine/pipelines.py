@@ -20,13 +20,14 @@ from diffusers.models import MultiControlNetUnionModel
 from transformers import CLIPTextModel
 
 from worker.engine.decoder import convert_on_device
-from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
+from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT
+from worker.models.editing import EDITORS
 
 Arguments = Mapping[str, object]
 
 # How diffusers names the pipelines of one family: FluxPipeline, FluxImg2ImgPipeline, FluxControlNetInpaintPipeline.
 _NAMES = {TEXT: "", IMAGE: "Img2Img", MASK: "Inpaint"}
-# A pipeline under the name of a task takes these, or it is something else: instructed editing, a control picture.
+# A pipeline under the name of a task takes these, or it is something else: a control picture, for example.
 _MARKS = {TEXT: {"prompt"}, IMAGE: {"image", "strength"}, MASK: {"image", "mask_image", "strength"}}
 
 
@@ -51,12 +52,14 @@ def _parts(kind: type) -> Mapping[str, inspect.Parameter]:
 
 
 def task_classes(kind: type) -> dict[str, type]:
-    """Every task that the family of this text-to-image pipeline has a pipeline for -> that pipeline."""
-    found: dict[str, type] = {TEXT: kind}
+    """Every task that the family of this pipeline, the one that is loaded, has a pipeline for -> that pipeline."""
+    found: dict[str, type] = {TEXT: kind} if draws_from_prompt(kind) else {}
+    if kind.__name__ in EDITORS:
+        found[EDIT] = kind
     family = kind.__name__.removesuffix("Pipeline")
     for task, name in _NAMES.items():
         plain = getattr(diffusers, f"{family}{name}Pipeline", None)
-        if plain is not None and _fits(plain, task, kind):
+        if plain not in (None, kind) and _fits(plain, task, kind):
             found[task] = plain
         controlled = getattr(diffusers, f"{family}ControlNet{name}Pipeline", None)
         if controlled is not None and _fits(controlled, task, kind) and "controlnet" in _parts(controlled):
@@ -65,6 +68,12 @@ def task_classes(kind: type) -> dict[str, type]:
     if inpainting is not None:
         found.setdefault(MASK + CONTROLLED, inpainting)
     return found
+
+
+def draws_from_prompt(kind: type) -> bool:
+    """Whether pipelines of this class draw from a prompt alone."""
+    taken, editing = call_arguments(kind).keys(), EDITORS.get(kind.__name__)
+    return "prompt" in taken and (editing is None or editing.from_prompt)
 
 
 def _find_inpainting_class(family: str) -> type | None:

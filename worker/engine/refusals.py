@@ -46,6 +46,7 @@ def _combination(request: Request) -> Hashable:
     hires, refinement = request.hires, request.refinement
     return (
         request.task,
+        len(request.references),
         tuple((one.name, one.mode) for one in request.controls),
         request.image_prompt is not None,
         tuple(one.name for one in request.loras),

@@ -162,3 +162,5 @@ def _without_each(request: Request, model: Capabilities) -> Iterator[tuple[str, 
         yield "mask", replace(request, init_image=replace(source, mask=None))
     if source is not None:
         yield "image", replace(request, init_image=None)
+    if len(request.references) > 1:
+        yield "images", replace(request, references=request.references[:1])

@@ -141,7 +141,7 @@ def check_part(folder: Path, kind: str) -> None:
         raise ModelError(f"{folder} is missing")
     elif folder.name.startswith("scheduler") and not (folder / "scheduler_config.json").is_file():
         raise ModelError(f"{folder} holds no scheduler_config.json")
-    elif folder.name.startswith("tokenizer"):
+    elif folder.name.startswith("tokenizer") or (folder / "tokenizer_config.json").is_file():
         check_tokenizer(folder, byte_level=kind.startswith("ByT5"))
     for name in _CONFIGS[1:]:
         if (folder / name).is_file():

@@ -20,7 +20,7 @@ _NEGATIVE = "\nNegative prompt: "
 _SETTINGS = "\nSteps: "
 _RECIPE = ", Recipe: "
 # Fields that are pictures, which a recipe does not carry.
-_PICTURES = ("image", "mask", "controlnet", "ip_adapter")
+_PICTURES = ("image", "mask", "images", "controlnet", "ip_adapter")
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,10 @@ def _scheduler(request: Request, model: Capabilities) -> str:
 def _needs(request: Request) -> list[str]:
     source = request.init_image
     masked = source is not None and source.mask is not None and not source.mask_is_transparency
-    given = (source is not None, masked, bool(request.controls), request.image_prompt is not None)
+    started, references = source is not None, len(request.references)
+    alone = references == 1 and not started  # then either field may hold it
+    prompted = request.image_prompt is not None
+    given = (started or alone, masked, references > 0 and not alone, bool(request.controls), prompted)
     return [name for name, needed in zip(_PICTURES, given, strict=True) if needed]
 
 

@@ -12,6 +12,7 @@ from worker.images.resize import limit_size
 from worker.models import schedulers
 from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import Capabilities
+from worker.models.editing import EDITORS
 from worker.models.families import Family, find_family, general_family
 from worker.models.scheduler_classes import BETA_SCHEDULES, PREDICTIONS
 from worker.models.schedulers import Noise
@@ -55,6 +56,7 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         max_images=settings.max_images or family.max_images,
         refiner=settings.refiner_name is not None,
         tasks=MappingProxyType({task: call_arguments(one) for task, one in task_classes(type(pipeline)).items()}),
+        editing=EDITORS.get(kind),
         weighted_prompts=reads_clip(type(pipeline)),
         plain_prompts=settings.prompt_syntax == "plain",
         latent_upscaling=_has_plain_latents(pipeline),
@@ -81,6 +83,8 @@ def _has_plain_latents(pipeline: Any) -> bool:
 
 
 def _check_draws_from_prompt(pipeline: Any, name: str) -> None:
+    if type(pipeline).__name__ in EDITORS:
+        return
     latents = read_config_entry(pipeline, "vae.latent_channels")
     inputs = read_config_entry(pipeline, "unet.in_channels") or read_config_entry(pipeline, "transformer.in_channels")
     # A transformer may take patches of two by two latents as one input.

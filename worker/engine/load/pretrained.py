@@ -20,11 +20,13 @@ from transformers import (
 
 from worker.engine.load.completeness import check_complete, check_tokens
 from worker.engine.load.dtype import choose_dtype
+from worker.engine.load.processors import read_processors
 from worker.engine.load.quantize import quantization_options
 from worker.engine.pipelines import needs_a_prior
 from worker.engine.unreadable import explain_unreadable
 from worker.errors import ModelError
 from worker.models.checks import SAFETY_CHECKER, check_component
+from worker.models.editing import EDITORS
 from worker.models.hub import download, hub_options, local_model
 from worker.models.index import INDEX, ModelIndex, read_model_index
 from worker.models.json_file import read_json
@@ -65,7 +67,8 @@ def load_pretrained(source: ModelSource, settings: Settings, device: torch.devic
         _check_safety_checker(Path(source.location) / SAFETY_CHECKER)
     kind = getattr(diffusers, index.pipeline, None)
     kind = kind if isinstance(kind, type) and issubclass(kind, DiffusionPipeline) else None
-    return read_pipeline(AutoPipelineForText2Image, kind, source, path, settings, options, "model")
+    reader = kind if index.pipeline in EDITORS and kind is not None else AutoPipelineForText2Image
+    return read_pipeline(reader, kind, source, path, settings, options, "model")
 
 
 def read_index(source: ModelSource, settings: Settings, setting: str) -> Path:
@@ -104,7 +107,7 @@ def read_pipeline(
     location = source.location
     with explain_unreadable(f"{location} cannot be loaded as a {what}", folder):
         with show_model(folder, index, weights) as view:
-            pipeline = reader.from_pretrained(str(view), **given)
+            pipeline = reader.from_pretrained(str(view), **given, **read_processors(view, index))
         check_tokens(pipeline.components, location)
     check_complete(pipeline.components, f"{location} is no complete {what}")
     return pipeline
