@@ -23,7 +23,7 @@ MAX_TENSORS = 20_000  # of one file; the largest models that are published have 
 MAX_TENSOR_NAME = 500  # characters
 MAX_REASON_LENGTH = 200  # characters of what a library says
 _MAX_HEADER_BYTES = 100_000_000  # as the safetensors library has it
-_CONFIGS = "config.json", "scheduler_config.json", "preprocessor_config.json"
+_CONFIGS = "config.json", "scheduler_config.json", "preprocessor_config.json", "processor_config.json"
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _SHARD = re.compile(r"[\w.-]{1,200}\.safetensors")
 
