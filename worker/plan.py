@@ -63,6 +63,11 @@ class Plan:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the finished pictures, in pixels."""
+        return self.request.cut or self.drawn_size
+
+    @property
+    def drawn_size(self) -> tuple[int, int]:
+        """Width and height that the last pass draws, in pixels."""
         return self.passes[-1].width, self.passes[-1].height
 
     @property

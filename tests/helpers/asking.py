@@ -12,6 +12,7 @@ from worker.errors import InvalidInputError
 from worker.images.load import PictureRules
 from worker.models import schedulers
 from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT, Capabilities
+from worker.models.control_kinds import OWN_CONTROL, ControlKind
 from worker.models.editing import Editing
 from worker.models.families import FAMILIES
 from worker.output.options import Bucket, OutputOptions, OutputRules
@@ -92,7 +93,16 @@ def model_of(family_name: str, **changes: Any) -> Capabilities:
 SD1 = model_of("sd1")
 SDXL = model_of("sdxl")
 # Models that edit: one that draws from a prompt, too, and inpaints, and one that draws from pictures alone.
-EDITOR = model_of("flux-dev", tasks={TEXT: _FLOW, EDIT: _FLOW, MASK: {**_FLOW, "strength": 1.0}}, editing=Editing(4))
+_INPAINT = {**_FLOW, "strength": 1.0, "image_reference": None}
+FILL = model_of("flux-dev", tasks={MASK: {**_FLOW, "strength": 1.0}})
+# A model that follows a picture by its own weights.
+CONTROL = model_of(
+    "flux-dev",
+    tasks={task + CONTROLLED: {**_FLOW, "strength": 0.6} for task in (TEXT, IMAGE, MASK)},
+    controlnets=(OWN_CONTROL,),
+    control_kinds={OWN_CONTROL: ControlKind(alone=True, built_in=True)},
+)
+EDITOR = model_of("flux-dev", tasks={TEXT: _FLOW, EDIT: _FLOW, MASK: _INPAINT}, editing=Editing(4))
 EDIT_ONLY = model_of("flux-dev", tasks={EDIT: _FLOW}, editing=Editing(3, from_prompt=False))
 
 

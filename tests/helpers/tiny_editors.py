@@ -1,9 +1,12 @@
 """Tiny pipelines of models that edit: pictures are drawn from pictures and an instruction."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from diffusers import (
     AutoencoderKLFlux2,
@@ -11,9 +14,18 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
+    FluxControlPipeline,
+    FluxFillPipeline,
     FluxKontextPipeline,
+    FluxTransformer2DModel,
     QwenImageEditPipeline,
     QwenImageEditPlusPipeline,
+)
+from diffusers.pipelines.flux import pipeline_flux_kontext, pipeline_flux_kontext_inpaint
+from diffusers.pipelines.qwenimage import (
+    pipeline_qwenimage_edit,
+    pipeline_qwenimage_edit_inpaint,
+    pipeline_qwenimage_edit_plus,
 )
 from transformers import (
     Qwen2_5_VLConfig,
@@ -148,3 +160,37 @@ def load_plain(folder: Path) -> DiffusionPipeline:
     plain = DiffusionPipeline.from_pretrained(folder, **own)
     plain.set_progress_bar_config(disable=True)
     return plain
+
+
+def _flux_with(in_channels: int, out_channels: int = 64) -> dict[str, Any]:
+    """FLUX's parts, and a transformer that takes more than latents."""
+    made = tiny_transformers.flux()
+    config, channels = made.transformer.config, {"in_channels": in_channels, "out_channels": out_channels}
+    parts = {**made.components, "transformer": FluxTransformer2DModel.from_config(config, **channels)}
+    return {name: part for name, part in parts.items() if name not in ("image_encoder", "feature_extractor")}
+
+
+def fill() -> FluxFillPipeline:
+    """FLUX.1 Fill: its transformer sees what is not masked, and the mask."""
+    return FluxFillPipeline(**_flux_with(384))
+
+
+def control() -> FluxControlPipeline:
+    """FLUX.1 Canny and Depth: its transformer sees the picture that it follows."""
+    return FluxControlPipeline(**_flux_with(128))
+
+
+@contextmanager
+def small_references() -> Iterator[None]:
+    """Inside the `with`, pictures that pipelines scale to a million pixels or so become a sixty-fourth part of that."""
+    with pytest.MonkeyPatch.context() as patch:
+        sizes = [(width // 8, height // 8) for width, height in pipeline_flux_kontext.PREFERRED_KONTEXT_RESOLUTIONS]
+        patch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
+        patch.setattr(pipeline_flux_kontext_inpaint, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
+        for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus, pipeline_qwenimage_edit_inpaint):
+            patch.setattr(module, "calculate_dimensions", _shrink(module.calculate_dimensions))
+        yield
+
+
+def _shrink(choose: Callable[[float, float], Any]) -> Callable[[float, float], Any]:
+    return lambda area, ratio: choose(area / 64, ratio)

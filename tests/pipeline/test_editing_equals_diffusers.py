@@ -1,7 +1,5 @@
 """Pictures edited by an instruction, through the handler function, are those of plain diffusers, pixel for pixel."""
 
-import base64
-import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,14 +8,12 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.pipelines.flux import pipeline_flux_kontext
-from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
-from PIL import Image as Pillow
 from PIL.Image import Image
 
 from tests.helpers import tiny_editors
 from tests.helpers.drawing import assert_same, scene, uri
 from tests.helpers.faults import a_worker
+from tests.helpers.through_handler import ask, drawn, pixels
 from worker.runtime.worker import Worker
 
 # Model -> its maker, and the most pictures that it takes.
@@ -30,21 +26,13 @@ EDITORS: dict[str, tuple[Callable[[], DiffusionPipeline], int]] = {
 }
 EDIT_ONLY = ("qwen-edit", "qwen-edit-plus")
 CALL: dict[str, Any] = {"prompt": "make it red", "width": 96, "height": 64, "num_inference_steps": 2}
+JOB: dict[str, Any] = {**CALL, "seed": 7}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_references() -> Iterator[None]:
-    """Where these pipelines scale pictures to a million pixels or so, a sixty-fourth part of that."""
-    with pytest.MonkeyPatch.context() as patch:
-        sizes = [(w // 8, h // 8) for w, h in pipeline_flux_kontext.PREFERRED_KONTEXT_RESOLUTIONS]
-        patch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
-        for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus):
-            patch.setattr(module, "calculate_dimensions", _shrink(module.calculate_dimensions))
+    with tiny_editors.small_references():
         yield
-
-
-def _shrink(choose: Callable[[float, float], Any]) -> Callable[[float, float], Any]:
-    return lambda area, ratio: choose(area / 64, ratio)
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +51,6 @@ def workers(folders: dict[str, Path]) -> Iterator[dict[str, Worker]]:
     """Each as it is after its own start trials."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(a_worker(MODEL_NAME=str(folder))) for name, folder in folders.items()}
-
-
-def ask(worker: Worker, **fields: Any) -> dict[str, Any]:
-    """The answer to a job."""
-    answer = worker.handle({"id": "test", "input": {**CALL, "seed": 7, **fields}})
-    assert isinstance(answer, dict)
-    return answer
-
-
-def drawn(worker: Worker, **fields: Any) -> Image:
-    """The one picture of a job."""
-    answer = ask(worker, **fields)
-    assert "error" not in answer, answer
-    (picture,) = answer["images"]
-    return Pillow.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).convert("RGB")
 
 
 def draw_plainly(name: str, pipeline: DiffusionPipeline, **call: Any) -> Image:
@@ -101,11 +74,11 @@ def test_one_picture(name: str, workers: dict[str, Worker], plain: dict[str, Dif
 
     theirs = draw_plainly(name, plain[name], **CALL, **call, image=source)
 
-    ours = drawn(workers[name], **job, image=uri(source))
+    ours = drawn(workers[name], JOB, job, image=uri(source))
     assert_same(ours, theirs)
-    assert drawn(workers[name], **job, images=[uri(source)]).tobytes() == ours.tobytes()
-    assert drawn(workers[name], **job, image=uri(scene(80, 112, seed=1))).tobytes() != ours.tobytes()
-    assert drawn(workers[name], **job, image=uri(source), prompt="make it blue").tobytes() != ours.tobytes()
+    assert drawn(workers[name], JOB, job, images=[uri(source)]).tobytes() == ours.tobytes()
+    assert drawn(workers[name], JOB, job, image=uri(scene(80, 112, seed=1))).tobytes() != ours.tobytes()
+    assert drawn(workers[name], JOB, job, image=uri(source), prompt="make it blue").tobytes() != ours.tobytes()
 
 
 @pytest.mark.parametrize("name", [name for name, (_, most) in EDITORS.items() if most > 1])
@@ -117,18 +90,18 @@ def test_as_many_pictures_as_it_takes(
 
     theirs = draw_plainly(name, plain[name], **CALL, **call, image=sources)
 
-    ours = drawn(workers[name], **job, images=[uri(one) for one in sources])
+    ours = drawn(workers[name], JOB, job, images=[uri(one) for one in sources])
     assert_same(ours, theirs)
-    split = drawn(workers[name], **job, image=uri(sources[0]), images=[uri(one) for one in sources[1:]])
+    split = drawn(workers[name], JOB, job, image=uri(sources[0]), images=[uri(one) for one in sources[1:]])
     assert split.tobytes() == ours.tobytes()
-    assert drawn(workers[name], **job, images=[uri(one) for one in sources[::-1]]).tobytes() != ours.tobytes()
+    assert drawn(workers[name], JOB, job, images=[uri(one) for one in sources[::-1]]).tobytes() != ours.tobytes()
 
 
 @pytest.mark.parametrize("name", EDITORS)
 def test_a_picture_more_is_refused_by_name(name: str, workers: dict[str, Worker]) -> None:
     most = EDITORS[name][1]
 
-    answer = ask(workers[name], images=[uri(scene())] * (most + 1))
+    answer = ask(workers[name], JOB, images=[uri(scene())] * (most + 1))
 
     assert [one["field"] for one in answer["fields"]] == ["images"], answer
     assert ("one picture" if most == 1 else f"{most} pictures") in answer["message"]
@@ -138,50 +111,46 @@ def test_a_picture_more_is_refused_by_name(name: str, workers: dict[str, Worker]
 def test_a_prompt_alone(name: str, workers: dict[str, Worker], plain: dict[str, DiffusionPipeline]) -> None:
     job, call = guidance(name)
 
-    assert_same(drawn(workers[name], **job), draw_plainly(name, plain[name], **CALL, **call))
+    assert_same(drawn(workers[name], JOB, job), draw_plainly(name, plain[name], **CALL, **call))
 
 
 @pytest.mark.parametrize("name", EDIT_ONLY)
 def test_a_prompt_alone_is_refused_by_name_where_a_picture_is_needed(name: str, workers: dict[str, Worker]) -> None:
-    answer = ask(workers[name])
+    answer = ask(workers[name], JOB)
 
     assert [one["field"] for one in answer["fields"]] == ["image"], answer
 
 
 @pytest.mark.parametrize("name", EDITORS)
 def test_a_strength_is_refused_by_name(name: str, workers: dict[str, Worker]) -> None:
-    answer = ask(workers[name], image=uri(scene()), strength=0.5)
+    answer = ask(workers[name], JOB, image=uri(scene()), strength=0.5)
 
     assert [one["field"] for one in answer["fields"]] == ["strength"], answer
 
 
 @pytest.mark.parametrize("name", EDITORS)
 def test_several_pictures_are_those_drawn_alone(name: str, workers: dict[str, Worker]) -> None:
-    answer = ask(workers[name], image=uri(scene()), num_images=2)
+    answer = ask(workers[name], JOB, image=uri(scene()), num_images=2)
 
-    (alone,) = ask(workers[name], image=uri(scene()), seed=8)["images"]
-    assert _pixels(answer["images"][1]) == _pixels(alone) != _pixels(answer["images"][0])
-
-
-def _pixels(picture: str) -> bytes:
-    return Pillow.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).tobytes()
+    (alone,) = ask(workers[name], JOB, image=uri(scene()), seed=8)["images"]
+    assert pixels(answer["images"][1]) == pixels(alone) != pixels(answer["images"][0])
 
 
 def test_an_edited_picture_is_drawn_in_the_aspect_of_the_first(workers: dict[str, Worker]) -> None:
     sources = [uri(scene(200, 100)), uri(scene(64, 128))]
 
-    answer = ask(workers["klein"], images=sources, width=None, height=128)
+    answer = ask(workers["klein"], JOB, images=sources, width=None, height=128)
 
     assert (answer["width"], answer["height"]) == (256, 128)
 
 
 def test_what_was_edited_is_made_again_from_its_own_file(workers: dict[str, Worker]) -> None:
     sources = [uri(scene(64, 96)), uri(scene(96, 64, seed=1))]
-    first = ask(workers["klein"], images=sources)["images"][0]
+    first = ask(workers["klein"], JOB, images=sources)["images"][0]
     beside = {"replay": first, "images": sources}
 
     (again,) = workers["klein"].handle({"id": "again", "input": beside})["images"]  # type: ignore[index]
 
-    assert _pixels(again) == _pixels(first)
+    assert pixels(again) == pixels(first)
     told = workers["klein"].handle({"id": "less", "input": {"replay": first}})
     assert "give images beside it" in str(told)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
-from tests.helpers.asking import EDIT_ONLY, EDITOR, SD1, ask, picture, refusal, sent
+from tests.helpers.asking import CONTROL, EDIT_ONLY, EDITOR, FILL, SD1, ask, picture, refusal, sent
 from tests.helpers.fuzzing import examples
 from tests.helpers.picture_sources import answer, corners, file_of, hosting
 from worker.api.parse import parse
@@ -202,7 +202,7 @@ def test_a_job_that_is_not_wanted_any_more_is_left_between_two_pictures() -> Non
         (EDITOR, {"image": picture(), "strength": 0.5}, "strength"),
         (EDITOR, {"mask": picture()}, "mask"),
         (EDITOR, {"image": picture(), "hires": {}}, "hires"),
-        (EDITOR, {"image": picture(), "mask": picture(colour="white"), "images": [picture()]}, "images"),
+        (EDITOR, {"image": picture(), "mask": picture(colour="white"), "images": [picture()] * 2}, "images"),
         (EDITOR, {"image": picture(), "controlnet": {"image": picture()}}, "controlnet"),
         (SD1, {"images": [picture(), picture()]}, "images"),
         (SD1, {"image": picture(), "images": [picture()]}, "images"),
@@ -215,9 +215,60 @@ def test_what_cannot_be_is_refused_under_the_field_s_name(
     assert field in _names(refusal(model, **fields))
 
 
+# Drawing on
+
+
+def test_drawing_on_says_the_size_and_keeps_every_pixel() -> None:
+    noise = _noise(100, 70)
+    request = ask(SD1, image=sent(noise), outpaint={"left": 5, "right": 30, "top": 1})
+    assert (request.width, request.height, request.cut) == (136, 72, (135, 71))
+    source = request.init_image
+    assert source is not None and source.mask is not None and request.warnings == ()
+    kept = 5, 1, 105, 71
+    assert ImageChops.difference(source.image.crop(kept), noise).getbbox() is None
+    assert source.mask.crop(kept).getbbox() is None
+    assert source.mask.getbbox() == (0, 0, 136, 72)
+
+
+def test_whole_steps_need_no_cut() -> None:
+    request = ask(SD1, image=picture(64, 64), outpaint={"bottom": 64})
+    assert (request.width, request.height, request.cut) == (64, 128, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"outpaint": {}}, "1 pixel at least"),
+        ({"outpaint": {"left": 0, "top": 0}}, "1 pixel at least"),
+        ({"outpaint": {"left": -1}}, "greater than or equal to 0"),
+        ({"outpaint": {"left": 8193}}, "less than or equal to 8192"),
+        ({"outpaint": {"up": 8}}, "outpaint.up"),
+        ({"outpaint": 64}, "should be an object"),
+        ({"outpaint": {"left": 960}}, "1024x1025; it may have 1048576 pixels at most"),
+        ({"outpaint": {"left": 64}, "width": 512}, "leave width and height out"),
+        ({"outpaint": {"left": 64}, "aspect_ratio": "1:1"}, "leave width and height out"),
+        ({"outpaint": {"left": 64}, "hires": {}}, "hires"),
+        ({"outpaint": {"left": 64}, "image": None}, "needs an image"),
+    ],
+    ids=str,
+)
+def test_drawing_on_for_nothing_or_too_far_is_refused_by_name(fields: dict[str, Any], told: str) -> None:
+    given = {"image": picture(64, 1025) if fields.get("outpaint") == {"left": 960} else picture(64, 64), **fields}
+    answered = refusal(SD1, **given)
+    assert "outpaint" in answered or "hires" in answered
+    assert told in answered
+
+
+def test_a_model_that_cannot_inpaint_draws_on_nothing() -> None:
+    assert refusal(EDIT_ONLY, image=picture(), outpaint={"left": 8}).startswith("outpaint: got an object of 1; ")
+
+
 PICTURES = st.sampled_from([picture(64, 64), picture(96, 64, "blue"), picture(64, 64, (1, 2, 3, 0), mode="RGBA")])
 ANY = st.one_of(PICTURES, st.none(), st.text(max_size=5), st.integers(), st.lists(PICTURES, max_size=2))
+SIDES = st.one_of(st.integers(-2, 300), st.sampled_from([0, 16, 9000, 10**9]), ANY)
 FIELDS = {
+    "outpaint": st.one_of(st.dictionaries(st.sampled_from(["left", "right", "top", "bottom", "x"]), SIDES), ANY),
+    "controlnet": st.one_of(st.fixed_dictionaries({"image": PICTURES}, optional={"scale": st.floats(0, 2)}), ANY),
     "image": ANY,
     "images": st.one_of(st.lists(ANY, max_size=12), st.lists(PICTURES, max_size=4), ANY),
     "mask": st.one_of(st.sampled_from([picture(64, 64, "white"), picture(64, 64, "black")]), ANY),
@@ -228,7 +279,7 @@ FIELDS = {
 
 
 @examples(150)
-@given(st.sampled_from([EDITOR, EDIT_ONLY, SD1]), st.fixed_dictionaries({}, optional=FIELDS))
+@given(st.sampled_from([EDITOR, EDIT_ONLY, SD1, FILL, CONTROL]), st.fixed_dictionaries({}, optional=FIELDS))
 def test_any_pictures_are_a_request_that_the_model_can_draw_or_refused_by_field(
     model: Capabilities, fields: dict[str, Any]
 ) -> None:

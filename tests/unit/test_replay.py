@@ -103,6 +103,7 @@ KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
     "image cut": (SD1, {"image": picture(300, 128), "width": 64, "height": 64}, ["image"]),
     "image and refiner": (REFINED, {"image": picture(256, 128)}, ["image"]),
     "mask": (SD1, {"image": picture(256, 128), "mask": picture(256, 128, "white")}, ["image", "mask"]),
+    "drawn on": (SD1, {"image": picture(250, 128), "outpaint": {"left": 9, "top": 64}}, ["image"]),
     "image edited": (EDITOR, {"image": picture(256, 128)}, ["image"]),
     "images edited": (EDITOR, {"images": [picture(256, 128), picture(64, 128)], "steps": 9}, ["images"]),
     "size": (SDXL, {"size": "832*1216"}, []),

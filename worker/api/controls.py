@@ -34,6 +34,17 @@ def check_control_pictures(fields: Fields, capabilities: Capabilities) -> Iterat
             yield Problem("controlnet", f"{name} needs an image, its own or the job's")
 
 
+def check_own_control(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    """A model that follows a picture by its own weights does so with all of them, in every step, and one picture."""
+    known = [(control, kind) for control, _, kind in _list_known(fields, capabilities)]
+    for control, kind in known:
+        if kind.built_in and (control.scale, control.start, control.end) != (1.0, 0.0, 1.0):
+            title = capabilities.family.title
+            yield Problem("controlnet", f"{title} follows its picture in full; leave scale, start and end out")
+    if len(known) > 1 and any(kind.built_in for _, kind in known):
+        yield Problem("controlnet", f"{capabilities.family.title} follows one picture")
+
+
 def check_control_mask(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     """Some families have ControlNets for inpainting, and no inpainting with others."""
     if fields.mask is None or not capabilities.accepts(MASK + CONTROLLED, "control_mask"):

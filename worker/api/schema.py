@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from worker.api.elsewhere import ElsewhereFields
 from worker.api.values import Reference, StrictObject, Text, Unasked
+from worker.images.resize import MAX_SIDE
 from worker.models.editing import MAX_REFERENCES
 from worker.output.address import BUCKET_NAME, SPECIAL_BUCKETS
 
@@ -54,6 +55,15 @@ class ImagePromptField(StrictObject):
 
     image: Reference
     scale: float = Field(1.0, ge=0, le=10, allow_inf_nan=False)
+
+
+class OutpaintField(StrictObject):
+    """How many pixels the picture is drawn on for, beyond each side."""
+
+    left: int = Field(0, ge=0, le=MAX_SIDE)
+    right: int = Field(0, ge=0, le=MAX_SIDE)
+    top: int = Field(0, ge=0, le=MAX_SIDE)
+    bottom: int = Field(0, ge=0, le=MAX_SIDE)
 
 
 class HiresField(StrictObject):
@@ -217,6 +227,9 @@ class Fields(ElsewhereFields):
         allow_inf_nan=False,
         validation_alias=AliasChoices("strength", "prompt_strength", "denoising_strength"),
         description="how far to move from the image; the pipeline's default if left out",
+    )
+    outpaint: OutpaintField | None = Field(
+        None, description="draws on beyond the edges of `image`, in pixels: left, right, top, bottom"
     )
     controlnet: Controls | None = Field(
         None,

@@ -40,22 +40,22 @@ def choose_sources(fields: Fields, capabilities: Capabilities) -> Sources:
     A model that edits does so unless a mask or a strength says that a picture is to be started from.
     """
     given = _list_given(fields)
-    starts = has_mask(fields) or (IMAGE in capabilities.tasks and getattr(fields, "strength", None) is not None)
+    starts = has_mask(fields) or (capabilities.can_start(IMAGE) and getattr(fields, "strength", None) is not None)
     if EDIT in capabilities.tasks and not starts:
         return Sources(None, given, edits=bool(given))
     return Sources(given[0] if given else None, given[1:], edits=False)
 
 
 def has_mask(fields: Fields) -> bool:
-    """Whether the job says what of its picture is drawn anew."""
-    return getattr(fields, "mask", None) is not None
+    """Whether the job says what of its picture is drawn anew, or beyond which of its sides."""
+    return any(getattr(fields, name, None) is not None for name in ("mask", "outpaint"))
 
 
 def choose_start(fields: Fields, capabilities: Capabilities) -> str:
     """The task that the job asks for, but for ControlNets, as far as the model can do it."""
     sources = choose_sources(fields, capabilities)
-    masked = sources.image is not None and has_mask(fields) and MASK in capabilities.tasks
-    image = sources.image is not None and (masked or IMAGE in capabilities.tasks)
+    masked = sources.image is not None and has_mask(fields) and capabilities.can_start(MASK)
+    image = sources.image is not None and (masked or capabilities.can_start(IMAGE))
     return task_name(image, masked, False, sources.edits)
 
 

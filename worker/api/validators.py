@@ -7,14 +7,29 @@ field as left out. Of each field the first problem is told.
 
 from collections.abc import Callable, Iterator, Sequence
 
-from worker.api.controls import check_control_mask, check_control_mix, check_control_modes, check_control_pictures
+from worker.api.controls import (
+    check_control_mask,
+    check_control_mix,
+    check_control_modes,
+    check_control_pictures,
+    check_own_control,
+)
 from worker.api.lora_tags import find_lora, list_tag_problems
+from worker.api.pictures import (
+    check_image,
+    check_images,
+    check_mask,
+    check_outpaint,
+    check_start,
+    check_strength,
+    refuse,
+)
 from worker.api.schema import Fields
-from worker.api.sources import choose_sources, choose_start, has_mask
+from worker.api.sources import choose_sources, choose_start
 from worker.api.validation_errors import Problem
 from worker.images.resize import MAX_SIDE
 from worker.models import schedulers
-from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT, Capabilities
+from worker.models.capabilities import CONTROLLED, IMAGE, TEXT, Capabilities
 from worker.models.schedulers import Scheduler
 from worker.nearest import suggest
 
@@ -30,7 +45,7 @@ def choose_scheduler(name: str | None, capabilities: Capabilities) -> Scheduler:
 
 def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     if fields.negative_prompt and not capabilities.family.negative_prompt:
-        yield _refuse("negative_prompt", capabilities, "takes no negative prompt")
+        yield refuse("negative_prompt", capabilities, "takes no negative prompt")
 
 
 def _check_num_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -92,46 +107,11 @@ def _check_seed(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]
         yield Problem("seed", f"a list of seeds needs one for each of the {pictures} pictures")
 
 
-def _check_image(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    source = choose_sources(fields, capabilities).image
-    if source is not None and IMAGE not in capabilities.tasks and not (has_mask(fields) and MASK in capabilities.tasks):
-        yield _refuse(source.field.partition(".")[0], capabilities, "cannot start from a picture")
-
-
-def _check_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    sources, editing = choose_sources(fields, capabilities), capabilities.editing
-    count, limit = len(sources.references), editing.references if editing else 0
-    if sources.edits and count > limit:
-        pictures = "one picture" if limit == 1 else f"{limit} pictures"
-        yield Problem("images", f"{capabilities.family.title} edits {pictures} at most, this asks for {count}")
-    elif not sources.edits and count:
-        yield Problem("images", "a job starts from one picture; others can speak through ip_adapter")
-
-
-def _check_start(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    """A model that draws from pictures only is given one; a picture that failed is told of by itself."""
-    missing = fields.image is None and fields.images is None
-    if missing and EDIT in capabilities.tasks and TEXT not in capabilities.tasks:
-        yield Problem("image", f"{capabilities.family.title} draws from no prompt alone; give the picture to edit")
-
-
-def _check_mask(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    if fields.mask is not None and MASK not in capabilities.tasks:
-        yield _refuse("mask", capabilities, "cannot inpaint")
-    if fields.mask is not None and fields.image is None and fields.images is None:
-        yield Problem("mask", "needs an image beside it, whose masked part is drawn anew")
-
-
-def _check_strength(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    if fields.strength is not None and choose_sources(fields, capabilities).edits:
-        yield _refuse("strength", capabilities, "edits by instruction alone, without a strength")
-
-
 def _check_controlnet(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     if fields.controlnet is None:
         return
     if TEXT + CONTROLLED not in capabilities.tasks:
-        yield _refuse("controlnet", capabilities, "takes no ControlNet")
+        yield refuse("controlnet", capabilities, "takes no ControlNet")
     if not capabilities.controlnets:
         yield Problem("controlnet", "this endpoint has no ControlNet (CONTROLNETS); leave it out")
     task = choose_start(fields, capabilities)
@@ -153,7 +133,7 @@ def _check_each_controlnet(fields: Fields, capabilities: Capabilities) -> Iterat
 def _check_guidance_rescale(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     task = _choose_task(fields, capabilities)
     if fields.guidance_rescale is not None and not capabilities.accepts(task, "guidance_rescale"):
-        yield _refuse("guidance_rescale", capabilities, f"takes no guidance_rescale for {task}")
+        yield refuse("guidance_rescale", capabilities, f"takes no guidance_rescale for {task}")
 
 
 def _check_ip_adapter(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -161,13 +141,13 @@ def _check_ip_adapter(fields: Fields, capabilities: Capabilities) -> Iterator[Pr
         yield Problem("ip_adapter", "this endpoint has no IP-Adapter (IP_ADAPTER); leave it out")
     task = _choose_task(fields, capabilities)
     if fields.ip_adapter is not None and not capabilities.accepts(task, "ip_adapter_image"):
-        yield _refuse("ip_adapter", capabilities, f"takes no IP-Adapter for {task}")
+        yield refuse("ip_adapter", capabilities, f"takes no IP-Adapter for {task}")
 
 
 def _check_clip_skip(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     layers = capabilities.clip_layers
     if fields.clip_skip is not None and not layers:
-        yield _refuse("clip_skip", capabilities, "has no text encoder whose layers can be skipped")
+        yield refuse("clip_skip", capabilities, "has no text encoder whose layers can be skipped")
     if fields.clip_skip is not None and fields.clip_skip >= layers:
         skippable = f"1 to {layers - 1} can be skipped"
         yield Problem("clip_skip", f"the text encoder has {layers} layers, of which {skippable}")
@@ -196,7 +176,7 @@ def _check_hires(fields: Fields, capabilities: Capabilities) -> Iterator[Problem
     if fields.hires is None:
         return
     if IMAGE not in capabilities.tasks:
-        yield _refuse("hires", capabilities, "cannot start from a picture, which the second pass needs")
+        yield refuse("hires", capabilities, "cannot start from a picture, which the second pass needs")
     if fields.hires.upscaler == "latent" and not capabilities.latent_upscaling:
         lack = "has no latents that can be enlarged; use the upscaler lanczos"
         yield Problem("hires", f"{capabilities.family.title} {lack}")
@@ -240,7 +220,7 @@ def _check_refiner_inference_steps(fields: Fields, capabilities: Capabilities) -
 
 def _check_preview(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     if fields.preview and not capabilities.previews:
-        yield _refuse("preview", capabilities, "cannot be watched while it draws")
+        yield refuse("preview", capabilities, "cannot be watched while it draws")
 
 
 def _check_safety_checker(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -257,17 +237,19 @@ RULES: tuple[Rule, ...] = (
     _check_scheduler_for_pictures,
     _check_num_inference_steps,
     _check_seed,
-    _check_image,
-    _check_images,
-    _check_start,
-    _check_mask,
-    _check_strength,
+    check_image,
+    check_images,
+    check_start,
+    check_mask,
+    check_outpaint,
+    check_strength,
     _check_controlnet,
     _check_each_controlnet,
     check_control_modes,
     check_control_pictures,
     check_control_mask,
     check_control_mix,
+    check_own_control,
     _check_guidance_rescale,
     _check_ip_adapter,
     _check_clip_skip,
@@ -282,10 +264,6 @@ RULES: tuple[Rule, ...] = (
     _check_preview,
     _check_safety_checker,
 )
-
-
-def _refuse(field: str, capabilities: Capabilities, lack: str) -> Problem:
-    return Problem(field, f"{capabilities.family.title} {lack}; leave it out")
 
 
 def _choose_task(fields: Fields, capabilities: Capabilities) -> str:

@@ -96,7 +96,9 @@ class Engine:
             return self.pipeline
         key = one.task, one.controlnets, one.checks_safety
         if key not in self.pipelines:
-            kind, nets = type(self.pipeline), [self.controlnets[name] for name in one.controlnets]
+            # What a model follows by its own weights is no ControlNet.
+            nets = [self.controlnets[name] for name in one.controlnets if name in self.controlnets]
+            kind = type(self.pipeline)
             extra = {"controlnet": combine_controlnets(nets)} if nets else {}
             wanted = control_class(kind, one.task, nets) if nets else task_classes(kind)[one.task]
             self.pipelines[key] = build_pipeline(self.pipeline, wanted, one.checks_safety, **extra)

@@ -56,11 +56,15 @@ def task_classes(kind: type) -> dict[str, type]:
     found: dict[str, type] = {TEXT: kind} if draws_from_prompt(kind) else {}
     if kind.__name__ in EDITORS:
         found[EDIT] = kind
+    if fills(kind):
+        found[MASK] = kind
+    if follows(kind):
+        found[TEXT + CONTROLLED] = kind
     family = kind.__name__.removesuffix("Pipeline")
     for task, name in _NAMES.items():
         plain = getattr(diffusers, f"{family}{name}Pipeline", None)
         if plain not in (None, kind) and _fits(plain, task, kind):
-            found[task] = plain
+            found[task + CONTROLLED if follows(plain) else task] = plain
         controlled = getattr(diffusers, f"{family}ControlNet{name}Pipeline", None)
         if controlled is not None and _fits(controlled, task, kind) and "controlnet" in _parts(controlled):
             found[task + CONTROLLED] = controlled
@@ -72,8 +76,24 @@ def task_classes(kind: type) -> dict[str, type]:
 
 def draws_from_prompt(kind: type) -> bool:
     """Whether pipelines of this class draw from a prompt alone."""
-    taken, editing = call_arguments(kind).keys(), EDITORS.get(kind.__name__)
-    return "prompt" in taken and (editing is None or editing.from_prompt)
+    editing = EDITORS.get(kind.__name__)
+    from_prompt = editing is None or editing.from_prompt
+    return "prompt" in call_arguments(kind) and from_prompt and not (fills(kind) or follows(kind))
+
+
+def fills(kind: type) -> bool:
+    """Whether pipelines of this class draw what a mask covers."""
+    return _MARKS[MASK] <= call_arguments(kind).keys()
+
+
+def follows(kind: type) -> bool:
+    """Whether pipelines of this class follow a picture by their own weights, without a ControlNet."""
+    return "control_image" in call_arguments(kind) and "controlnet" not in _parts(kind)
+
+
+def starts_from_pictures(kind: type) -> bool:
+    """Whether pipelines of this class are made to draw from pictures; some of them draw from a prompt, too."""
+    return kind.__name__ in EDITORS or fills(kind) or follows(kind)
 
 
 def _find_inpainting_class(family: str) -> type | None:

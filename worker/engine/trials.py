@@ -29,7 +29,7 @@ def shrink(request: Request, model: Capabilities) -> Request:
     step = model.family.size_step
     width, height = (max(step, min(side, SELF_TEST_SIDE) // step * step) for side in (model.width, model.height))
     steps = max(request.scheduler.min_steps, TRIAL_STEPS)
-    small = replace(request, pictures=(Picture("", 0),), num_inference_steps=steps, warnings=())
+    small = replace(request, pictures=(Picture("", 0),), num_inference_steps=steps, cut=None, warnings=())
     if request.hires is not None:
         wide, high = (side * 3 // 2 // step * step for side in (width, height))
         small = replace(small, hires=replace(request.hires, width=wide, height=high, strength=1.0, steps=steps))
@@ -103,8 +103,9 @@ def explain(engine: Engine, request: Request) -> InvalidInputError | None:
     small = shrink(request, model)
     if attempt(engine, small) is None:
         return _explain_numbers(engine, request, small)
-    names = [name for name, _ in _without_each(small, model)]
-    for name, without in _without_each(small, model):
+    tries = [(name, without) for name, without in _without_each(small, model) if without.task in model.tasks]
+    names = [name for name, _ in tries]
+    for name, without in tries:
         if CLOCK.running_time() < ends and attempt(engine, without) is None:
             if attempt(engine, small) is None:
                 return None  # it was no fault of this

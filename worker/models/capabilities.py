@@ -101,6 +101,11 @@ class Capabilities:
         fewest, most = self.step_limits(row)
         return max(fewest, min(self.steps, most))
 
+    def can_start(self, task: str) -> bool:
+        """Whether it does this task, with a picture that it follows if it cannot draw without one."""
+        always_follows = TEXT not in self.tasks and TEXT + CONTROLLED in self.tasks
+        return task in self.tasks or (always_follows and task + CONTROLLED in self.tasks)
+
     def accepts(self, task: str, argument: str) -> bool:
         """Whether the pipeline for this task takes this argument."""
         return argument in self.tasks.get(task, {})

@@ -7,7 +7,7 @@ not. Of the prompts the recipe holds only how long they are.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from worker.errors import InvalidInputError
@@ -81,9 +81,10 @@ def _recipe(picture: Picture, plan: Plan, model: Capabilities) -> dict[str, Any]
 
 def _fields(plan: Plan, model: Capabilities) -> dict[str, Any]:
     request, first = plan.request, plan.passes[0]
+    size = {"width": first.width, "height": first.height} if request.outpaint is None else {}
     fields: dict[str, Any] = {
-        "width": first.width,
-        "height": first.height,
+        **size,  # which the picture says, where it is drawn on
+        "outpaint": request.outpaint and asdict(request.outpaint),
         "num_inference_steps": first.num_inference_steps,
         "scheduler": _scheduler(request, model),
         "clip_skip": request.clip_skip,

@@ -6,12 +6,20 @@ from types import MappingProxyType
 from typing import Any
 
 from worker.engine.load.defaults import apply_defaults
-from worker.engine.pipelines import call_arguments, can_preview, reads_clip, task_classes
+from worker.engine.pipelines import (
+    call_arguments,
+    can_preview,
+    follows,
+    reads_clip,
+    starts_from_pictures,
+    task_classes,
+)
 from worker.errors import ModelError
 from worker.images.resize import limit_size
 from worker.models import schedulers
 from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import Capabilities
+from worker.models.control_kinds import OWN_CONTROL, ControlKind
 from worker.models.editing import EDITORS
 from worker.models.families import Family, find_family, general_family
 from worker.models.scheduler_classes import BETA_SCHEDULES, PREDICTIONS
@@ -64,7 +72,8 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         previews=can_preview(pipeline),
         loras=tuple(catalogue.loras),
         left_out_loras=catalogue.left_out_loras,
-        controlnets=tuple(catalogue.controlnets),
+        controlnets=(OWN_CONTROL,) if follows(type(pipeline)) else tuple(catalogue.controlnets),
+        control_kinds=MappingProxyType({OWN_CONTROL: ControlKind(alone=True, built_in=True)}),
         ip_adapter=catalogue.ip_adapter is not None,
     )
     return apply_defaults(capabilities, settings)
@@ -83,13 +92,13 @@ def _has_plain_latents(pipeline: Any) -> bool:
 
 
 def _check_draws_from_prompt(pipeline: Any, name: str) -> None:
-    if type(pipeline).__name__ in EDITORS:
+    if starts_from_pictures(type(pipeline)):
         return
     latents = read_config_entry(pipeline, "vae.latent_channels")
     inputs = read_config_entry(pipeline, "unet.in_channels") or read_config_entry(pipeline, "transformer.in_channels")
     # A transformer may take patches of two by two latents as one input.
     extra = latents and inputs and inputs not in (latents, 4 * latents)
-    controlled = "control_image" in call_arguments(type(pipeline)) or getattr(pipeline, "controlnet", None) is not None
+    controlled = getattr(pipeline, "controlnet", None) is not None
     if extra or controlled or "prompt" not in call_arguments(type(pipeline)):
         raise ModelError(f"{name} ({type(pipeline).__name__}) cannot draw from a prompt alone; it needs a picture too")
 

@@ -44,6 +44,7 @@ _KINDS = (
     ImageProcessingMixin,
     ProcessorMixin,
 )
+_READ_BY_CLASS = {*EDITORS, "FluxFillPipeline"}  # not by AutoPipeline, which knows text to image
 _NEEDED = ("scheduler", "text_encoder", "tokenizer", "transformer", "unet", "vae")  # where the class takes it
 
 
@@ -67,7 +68,7 @@ def load_pretrained(source: ModelSource, settings: Settings, device: torch.devic
         _check_safety_checker(Path(source.location) / SAFETY_CHECKER)
     kind = getattr(diffusers, index.pipeline, None)
     kind = kind if isinstance(kind, type) and issubclass(kind, DiffusionPipeline) else None
-    reader = kind if index.pipeline in EDITORS and kind is not None else AutoPipelineForText2Image
+    reader = kind if kind is not None and index.pipeline in _READ_BY_CLASS else AutoPipelineForText2Image
     return read_pipeline(reader, kind, source, path, settings, options, "model")
 
 

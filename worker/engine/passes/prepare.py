@@ -47,7 +47,12 @@ def _prepare_image(requests: Sequence[Request]) -> CallArguments:
 
 
 def _prepare_mask(requests: Sequence[Request]) -> CallArguments:
-    return _prepare_image(requests) | {"mask_image": _batch([source.mask for source in _list_sources(requests)])}
+    masks = {"mask_image": _batch([source.mask for source in _list_sources(requests)])}
+    references = [request.references[0] for request in requests if request.references]
+    if references:
+        masks["image_reference"] = _batch(references)
+    # FLUX.1 Kontext would draw in one of the sizes that it was trained on, and the rest of the picture be stretched.
+    return _prepare_image(requests) | masks | {"_auto_resize": False}
 
 
 def _prepare_edit(requests: Sequence[Request]) -> CallArguments:
@@ -77,7 +82,8 @@ def _prepare_control(requests: Sequence[Request], pipeline: Any) -> CallArgument
     columns = zip(*((one.scale, one.start, one.end) for one in controls), strict=True)
     scales, starts, ends = (_batch(column) for column in columns)
     # Of several ControlNets each gets a list, and a single picture for each is none.
-    nets = getattr(pipeline.controlnet, "nets", None) or [pipeline.controlnet]  # one may be there for all
+    net = getattr(pipeline, "controlnet", None)
+    nets = getattr(net, "nets", None) or [net]  # one may be there for all
     images = _batch(
         [
             _batch([show_hole(one.controls[i], nets[min(i, len(nets) - 1)]) for one in requests])
