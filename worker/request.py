@@ -135,6 +135,8 @@ class Request:
 
     Attributes:
         pictures: prompt by prompt, in the order of the answer.
+        true_cfg_scale: how strongly it is guided away from the negative prompt, where guidance is built in, too.
+        max_sequence_length: tokens of a prompt that are read; None for the pipeline's default.
         references: RGB, of any size: the pictures that the prompt, an instruction, speaks of, in its order.
         width, height: pixels, multiples of the family's step; of the first pass, if there is a second.
         outpaint: how far the first picture goes on beyond the one that the job brought.
@@ -157,6 +159,8 @@ class Request:
     loras: tuple[Lora, ...] = ()
     clip_skip: int | None = None
     guidance_rescale: float | None = None
+    true_cfg_scale: float | None = None
+    max_sequence_length: int | None = None
     hires: Hires | None = None
     refinement: Refinement | None = None
     preview: bool = False

@@ -36,6 +36,7 @@ _PUBLISHED = {
 
 _DIFFUSION = {"clip_skip": None, "guidance_rescale": 0.0, "ip_adapter_image": None, "negative_prompt": None}
 _FLOW = {"ip_adapter_image": None}
+_FLUX = {**_FLOW, "true_cfg_scale": 1.0, "max_sequence_length": 512}
 # family -> what its pipelines take, as `engine.pipelines.task_classes` finds it; the strengths are diffusers' defaults
 _TASKS: dict[str, dict[str, dict[str, object]]] = {
     "sd1": {
@@ -53,7 +54,7 @@ _TASKS: dict[str, dict[str, dict[str, object]]] = {
         TEXT + CONTROLLED: {"denoising_end": None},
     },
     "sd3": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}, TEXT + CONTROLLED: {}},
-    "flux-dev": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}},
+    "flux-dev": {TEXT: _FLUX, IMAGE: {**_FLUX, "strength": 0.6}, MASK: {**_FLUX, "strength": 0.6}},
 }
 _TASKS |= {"flux-schnell": _TASKS["flux-dev"]}
 _TASKS |= dict.fromkeys(("shapes", "sd2", "lcm-sd1", "sd-turbo"), _TASKS["sd1"])
@@ -84,6 +85,7 @@ def model_of(family_name: str, **changes: Any) -> Capabilities:
         tasks=_TASKS[family_name],
         weighted_prompts=family.noise == "diffusion",
         latent_upscaling=family.noise == "diffusion",
+        max_sequence_length=512 if family.noise == "flow" else 0,
         clip_layers=12 if family.noise == "diffusion" else 0,
         previews=True,
     )

@@ -292,3 +292,14 @@ def test_any_pictures_are_a_request_that_the_model_can_draw_or_refused_by_field(
         return
     assert request.task in model.tasks
     assert len(request.references) <= (model.editing.references if model.editing else 0)
+
+
+# Guidance under two names
+
+
+def test_where_there_is_one_guidance_both_names_mean_it() -> None:
+    qwen = replace(SD1, family=replace(SD1.family, guidance="true_cfg_scale"))
+    assert ask(qwen, true_cfg_scale=3, seed=1) == ask(qwen, guidance_scale=3, seed=1)
+    assert ask(qwen, true_cfg_scale=3, guidance_scale=3).guidance_scale == 3
+    assert "say" in refusal(qwen, true_cfg_scale=3, guidance_scale=4)
+    assert refusal(SD1, true_cfg_scale=3).startswith("true_cfg_scale: got 3; ")

@@ -96,6 +96,11 @@ KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
     "refiner starts again": (REFINED, {"refiner": {"strength": 0.25, "steps": 33}}, []),
     "refiner left out": (REFINED, {"high_noise_frac": 1.0}, []),
     "refiner and hires": (REFINED, {"hires": {"scale": 1.5}}, []),
+    "flux guided twice": (
+        model_of("flux-dev"),
+        {"guidance_scale": 2.5, "true_cfg_scale": 3.5, "negative_prompt": "x", "max_sequence_length": 300},
+        [],
+    ),
     "flux": (model_of("flux-dev"), {"guidance_scale": 2.5}, []),
     "schnell": (model_of("flux-schnell"), {}, []),
     "sd3": (model_of("sd3"), {"scheduler": "Flow Euler Karras", "negative_prompt": "x"}, []),

@@ -82,6 +82,8 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         loras=merge_loras(fields, capabilities),
         clip_skip=fields.clip_skip,
         guidance_rescale=fields.guidance_rescale,
+        true_cfg_scale=fields.true_cfg_scale,
+        max_sequence_length=fields.max_sequence_length,
         hires=_resolve_hires(fields, size, steps, family.size_step, warnings),
         refinement=_resolve_refinement(fields, task, steps, capabilities, warnings),
         preview=fields.preview,

@@ -202,6 +202,16 @@ class Fields(ElsewhereFields):
         validation_alias=AliasChoices("guidance_scale", "cfg_scale", "guidance"),
         description="how strongly to follow the prompt; the endpoint's default if left out",
     )
+    true_cfg_scale: float | None = Field(
+        None,
+        ge=0,
+        le=50,
+        allow_inf_nan=False,
+        description="how strongly to be guided away from the negative prompt, by models with guidance built in",
+    )
+    max_sequence_length: int | None = Field(
+        None, ge=1, le=4096, description="tokens of the prompt that are read, up to what the model takes"
+    )
     seed: int | list[int | None] | None = Field(
         None, description="the first picture's seed (the next counts up), or a list, one each; -1 or null: random"
     )

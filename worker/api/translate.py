@@ -93,6 +93,7 @@ def translate(passed: Mapping[str, Any], capabilities: Capabilities) -> Translat
     for part in (_translate_size, _translate_count, _translate_hires, _translate_refine, _translate_settings):
         part(passed, capabilities, found)
     _translate_safety(passed, capabilities, found)
+    _translate_true_cfg(passed, capabilities, found)
     if passed.get("model") and not _is_named(passed["model"], capabilities.name):
         found.refuse("model", f"this endpoint draws with {capabilities.name}; leave it out")
     if passed.get("enable_base64_output") and passed.get("delivery") == "s3":
@@ -232,6 +233,16 @@ def _translate_settings(passed: Mapping[str, Any], capabilities: Capabilities, f
         return found.refuse("override_settings", "clip_skip says otherwise; give one of them")
     found.values["clip_skip"] = skipped
     return None
+
+
+def _translate_true_cfg(passed: Mapping[str, Any], capabilities: Capabilities, found: Translation) -> None:
+    """Where a model has no other guidance, `guidance_scale` is it."""
+    given, guidance = passed.get("true_cfg_scale"), passed.get("guidance_scale")
+    if given is None or capabilities.family.guidance != "true_cfg_scale":
+        return
+    if guidance not in (None, given):
+        found.refuse("true_cfg_scale", "guidance_scale, which it is here, says otherwise; give one of them")
+    found.values.update(guidance_scale=given, true_cfg_scale=None)
 
 
 def _translate_safety(passed: Mapping[str, Any], capabilities: Capabilities, found: Translation) -> None:

@@ -44,8 +44,30 @@ def choose_scheduler(name: str | None, capabilities: Capabilities) -> Scheduler:
 
 
 def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    if fields.negative_prompt and not capabilities.family.negative_prompt:
+    if not fields.negative_prompt or capabilities.family.negative_prompt:
+        return
+    if not capabilities.accepts(_choose_task(fields, capabilities), "true_cfg_scale"):
         yield refuse("negative_prompt", capabilities, "takes no negative prompt")
+    elif (getattr(fields, "true_cfg_scale", None) or 0.0) <= 1:
+        yield refuse("negative_prompt", capabilities, "takes no negative prompt without a true_cfg_scale above 1")
+
+
+def _check_true_cfg_scale(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    task = _choose_task(fields, capabilities)
+    if fields.true_cfg_scale is None:
+        return
+    if not capabilities.accepts(task, "true_cfg_scale"):
+        yield refuse("true_cfg_scale", capabilities, f"takes no true_cfg_scale for {task}")
+    elif fields.true_cfg_scale > 1 and fields.negative_prompt is None:
+        yield Problem("true_cfg_scale", "needs a negative_prompt beside it, which it guides away from")
+
+
+def _check_max_sequence_length(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    limit, asked = capabilities.max_sequence_length, fields.max_sequence_length
+    if asked is not None and not limit:
+        yield refuse("max_sequence_length", capabilities, "reads prompts as long as it can")
+    elif asked is not None and asked > limit:
+        yield Problem("max_sequence_length", f"{capabilities.family.title} reads {limit} tokens at most")
 
 
 def _check_num_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -231,6 +253,8 @@ def _check_safety_checker(fields: Fields, capabilities: Capabilities) -> Iterato
 
 RULES: tuple[Rule, ...] = (
     _check_negative_prompt,
+    _check_true_cfg_scale,
+    _check_max_sequence_length,
     _check_num_images,
     _check_size,
     _check_scheduler,

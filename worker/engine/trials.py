@@ -156,6 +156,10 @@ def _without_each(request: Request, model: Capabilities) -> Iterator[tuple[str, 
         yield "clip_skip", replace(request, clip_skip=None)
     if request.guidance_rescale is not None:
         yield "guidance_rescale", replace(request, guidance_rescale=None)
+    if request.true_cfg_scale is not None:
+        yield "true_cfg_scale", replace(request, true_cfg_scale=None)
+    if request.max_sequence_length is not None:
+        yield "max_sequence_length", replace(request, max_sequence_length=None)
     if request.scheduler != model.scheduler:
         steps = max(request.num_inference_steps, model.scheduler.min_steps)
         yield "scheduler", replace(request, scheduler=model.scheduler, num_inference_steps=steps)

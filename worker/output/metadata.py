@@ -89,6 +89,8 @@ def _fields(plan: Plan, model: Capabilities) -> dict[str, Any]:
         "scheduler": _scheduler(request, model),
         "clip_skip": request.clip_skip,
         "guidance_rescale": request.guidance_rescale,
+        "true_cfg_scale": request.true_cfg_scale,
+        "max_sequence_length": request.max_sequence_length,
     }
     if model.family.guidance:
         fields["guidance_scale"] = request.guidance_scale

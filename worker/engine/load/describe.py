@@ -26,6 +26,10 @@ from worker.models.scheduler_classes import BETA_SCHEDULES, PREDICTIONS
 from worker.models.schedulers import Noise
 from worker.settings import Settings
 
+# Where a pipeline takes more tokens than its call does by default.
+_LONGEST = {"StableDiffusion3": 512, "QwenImage": 1024, "Lumina2": 512}
+_READ_WHOLE = ("QwenImageEditPipeline", "QwenImageEditPlusPipeline")  # whatever max_sequence_length says
+
 
 def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCatalogue) -> Capabilities:
     """What this pipeline can do, within the owner's limits.
@@ -65,6 +69,7 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         refiner=settings.refiner_name is not None,
         tasks=MappingProxyType({task: call_arguments(one) for task, one in task_classes(type(pipeline)).items()}),
         editing=EDITORS.get(kind),
+        max_sequence_length=_longest_prompt(kind, arguments),
         weighted_prompts=reads_clip(type(pipeline)),
         plain_prompts=settings.prompt_syntax == "plain",
         latent_upscaling=_has_plain_latents(pipeline),
@@ -140,6 +145,14 @@ def _tell_noise(pipeline: Any, family: Family) -> Noise:
         and config.get("interpolation_type", "linear") == "linear"
     )
     return "diffusion" if plain else "own"
+
+
+def _longest_prompt(kind: str, arguments: Mapping[str, object]) -> int:
+    """Tokens of a prompt that its pipeline can be told to read; 0 where that has no effect."""
+    default = arguments.get("max_sequence_length")
+    if not isinstance(default, int) or kind in _READ_WHOLE:
+        return 0
+    return max([default, *(limit for family, limit in _LONGEST.items() if kind.startswith(family))])
 
 
 def _clip_layers(pipeline: Any, arguments: Mapping[str, object]) -> int:

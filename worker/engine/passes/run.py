@@ -57,6 +57,7 @@ def run_pass(
     changer = PhaseChanger(phases, list_pass_steps(plan.passes)[number].start, one.num_inference_steps)
     arguments = {**arguments, **phases[0].embeddings, **changer.arguments(pipeline)}
     arguments |= {"generator": list(generators), "guidance_rescale": request.guidance_rescale}
+    arguments |= {"true_cfg_scale": request.true_cfg_scale, "max_sequence_length": request.max_sequence_length}
     if guidance:
         arguments[guidance] = request.guidance_scale
     if request.image_prompt is not None and one.kind != "refine":  # the refiner has no IP-Adapter
