@@ -454,7 +454,10 @@ def test_every_number_is_tried() -> None:
         for name, field in Fields.model_fields.items()
         if any(kind in str(field.annotation) for kind in ("int", "float"))
     }
-    assert numbers - {"size", "aspect_ratio", "megapixels", "image", "mask"} <= _numbers().keys() | _FLUX_NUMBERS.keys()
+    assert (
+        numbers - {"size", "aspect_ratio", "megapixels", "image", "mask", "outpaint"}
+        <= _numbers().keys() | _FLUX_NUMBERS.keys()
+    )
 
 
 _FLUX_NUMBERS: dict[str, Any] = {"true_cfg_scale": 2.5, "max_sequence_length": 300}
