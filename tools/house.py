@@ -153,7 +153,7 @@ ORDER = {
     ],
     "worker/engine/passes": ["draw.py", "prepare.py", "run.py"],
     "worker/engine/denoiser": ["runner.py", "graphs.py", "cuda_graphs.py", "compiled.py"],
-    "worker/output": ["options.py", "address.py", "metadata.py", "encode.py", "delivery.py", "bucket.py"],
+    "worker/output": ["options.py", "address.py", "metadata.py", "png.py", "encode.py", "delivery.py", "bucket.py"],
 }
 TITLES = {
     "": "entry",

@@ -31,7 +31,7 @@ from worker.engine.load.refiner import load_refiner
 from worker.engine.load.single_file import load_single_file
 from worker.engine.load.vae import replace_vae
 from worker.engine.memory import place_weights, plan_memory
-from worker.engine.pipelines import find_denoiser
+from worker.engine.pipelines import find_denoiser, stay_on
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
 from worker.errors import ModelError
@@ -100,6 +100,9 @@ def _assemble(
         log.info("memory: %s", plan.reason)
     release = place_weights(pipelines, nets, plan, device)
     copy_mapped_weights(unique_modules(pipelines, nets))
+    if plan.offload == "none":
+        for one in pipelines:
+            stay_on(one, device)
     graphs = choose_graphs(settings, plan, device)
     lay_out(graphs, unique_modules(pipelines, nets))
     for runner in runners:
