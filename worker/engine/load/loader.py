@@ -82,7 +82,8 @@ def _assemble(
     model = describe(pipeline, name, settings, catalogue)
     refiner = load_refiner(pipeline, settings)
     controlnets = load_controlnets(catalogue, pipeline, settings)
-    model = replace(model, control_kinds=MappingProxyType(describe_controlnets(catalogue, controlnets)))
+    kinds = {**model.control_kinds, **describe_controlnets(catalogue, controlnets)}
+    model = replace(model, control_kinds=MappingProxyType(kinds))
     words, bundled = load_words(catalogue, pipeline), load_bundled_words(catalogue, pipeline)
     pipelines = [part for part in (pipeline, refiner) if part is not None]
     for one in pipelines:
