@@ -101,6 +101,7 @@ ORDER = {
         "vae.py",
         "processors.py",
         "quantize.py",
+        "fp8.py",
         "acceleration.py",
         "completeness.py",
         "describe.py",
@@ -108,6 +109,7 @@ ORDER = {
     ],
     "worker/engine": [
         "engine.py",
+        "memory_plan.py",
         "memory.py",
         "generate.py",
         "drawing.py",
