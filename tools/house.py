@@ -90,6 +90,8 @@ ORDER = {
         "single_file.py",
         "checkpoint.py",
         "refiner.py",
+        "transformer.py",
+        "weight_file.py",
         "vae.py",
         "quantize.py",
         "acceleration.py",

@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     vae_name: str | None = Field(
         None, description="folder, `.safetensors` file, hub id or address of a VAE to use instead of the model's own"
     )
+    transformer_name: str | None = Field(
+        None,
+        description="`.safetensors` file, hub id of one (`org/name/file.safetensors`) or address, of a denoiser to use "
+        "instead of the own one of `MODEL_NAME`, which is then not read",
+    )
     hf_token: _Secret | None = Field(
         None,
         validation_alias=AliasChoices("HF_TOKEN", "HF_AUTH_TOKEN"),

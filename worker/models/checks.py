@@ -18,6 +18,7 @@ from worker.models.paths import check_entries, name_unreadable
 from worker.models.tokenizers import check_tokenizer
 
 SAFETY_CHECKER = "safety_checker"
+DENOISER = "transformer"  # that can come from a file of its own
 MAX_SHARDS = 1_000
 MAX_TENSORS = 20_000  # of one file; the largest models that are published have some 5,000
 MAX_TENSOR_NAME = 500  # characters
@@ -43,6 +44,18 @@ def check_model(folder: Path, wanted: Collection[str] | None = None) -> Path:
         if component != SAFETY_CHECKER if wanted is None else component in wanted:
             check_part(folder / component, kind)
     return folder
+
+
+def check_base(folder: Path) -> Path:
+    """Check a model whose denoiser comes from elsewhere: every other component, as `check_model` does.
+
+    Raises:
+        ModelError: as in `check_model`.
+    """
+    if not exists(folder / INDEX):
+        return check_model(folder)
+    parts = read_model_index(folder / INDEX).parts
+    return check_model(folder, [part for part in parts if part not in (DENOISER, SAFETY_CHECKER)])
 
 
 def check_vae(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from worker.errors import ModelError
 from worker.files import StalledError, UnreadableError, check_readable, exists, is_folder, list_folder, read_file
 from worker.models.addresses import HubPlace, check_suffix, read_hub
-from worker.models.checks import check_component, check_file, check_model, check_vae
+from worker.models.checks import check_base, check_component, check_file, check_model, check_vae
 from worker.models.index import INDEX, read_model_index
 from worker.models.paths import name_unreadable
 from worker.models.view import is_data
@@ -79,6 +79,15 @@ def find_model(name: str | None, revision: str | None = None, caches: Mapping[st
     return _find(name, revision, caches, check_model)
 
 
+def find_base(name: str | None, revision: str | None = None, caches: Mapping[str, Path] = CACHES) -> ModelSource:
+    """The model of this name, all of it but the denoiser, which comes from elsewhere.
+
+    Raises:
+        ModelError: as in `find_model`.
+    """
+    return find_model(name) if name is None else _find(name, revision, caches, check_base)
+
+
 def seek(name: str | None, revision: str | None = None, caches: Mapping[str, Path] = CACHES) -> Path | None:
     """Where on this machine the files of this name seem to be, for whoever only looks at them; None if nowhere.
 
@@ -104,6 +113,15 @@ def find_vae(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
         ModelError: as in `find_model`.
     """
     return _find(name, None, caches, check_vae)
+
+
+def find_transformer(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
+    """A denoiser alone: one file of weights, whose config is that of the model beside it.
+
+    Raises:
+        ModelError: as in `find_model`.
+    """
+    return _find(name, None, caches, check_component)
 
 
 def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
@@ -133,7 +151,7 @@ def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Ch
     if exists_here(name):
         return _find_local(Path(name).expanduser(), check)
     place = read_hub(name)
-    if place.kind == "folder" and check is check_model:
+    if place.kind == "folder" and check in (check_model, check_base):
         raise ModelError(f"{name} names a folder in {place.repository}; a model is a whole repository, or one file")
     if place.kind == "file":
         check_suffix(place.location)
