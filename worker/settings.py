@@ -136,8 +136,8 @@ class Settings(BaseSettings):
     )
     transformer_name: str | None = Field(
         None,
-        description="`.safetensors` file, hub id of one (`org/name/file.safetensors`) or address, of a denoiser to use "
-        "instead of the own one of `MODEL_NAME`, which is then not read",
+        description="`.safetensors` or `.gguf` file, hub id of one (`org/name/file.gguf`) or address, of a denoiser to "
+        "use instead of the own one of `MODEL_NAME`, which is then not read",
     )
     hf_token: _Secret | None = Field(
         None,
@@ -272,6 +272,11 @@ class Settings(BaseSettings):
         return init_settings, _Environment(settings_cls)
 
     @property
+    def may_be_packed(self) -> bool:
+        """Whether the denoiser comes in a GGUF file."""
+        return ".gguf" in (self.transformer_name or "").lower()
+
+    @property
     def default_sides(self) -> tuple[int, int] | None:
         """Width and height of `default_size`, in pixels."""
         found = _SIZE.fullmatch(self.default_size or "")
@@ -370,6 +375,7 @@ def list_unused_packages(may_be_quantised: Callable[["Settings"], bool]) -> list
     with_loras = settings.lora_dir or settings.lora_repos or settings.model_name in (None, str(EMBEDDED_MODEL))
     unused = {
         "bitsandbytes": settings.quantize == "none" and not may_be_quantised(settings),
+        "gguf": not settings.may_be_packed,
         "peft": not with_loras and settings.ip_adapter is None,
     }
     return [name for name, is_unused in unused.items() if is_unused]

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from diffusers import (
@@ -275,3 +276,30 @@ def scale(weights: Mapping[str, Tensor], form: str) -> tuple[dict[str, Tensor], 
         kind = "scale_weight" if form == "scale_weight" else "weight_scale"
         stored[f"{name.removesuffix('weight')}{kind}"] = factor[:, 0] if by_row else factor.reshape(())
     return stored, meant
+
+
+def write_gguf(
+    weights: Mapping[str, Tensor], path: Path, packing: str = "Q8_0", prefix: str = "", tokens: bool = False
+) -> Path:
+    """These weights in a GGUF file, matrices packed as far as their rows allow it.
+
+    Args:
+        tokens: pack what else has rows too, such as tokens and positions.
+    """
+    kind = gguf.GGMLQuantizationType[packing]
+    writer = gguf.GGUFWriter(path, "flux")
+    for name, weight in weights.items():
+        values = weight.float().numpy()
+        if (
+            weight.ndim > 1
+            and (tokens or name.endswith(".weight"))
+            and weight.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0] == 0
+        ):
+            writer.add_tensor(f"{prefix}{name}", gguf.quants.quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(f"{prefix}{name}", values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

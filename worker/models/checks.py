@@ -1,6 +1,7 @@
 """Are these files what they should be? Every weight file is checked before anything reads it, and named if it is bad.
 
-Only safetensors count as weights: other formats can run code when they are read. Nothing here knows torch.
+Only safetensors, and GGUF for a denoiser, count as weights: other formats can run code when they are read. Nothing here
+knows torch.
 """
 
 import re
@@ -12,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from worker.errors import ModelError
 from worker.files import UnreadableError, exists, open_file, wait_for_disk
 from worker.models.configs import check_config
+from worker.models.gguf import GGUF, read_gguf
 from worker.models.index import INDEX, read_model_index
 from worker.models.json_file import read_json
 from worker.models.paths import check_entries, name_unreadable
@@ -84,11 +86,14 @@ def check_component(folder: Path) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Check one safetensors file: its header is readable, not of too many tensors, and the file as long as it says.
+    """Check one file of weights: its header is readable, not of too many tensors, and the file as long as it says.
 
     Raises:
         ModelError: says what the file is instead.
     """
+    if path.suffix == GGUF:
+        read_gguf(path)
+        return
     with name_unreadable():
         wait_for_disk(path, lambda came: _read_header(path))
     try:

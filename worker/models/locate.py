@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from worker.errors import ModelError
 from worker.files import StalledError, UnreadableError, check_readable, exists, is_folder, list_folder, read_file
 from worker.models.addresses import HubPlace, check_suffix, read_hub
 from worker.models.checks import check_base, check_component, check_file, check_model, check_vae
+from worker.models.gguf import GGUF
 from worker.models.index import INDEX, read_model_index
 from worker.models.paths import name_unreadable
 from worker.models.view import is_data
@@ -121,7 +122,7 @@ def find_transformer(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSou
     Raises:
         ModelError: as in `find_model`.
     """
-    return _find(name, None, caches, check_component)
+    return _find(name, None, caches, check_component, (GGUF,))
 
 
 def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
@@ -147,14 +148,16 @@ def exists_here(name: str) -> bool:
         return exists(path)
 
 
-def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Check) -> ModelSource:
+def _find(
+    name: str, revision: str | None, caches: Mapping[str, Path], check: Check, suffixes: Sequence[str] = ()
+) -> ModelSource:
     if exists_here(name):
-        return _find_local(Path(name).expanduser(), check)
+        return _find_local(Path(name).expanduser(), check, suffixes)
     place = read_hub(name)
     if place.kind == "folder" and check in (check_model, check_base):
         raise ModelError(f"{name} names a folder in {place.repository}; a model is a whole repository, or one file")
     if place.kind == "file":
-        check_suffix(place.location)
+        check_suffix(place.location, suffixes)
     if place.revision and revision and place.revision != revision:
         raise ModelError(f"{name} names revision {place.revision}, and MODEL_REVISION {revision}; leave one out")
     revision = place.revision or revision
@@ -163,14 +166,14 @@ def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Ch
     return _find_cached(place, revision, caches, check) or _hub(place, revision)
 
 
-def _find_local(path: Path, check: Check) -> ModelSource:
+def _find_local(path: Path, check: Check, suffixes: Sequence[str]) -> ModelSource:
     with name_unreadable():
         folder = is_folder(path)
     if folder:
         return ModelSource("folder", str(check(path)), path.resolve().name, "it is an existing folder")
     with name_unreadable():
         check_readable(path)
-    check_suffix(path.name)
+    check_suffix(path.name, suffixes)
     check_file(path)
     return ModelSource("file", str(path), path.stem, "it is an existing file")
 

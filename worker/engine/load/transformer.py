@@ -14,6 +14,7 @@ from diffusers.loaders.single_file_utils import infer_diffusers_model_type
 
 from worker.engine.load.checkpoint import name_other
 from worker.engine.load.completeness import check_complete
+from worker.engine.load.gguf_file import GgufFile, is_gguf, open_gguf, unpack_others
 from worker.engine.load.weight_file import WeightFile, open_weights
 from worker.engine.unreadable import explain_unreadable
 from worker.engine.weights import check_weights, limit_layers
@@ -29,6 +30,7 @@ from worker.settings import Settings
 
 log = logging.getLogger("worker")
 
+File = WeightFile | GgufFile
 Convert = Callable[[dict[str, Any]], dict[str, Any]]
 
 _SETTING = "TRANSFORMER_NAME"
@@ -95,7 +97,8 @@ def _find_config(base: ModelSource, settings: Settings) -> Path:
 
 
 def _read(path: Path, kind: str, config: Path, dtype: torch.dtype) -> Any:
-    file = open_weights(path)
+    file = open_gguf(path) if is_gguf(path) else open_weights(path)
+    log.info("%s: %d tensors in %s", path.name, len(file.shapes), file.formats)
     _check_kind(file, kind)
     reader = getattr(diffusers, kind)
     with explain_unreadable(f"{path} cannot be loaded as {kind}"):
@@ -105,12 +108,15 @@ def _read(path: Path, kind: str, config: Path, dtype: torch.dtype) -> Any:
         convert = _choose_conversion(file, kind, said, wanted)
         _check_fit(file, kind, wanted, convert(_outline(file)))
         weights = convert(file.read(dtype))
-        return reader.from_single_file(
-            {name: weights[name] for name in wanted}, config=str(config.parent), local_files_only=True, dtype=dtype
-        )
+        found = {name: weights[name] for name in wanted}
+        options = {"config": str(config.parent), "local_files_only": True, **file.options(dtype)}
+        transformer = reader.from_single_file(found, dtype=dtype, **options)
+        if is_gguf(path):
+            unpack_others(transformer, dtype)
+        return transformer
 
 
-def _check_kind(file: WeightFile, kind: str) -> None:
+def _check_kind(file: File, kind: str) -> None:
     """Refuse a file that diffusers knows to be for another class."""
     try:
         told = infer_diffusers_model_type(_outline(file))
@@ -121,13 +127,13 @@ def _check_kind(file: WeightFile, kind: str) -> None:
         raise ModelError(f"{file.path} is {found[1]}; MODEL_NAME has a {kind}")
 
 
-def _outline(file: WeightFile) -> dict[str, Any]:
+def _outline(file: File) -> dict[str, Any]:
     """The weights without their numbers: enough to see whether they fit, before any are read."""
     return {name: torch.empty(shape, device="meta") for name, shape in file.shapes.items()}
 
 
 def _choose_conversion(
-    file: WeightFile, kind: str, config: Mapping[str, Any], wanted: Mapping[str, tuple[int, ...]]
+    file: File, kind: str, config: Mapping[str, Any], wanted: Mapping[str, tuple[int, ...]]
 ) -> Convert:
     """What turns the file's names into diffusers': nothing, or diffusers' own conversion, if more is there after it."""
 
@@ -157,7 +163,7 @@ def _choose_conversion(
 
 
 def _check_fit(
-    file: WeightFile, kind: str, wanted: Mapping[str, tuple[int, ...]], weights: Mapping[str, torch.Tensor]
+    file: File, kind: str, wanted: Mapping[str, tuple[int, ...]], weights: Mapping[str, torch.Tensor]
 ) -> None:
     """Name the first weight that is missing, of another shape or of no use."""
     missing = [name for name in wanted if name not in weights]

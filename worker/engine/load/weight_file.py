@@ -6,7 +6,8 @@ What such a file means is weight times scale, and that is what is read.
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -45,18 +46,24 @@ class WeightFile:
     Attributes:
         shapes: of each weight, by the name that it has in the part.
         scales: weight -> the tensor of the file that it is to be multiplied with.
+        formats: how many weights are in which number format, to be told.
         prefix: before the part's names in the file.
     """
 
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
     scales: Mapping[str, str]
-    prefix: str = ""
+    formats: str
+    prefix: str
 
     def read(self, dtype: torch.dtype) -> dict[str, Any]:
-        """The weights; those of fewer bits in this format."""
+        """The weights; those of fewer bits in this number format."""
         with safe_open(self.path, framework="pt") as file:
             return {name: self._read_one(file, name, dtype) for name in self.shapes}
+
+    def options(self, dtype: torch.dtype) -> dict[str, Any]:
+        """What diffusers is told of these weights."""
+        return {}
 
     def _read_one(self, file: Any, name: str, dtype: torch.dtype) -> torch.Tensor:
         weight: torch.Tensor = file.get_tensor(f"{self.prefix}{name}")
@@ -84,7 +91,9 @@ def open_weights(path: Path) -> WeightFile:
             raise ModelError(
                 f"{path}: {name} says {said!r}; read are {', '.join(_MARKS)}, and weights of 16 bits or more"
             )
-    prefix = next((one for one in _PREFIXES if any(name.startswith(one) for name in told)), "")
+    if odd := next((name for name in told if not name.isprintable()), None):
+        raise ModelError(f"{path} holds the name {odd[:80]!r}")
+    prefix = find_prefix(told)
     inside = {name: entry for name, entry in told.items() if name.startswith(prefix) and not _says_more(name)}
     scales = {f"{found[1]}weight": name for name in inside if (found := _SCALE.fullmatch(name))}
     weights = {name: entry for name, entry in inside.items() if name not in {*scales.values()}}
@@ -94,8 +103,15 @@ def open_weights(path: Path) -> WeightFile:
         path,
         MappingProxyType({name[cut:]: shape for name, (_, shape) in weights.items()}),
         MappingProxyType({name[cut:]: scale for name, scale in scales.items()}),
+        ", ".join(f"{count} {kind}" for kind, count in Counter(kind for kind, _ in weights.values()).most_common()),
         prefix,
     )
+
+
+def find_prefix(names: Iterable[str]) -> str:
+    """What stands before the denoiser's names in a file, if anything."""
+    known = {*names}
+    return next((prefix for prefix in _PREFIXES if any(name.startswith(prefix) for name in known)), "")
 
 
 def _says_more(name: str) -> bool:
