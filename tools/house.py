@@ -92,6 +92,7 @@ ORDER = {
         "checkpoint.py",
         "refiner.py",
         "transformer.py",
+        "denoisers.py",
         "weight_file.py",
         "gguf_file.py",
         "vae.py",

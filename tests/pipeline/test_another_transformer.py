@@ -1,5 +1,6 @@
 """TRANSFORMER_NAME gives the model another denoiser: pictures equal plain diffusers' with `transformer=`."""
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -237,6 +238,21 @@ def test_the_rest_of_the_base_must_be_whole(kits: dict[str, Kit], tmp_path: Path
 
     with pytest.raises(ModelError, match=r"MODEL_NAME: .*vae holds no \.safetensors weights"):
         load_engine(MODEL_NAME=str(base), TRANSFORMER_NAME=str(file))
+
+
+def test_a_config_that_asks_for_what_the_file_cannot_hold_is_named_soon(kits: dict[str, Kit], tmp_path: Path) -> None:
+    base = shutil.copytree(kits["flux"].base, tmp_path / "base")
+    file = tiny_files.write(kits["flux"].transformer.state_dict(), tmp_path / "file.safetensors")
+    config = base / "transformer" / "config.json"
+    entries = json.loads(config.read_text())
+    for change, words in (
+        ({"num_layers": 10**9}, "num_layers"),
+        ({"num_layers": 900}, "many more layers"),
+        ({"num_attention_heads": 3}, "linear_1.weight is 32 x 256; .* has 48 x 256"),
+    ):
+        config.write_text(json.dumps(entries | change))
+        with pytest.raises(ModelError, match=words):
+            load_engine(MODEL_NAME=str(base), TRANSFORMER_NAME=str(file))
 
 
 # Eight bits.

@@ -140,5 +140,5 @@ def test_other_settings_take_no_gguf(
 ) -> None:
     file = tiny_files.write_gguf({"x": torch.ones(4)}, tmp_path / "file.gguf")
 
-    with pytest.raises(ModelError, match=rf"{setting}: .*file\.gguf is no \.safetensors file"):
+    with pytest.raises(ModelError, match=rf"{setting}: .*file\.gguf is GGUF, .* name it in TRANSFORMER_NAME"):
         load_engine(**{"MODEL_NAME": str(folders["sdxl"]), setting: str(file)})

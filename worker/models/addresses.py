@@ -161,5 +161,9 @@ def check_suffix(name: str, more: Sequence[str] = ()) -> None:
     """
     if name.lower().endswith(PICKLES):
         raise ModelError(f"{name} can run code when it is read and is refused; only .safetensors files are read")
+    if name.endswith(".gguf") and not more:
+        raise ModelError(
+            f"{name} is GGUF, which is taken of a denoiser alone; name it in TRANSFORMER_NAME, beside a base"
+        )
     if not name.endswith((WEIGHTS, *more)):
         raise ModelError(f"{name} is no .safetensors file, the only kind of weights that is read")

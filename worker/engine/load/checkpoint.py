@@ -11,6 +11,7 @@ from pathlib import Path
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors import SafetensorError, safe_open
 
+from worker.engine.load.denoisers import tell_denoiser
 from worker.errors import ModelError
 from worker.files import exists, read_file
 from worker.models.checks import describe_file
@@ -93,7 +94,8 @@ _REFINER = "the SDXL refiner; name it in REFINER_NAME, beside a base model"
 
 # Part of a tensor's name -> what such a file is. These have the UNet of a known architecture, but another use.
 _VARIANTS = {"control_model.": "a ControlNet", "edm_mean": "Playground v2.5", "edm_vpred.": "CosXL"}
-_DENOISERS = "FLUX", "Stable Diffusion 3"
+_BESIDE = "name it in TRANSFORMER_NAME, beside a MODEL_NAME in diffusers layout, which has what no such file holds"
+_DENOISERS = f"FLUX; {_BESIDE}", f"Stable Diffusion 3; {_BESIDE}", f"a denoiser alone; {_BESIDE}"
 # The same for files with another UNet or none; the first that fits names the file, so LoRAs of anything come first.
 _OTHERS = {
     "lora_": "a LoRA, which changes a model and is none; LORA_DIR and LORA_REPOS offer such",
@@ -103,6 +105,8 @@ _OTHERS = {
     "conditioner.embedders.0.model.": _REFINER,
     "double_blocks.0.": _DENOISERS[0],
     "joint_blocks.0.": _DENOISERS[1],
+    "transformer_blocks.0.attn.": _DENOISERS[2],
+    "all_x_embedder.": _DENOISERS[2],
     "down_blocks.0.": "one part of a model in diffusers layout, which loads from the whole folder only",
     "emb_params": "a textual inversion embedding",
     "decoder.conv_in.": "a VAE alone; name it in VAE_NAME, beside a model",
@@ -182,8 +186,16 @@ def _recognise(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Architectur
         if _fits(architecture.context, shapes):
             return architecture
     refiner = _REFINER if _fits(_REFINER_CONTEXT, shapes) else None
-    found = refiner or _name(_OTHERS, shapes) or "of an architecture this worker does not know"
+    found = (
+        refiner or _name_denoiser(shapes) or _name(_OTHERS, shapes) or "of an architecture this worker does not know"
+    )
     raise ModelError(f"{path} is {found}; single files of {_titles()} load")
+
+
+def _name_denoiser(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Whose denoiser a file holds, and what takes it."""
+    found = tell_denoiser(shapes)
+    return found and (f"{found.title}; {_BESIDE}" if found.beside_a_base else found.title)
 
 
 def _fits(context: tuple[str, int], shapes: Mapping[str, tuple[int, ...]]) -> bool:

@@ -10,10 +10,10 @@ import diffusers
 import torch
 from accelerate import init_empty_weights
 from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
-from diffusers.loaders.single_file_utils import infer_diffusers_model_type
 
 from worker.engine.load.checkpoint import name_other
 from worker.engine.load.completeness import check_complete
+from worker.engine.load.denoisers import outline, tell_denoiser
 from worker.engine.load.gguf_file import GgufFile, is_gguf, open_gguf, unpack_others
 from worker.engine.load.weight_file import WeightFile, open_weights
 from worker.engine.unreadable import explain_unreadable
@@ -34,25 +34,6 @@ File = WeightFile | GgufFile
 Convert = Callable[[dict[str, Any]], dict[str, Any]]
 
 _SETTING = "TRANSFORMER_NAME"
-# What diffusers calls a kind of file -> the class that draws with such, and what people call it.
-_KINDS = {
-    "sd3": ("SD3Transformer2DModel", "Stable Diffusion 3"),
-    "flux-2": ("Flux2Transformer2DModel", "FLUX.2"),
-    "flux-3": ("Flux3Transformer2DModel", "FLUX.3"),
-    "flux": ("FluxTransformer2DModel", "FLUX.1"),
-    "chroma": ("ChromaTransformer2DModel", "Chroma"),
-    "z-image-turbo-controlnet": ("ZImageControlNetModel", "a ControlNet of Z-Image"),
-    "z-image": ("ZImageTransformer2DModel", "Z-Image"),
-    "qwen-image-2.1": ("QwenImage21Transformer2DModel", "Qwen-Image 2.1"),
-    "krea2": ("Krea2Transformer2DModel", "Krea 2"),
-    "auraflow": ("AuraFlowTransformer2DModel", "AuraFlow"),
-    "lumina2": ("Lumina2Transformer2DModel", "Lumina 2"),
-    "sana": ("SanaTransformer2DModel", "Sana"),
-    "hidream": ("HiDreamImageTransformer2DModel", "HiDream"),
-    "wan": ("WanTransformer3DModel", "Wan, a video model"),
-    "ltx": ("LTXVideoTransformer3DModel", "LTX, a video model"),
-    "hunyuan-video": ("HunyuanVideoTransformer3DModel", "HunyuanVideo"),
-}
 
 
 def load_transformer(base: ModelSource, index: ModelIndex, settings: Settings, dtype: torch.dtype) -> Any:
@@ -106,7 +87,7 @@ def _read(path: Path, kind: str, config: Path, dtype: torch.dtype) -> Any:
         with limit_layers(str(path), len(file.shapes)), init_empty_weights():
             wanted = {name: tuple(weight.shape) for name, weight in reader.from_config(said).state_dict().items()}
         convert = _choose_conversion(file, kind, said, wanted)
-        _check_fit(file, kind, wanted, convert(_outline(file)))
+        _check_fit(file, kind, wanted, convert(outline(file.shapes)))
         weights = convert(file.read(dtype))
         found = {name: weights[name] for name in wanted}
         options = {"config": str(config.parent), "local_files_only": True, **file.options(dtype)}
@@ -118,18 +99,9 @@ def _read(path: Path, kind: str, config: Path, dtype: torch.dtype) -> Any:
 
 def _check_kind(file: File, kind: str) -> None:
     """Refuse a file that diffusers knows to be for another class."""
-    try:
-        told = infer_diffusers_model_type(_outline(file))
-    except (LookupError, NameError, NotImplementedError, RuntimeError, ValueError):
-        return  # it is like one of them, and not as large; what does not fit is said below
-    found = next((entry for name, entry in _KINDS.items() if told.startswith(name)), None)
-    if found and found[0] != kind:
-        raise ModelError(f"{file.path} is {found[1]}; MODEL_NAME has a {kind}")
-
-
-def _outline(file: File) -> dict[str, Any]:
-    """The weights without their numbers: enough to see whether they fit, before any are read."""
-    return {name: torch.empty(shape, device="meta") for name, shape in file.shapes.items()}
+    found = tell_denoiser(file.shapes)
+    if found is not None and found.kind != kind:
+        raise ModelError(f"{file.path} is {found.title}; MODEL_NAME has a {kind}")
 
 
 def _choose_conversion(
@@ -146,7 +118,7 @@ def _choose_conversion(
     there = wanted.keys() & file.shapes.keys()
     if len(there) == len(wanted):
         return dict
-    left = _outline(file)
+    left = outline(file.shapes)
     try:
         converted = convert(left)
     except (IndexError, KeyError) as error:
