@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -18,9 +21,11 @@ from torch import Tensor
 
 from tests.helpers import tiny_files, tiny_models, tiny_transformers
 from tests.helpers.drawing import SMALL, assert_same, load_engine, picture
+from tests.helpers.local_hub import REPOSITORY, TOKEN, serve
 from worker.errors import ModelError, SettingsError, WorkerError
-from worker.models import hub
+from worker.models import hub, locate
 
+ROOT = Path(__file__).parents[2]
 PREFIX = "model.diffusion_model."
 FAMILIES = {
     "flux": tiny_transformers.flux,
@@ -137,6 +142,24 @@ def test_the_bases_own_denoiser_is_not_downloaded(
     assert_same(picture(engine), kits["sd3"].drawn)
     assert {"transformer/config.json", "vae/diffusion_pytorch_model.safetensors", "tuned.safetensors"} <= {*fetched}
     assert [file for file in fetched if file.startswith("transformer/")] == ["transformer/config.json"]
+
+
+def test_a_base_is_baked_without_its_own_denoiser(kits: dict[str, Kit], tmp_path: Path) -> None:
+    """In a process of its own: the hub's address is read when its library is imported."""
+    repository = shutil.copytree(kits["sd3"].base, tmp_path / "repository")
+    tiny_files.write(kits["sd3"].transformer.state_dict(), repository / "tuned.safetensors")
+    names = {"MODEL_NAME": REPOSITORY, "TRANSFORMER_NAME": f"{REPOSITORY}/tuned.safetensors", "HF_TOKEN": TOKEN}
+    with serve(repository) as server:
+        places = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": server.url, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "builder/fetch_model.py", str(tmp_path / "baked")]
+        subprocess.run(command, env={**os.environ, **names, **places}, cwd=ROOT, check=True, timeout=120)
+
+    baked = {"the image": tmp_path / "baked"}
+    base = locate.find_base(REPOSITORY, None, baked)
+    files = {str(file.relative_to(base.location)) for file in Path(base.location).rglob("*") if file.is_file()}
+    assert {"model_index.json", "transformer/config.json", "vae/diffusion_pytorch_model.safetensors"} <= files
+    assert [file for file in files if file.startswith("transformer/")] == ["transformer/config.json"]
+    assert locate.find_transformer(f"{REPOSITORY}/tuned.safetensors", baked).kind == "file"
 
 
 # What is refused.

@@ -195,7 +195,9 @@ def _recognise(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Architectur
 def _name_denoiser(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """Whose denoiser a file holds, and what takes it."""
     found = tell_denoiser(shapes)
-    return found and (f"{found.title}; {_BESIDE}" if found.beside_a_base else found.title)
+    if found is None:
+        return None
+    return f"{found.title}; {_BESIDE}" if found.beside_a_base else found.title
 
 
 def _fits(context: tuple[str, int], shapes: Mapping[str, tuple[int, ...]]) -> bool:
