@@ -1,6 +1,7 @@
 """Are these files what they should be? Every weight file is checked before anything reads it, and named if it is bad.
 
-Only safetensors count as weights: other formats can run code when they are read. Nothing here knows torch.
+Only safetensors, and GGUF for a denoiser, count as weights: other formats can run code when they are read. Nothing here
+knows torch.
 """
 
 import re
@@ -12,12 +13,14 @@ from safetensors import SafetensorError, safe_open
 from worker.errors import ModelError
 from worker.files import UnreadableError, exists, open_file, wait_for_disk
 from worker.models.configs import check_config
+from worker.models.gguf import GGUF, read_gguf
 from worker.models.index import INDEX, read_model_index
 from worker.models.json_file import read_json
 from worker.models.paths import check_entries, name_unreadable
 from worker.models.tokenizers import check_tokenizer
 
 SAFETY_CHECKER = "safety_checker"
+DENOISER = "transformer"  # that can come from a file of its own
 MAX_SHARDS = 1_000
 MAX_TENSORS = 20_000  # of one file; the largest models that are published have some 5,000
 MAX_TENSOR_NAME = 500  # characters
@@ -43,6 +46,18 @@ def check_model(folder: Path, wanted: Collection[str] | None = None) -> Path:
         if component != SAFETY_CHECKER if wanted is None else component in wanted:
             check_part(folder / component, kind)
     return folder
+
+
+def check_base(folder: Path) -> Path:
+    """Check a model whose denoiser comes from elsewhere: every other component, as `check_model` does.
+
+    Raises:
+        ModelError: as in `check_model`.
+    """
+    if not exists(folder / INDEX):
+        return check_model(folder)
+    parts = read_model_index(folder / INDEX).parts
+    return check_model(folder, [part for part in parts if part not in (DENOISER, SAFETY_CHECKER)])
 
 
 def check_vae(folder: Path) -> Path:
@@ -71,11 +86,14 @@ def check_component(folder: Path) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Check one safetensors file: its header is readable, not of too many tensors, and the file as long as it says.
+    """Check one file of weights: its header is readable, not of too many tensors, and the file as long as it says.
 
     Raises:
         ModelError: says what the file is instead.
     """
+    if path.suffix == GGUF:
+        read_gguf(path)
+        return
     with name_unreadable():
         wait_for_disk(path, lambda came: _read_header(path))
     try:

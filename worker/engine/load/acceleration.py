@@ -36,7 +36,7 @@ def choose_graphs(settings: Settings, plan: MemoryPlan, device: torch.device) ->
     """Where graphs of passes are kept; None where every pass runs as it is written."""
     if device.type != "cuda" or settings.acceleration == "off":
         return None
-    if plan.offload != "none" or settings.quantize != "none":
+    if plan.offload != "none" or settings.quantize != "none" or settings.may_be_packed:
         log.info("acceleration off: weights that travel, or are unpacked at every pass, can be in no graph")
         return None
     if plan.graphs == "none":
