@@ -27,6 +27,7 @@ MAX_TENSOR_NAME = 500  # characters
 MAX_REASON_LENGTH = 200  # characters of what a library says
 _MAX_HEADER_BYTES = 100_000_000  # as the safetensors library has it
 _CONFIGS = "config.json", "scheduler_config.json", "preprocessor_config.json", "processor_config.json"
+_COUNT_PIXELS = ("Qwen", "Glm")  # their processors bound a picture's pixels, and call them edges
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _SHARD = re.compile(r"[\w.-]{1,200}\.safetensors")
 
@@ -166,7 +167,8 @@ def check_part(folder: Path, kind: str) -> None:
         check_tokenizer(folder)
     for name in _CONFIGS[1:]:
         if (folder / name).is_file():
-            check_config(folder / name, read_json(folder / name))
+            counts_pixels = kind.startswith(_COUNT_PIXELS)
+            check_config(folder / name, read_json(folder / name), counts_pixels)
 
 
 def _check_weights(folder: Path) -> None:
