@@ -26,7 +26,7 @@ from worker.api.elsewhere import ElsewhereFields
 from worker.api.schema import Fields
 from worker.api.values import ANYTHING, Neutral
 from worker.engine.pipelines import call_arguments, reads_clip, task_classes
-from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
+from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT
 from worker.models.families import FAMILIES
 from worker.models.schedulers import SCHEDULERS
 from worker.settings import Settings
@@ -129,14 +129,15 @@ def task_rows() -> Iterator[tuple[str, ...]]:
         can = {
             "image": IMAGE in tasks,
             "mask": MASK in tasks,
+            "edit": EDIT in tasks,
             "controlnet": TEXT + CONTROLLED in tasks,
             "loras": hasattr(kind, "load_lora_weights"),
             "ip_adapter": hasattr(kind, "load_ip_adapter"),
             "weights, long prompts": reads_clip(kind),
-            "clip_skip": reads_clip(kind) or "clip_skip" in tasks[TEXT],
-            "guidance_rescale": "guidance_rescale" in tasks[TEXT],
+            "clip_skip": reads_clip(kind) or "clip_skip" in call_arguments(kind),
+            "guidance_rescale": "guidance_rescale" in call_arguments(kind),
             "hires": IMAGE in tasks,
-            "refiner": "denoising_end" in tasks[TEXT],
+            "refiner": "denoising_end" in call_arguments(kind),
         }
         yield title, *("yes" if can[task] else "" for task in TASKS)
 
@@ -158,6 +159,7 @@ def house_rows() -> Iterator[tuple[str, ...]]:
 TASKS = (
     "image",
     "mask",
+    "edit",
     "controlnet",
     "loras",
     "ip_adapter",

@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     vae_name: str | None = Field(
         None, description="folder, `.safetensors` file, hub id or address of a VAE to use instead of the model's own"
     )
+    transformer_name: str | None = Field(
+        None,
+        description="`.safetensors` or `.gguf` file, hub id of one (`org/name/file.gguf`) or address, of a denoiser to "
+        "use instead of the own one of `MODEL_NAME`, which is then not read",
+    )
     hf_token: _Secret | None = Field(
         None,
         validation_alias=AliasChoices("HF_TOKEN", "HF_AUTH_TOKEN"),
@@ -269,6 +274,11 @@ class Settings(BaseSettings):
         return init_settings, _Environment(settings_cls)
 
     @property
+    def may_be_packed(self) -> bool:
+        """Whether the denoiser comes in a GGUF file."""
+        return ".gguf" in (self.transformer_name or "").lower()
+
+    @property
     def default_sides(self) -> tuple[int, int] | None:
         """Width and height of `default_size`, in pixels."""
         found = _SIZE.fullmatch(self.default_size or "")
@@ -367,6 +377,7 @@ def list_unused_packages(may_be_quantised: Callable[["Settings"], bool]) -> list
     with_loras = settings.lora_dir or settings.lora_repos or settings.model_name in (None, str(EMBEDDED_MODEL))
     unused = {
         "bitsandbytes": settings.quantize in ("none", "fp8") and not may_be_quantised(settings),
+        "gguf": not settings.may_be_packed,
         "torchao": settings.quantize != "fp8",
         "peft": not with_loras and settings.ip_adapter is None,
     }

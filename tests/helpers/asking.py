@@ -11,7 +11,9 @@ from worker.api.parse import parse
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules
 from worker.models import schedulers
-from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities
+from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT, Capabilities
+from worker.models.control_kinds import OWN_CONTROL, ControlKind
+from worker.models.editing import Editing
 from worker.models.families import FAMILIES
 from worker.output.options import Bucket, OutputOptions, OutputRules
 from worker.request import Request
@@ -40,6 +42,7 @@ _FLOW_EULER = (1024, "FlowMatchEulerDiscreteScheduler")  # of all others
 
 _DIFFUSION = {"clip_skip": None, "guidance_rescale": 0.0, "ip_adapter_image": None, "negative_prompt": None}
 _FLOW = {"ip_adapter_image": None}
+_FLUX = {**_FLOW, "true_cfg_scale": 1.0, "max_sequence_length": 512}
 # family -> what its pipelines take, as `engine.pipelines.task_classes` finds it; the strengths are diffusers' defaults
 _TASKS: dict[str, dict[str, dict[str, object]]] = {
     "sd1": {
@@ -57,7 +60,7 @@ _TASKS: dict[str, dict[str, dict[str, object]]] = {
         TEXT + CONTROLLED: {"denoising_end": None},
     },
     "sd3": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}, TEXT + CONTROLLED: {}},
-    "flux-dev": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}},
+    "flux-dev": {TEXT: _FLUX, IMAGE: {**_FLUX, "strength": 0.6}, MASK: {**_FLUX, "strength": 0.6}},
 }
 _TASKS |= dict.fromkeys(("flux-schnell", "flux-krea"), _TASKS["flux-dev"])
 _TASKS |= {"sd3-turbo": _TASKS["sd3"], "hyper-sd1": _TASKS["sd1"], "sdxl-lightning": _TASKS["sdxl"]}
@@ -94,6 +97,7 @@ def model_of(family_name: str, **changes: Any) -> Capabilities:
         tasks=_TASKS.get(family_name, {TEXT: {}}),
         weighted_prompts=family.noise == "diffusion",
         latent_upscaling=family.noise == "diffusion",
+        max_sequence_length=512 if family.noise == "flow" else 0,
         clip_layers=12 if family.noise == "diffusion" else 0,
         previews=True,
     )
@@ -102,6 +106,18 @@ def model_of(family_name: str, **changes: Any) -> Capabilities:
 
 SD1 = model_of("sd1")
 SDXL = model_of("sdxl")
+# Models that edit: one that draws from a prompt, too, and inpaints, and one that draws from pictures alone.
+_INPAINT = {**_FLOW, "strength": 1.0, "image_reference": None}
+FILL = model_of("flux-dev", tasks={MASK: {**_FLOW, "strength": 1.0}})
+# A model that follows a picture by its own weights.
+CONTROL = model_of(
+    "flux-dev",
+    tasks={task + CONTROLLED: {**_FLOW, "strength": 0.6} for task in (TEXT, IMAGE, MASK)},
+    controlnets=(OWN_CONTROL,),
+    control_kinds={OWN_CONTROL: ControlKind(alone=True, built_in=True)},
+)
+EDITOR = model_of("flux-dev", tasks={TEXT: _FLOW, EDIT: _FLOW, MASK: _INPAINT}, editing=Editing(4))
+EDIT_ONLY = model_of("flux-dev", tasks={EDIT: _FLOW}, editing=Editing(3, from_prompt=False))
 
 
 def sent(image: Image.Image, format: str = "PNG", **options: Any) -> str:

@@ -29,7 +29,7 @@ class BatchSize:
 
     def choose(self, plan: Plan) -> int:
         """Pictures of this plan that are drawn at once, at most; one where they would not be those drawn alone."""
-        if not self._joins(plan.request.controls):
+        if plan.request.references or not self._joins(plan.request.controls):
             return 1
         return self._wanted or max(1, self._max_pixels // _largest_pass(plan))
 

@@ -29,14 +29,14 @@ def run_others(pipeline: Any, controlnets: Mapping[str, Any]) -> list[PassRunner
 
 def wants_graphs(settings: Settings) -> bool:
     """Whether passes shall become graphs where there is room for them; none reads weights that are unpacked first."""
-    return settings.acceleration != "off" and settings.quantize == "none"
+    return settings.acceleration != "off" and settings.quantize == "none" and not settings.may_be_packed
 
 
 def choose_graphs(settings: Settings, plan: MemoryPlan, device: torch.device) -> Graphs | None:
     """Where graphs of passes are kept; None where every pass runs as it is written."""
     if device.type != "cuda" or settings.acceleration == "off":
         return None
-    if plan.offload != "none" or settings.quantize != "none":
+    if plan.offload != "none" or settings.quantize != "none" or settings.may_be_packed:
         log.info("acceleration off: weights that travel, or are unpacked at every pass, can be in no graph")
         return None
     if plan.graphs == "none":

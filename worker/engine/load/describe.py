@@ -7,12 +7,21 @@ from types import MappingProxyType
 from typing import Any
 
 from worker.engine.load.defaults import apply_defaults
-from worker.engine.pipelines import call_arguments, can_preview, reads_clip, task_classes
+from worker.engine.pipelines import (
+    call_arguments,
+    can_preview,
+    follows,
+    reads_clip,
+    starts_from_pictures,
+    task_classes,
+)
 from worker.errors import ModelError
 from worker.images.resize import limit_size
 from worker.models import schedulers
 from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import Capabilities
+from worker.models.control_kinds import OWN_CONTROL, ControlKind
+from worker.models.editing import EDITORS
 from worker.models.families import Found, find_family
 from worker.models.family import Family, general_family
 from worker.models.scheduler_classes import BETA_SCHEDULES, PREDICTIONS
@@ -20,6 +29,9 @@ from worker.models.schedulers import Noise
 from worker.settings import Settings
 
 log = logging.getLogger("worker")
+# Where a pipeline takes more tokens than its call does by default.
+_LONGEST = {"StableDiffusion3": 512, "QwenImage": 1024, "Lumina2": 512}
+_READ_WHOLE = ("QwenImageEditPipeline", "QwenImageEditPlusPipeline")  # whatever max_sequence_length says
 
 
 def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCatalogue) -> Capabilities:
@@ -30,7 +42,7 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         SettingsError: a setting does not fit it.
     """
     _check_draws_from_prompt(pipeline, name)
-    arguments = call_arguments(type(pipeline))
+    kind, arguments = type(pipeline).__name__, call_arguments(type(pipeline))
     family = _choose_family(pipeline, name)
     height, width = _native_size(pipeline, arguments)
     max_pixels = settings.max_pixels or family.max_pixels
@@ -54,6 +66,8 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         max_images=settings.max_images or family.max_images,
         refiner=settings.refiner_name is not None,
         tasks=MappingProxyType({task: call_arguments(one) for task, one in task_classes(type(pipeline)).items()}),
+        editing=EDITORS.get(kind),
+        max_sequence_length=_longest_prompt(kind, arguments),
         weighted_prompts=reads_clip(type(pipeline)),
         plain_prompts=settings.prompt_syntax == "plain",
         latent_upscaling=_has_plain_latents(pipeline),
@@ -61,7 +75,8 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         previews=can_preview(pipeline),
         loras=tuple(catalogue.loras),
         left_out_loras=catalogue.left_out_loras,
-        controlnets=tuple(catalogue.controlnets),
+        controlnets=(OWN_CONTROL,) if follows(type(pipeline)) else tuple(catalogue.controlnets),
+        control_kinds=MappingProxyType({OWN_CONTROL: ControlKind(alone=True, built_in=True)}),
         ip_adapter=catalogue.ip_adapter is not None,
     )
     return apply_defaults(capabilities, settings)
@@ -94,11 +109,13 @@ def _has_plain_latents(pipeline: Any) -> bool:
 
 
 def _check_draws_from_prompt(pipeline: Any, name: str) -> None:
+    if starts_from_pictures(type(pipeline)):
+        return
     latents = read_config_entry(pipeline, "vae.latent_channels")
     inputs = read_config_entry(pipeline, "unet.in_channels") or read_config_entry(pipeline, "transformer.in_channels")
     # A transformer may take patches of two by two latents as one input.
     extra = latents and inputs and inputs not in (latents, 4 * latents)
-    controlled = "control_image" in call_arguments(type(pipeline)) or getattr(pipeline, "controlnet", None) is not None
+    controlled = getattr(pipeline, "controlnet", None) is not None
     if extra or controlled or "prompt" not in call_arguments(type(pipeline)):
         raise ModelError(f"{name} ({type(pipeline).__name__}) cannot draw from a prompt alone; it needs a picture too")
 
@@ -145,6 +162,14 @@ def _tell_noise(pipeline: Any, family: Family) -> Noise:
         and config.get("interpolation_type", "linear") == "linear"
     )
     return "diffusion" if plain else "own"
+
+
+def _longest_prompt(kind: str, arguments: Mapping[str, object]) -> int:
+    """Tokens of a prompt that its pipeline can be told to read; 0 where that has no effect."""
+    default = arguments.get("max_sequence_length")
+    if not isinstance(default, int) or kind in _READ_WHOLE:
+        return 0
+    return max([default, *(limit for family, limit in _LONGEST.items() if kind.startswith(family))])
 
 
 def _clip_layers(pipeline: Any, arguments: Mapping[str, object]) -> int:

@@ -41,12 +41,12 @@ from worker.engine.memory import place_weights, plan_memory
 from worker.engine.pipelines import find_denoiser, stay_on
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
-from worker.errors import ModelError
+from worker.errors import ModelError, SettingsError
 from worker.files import settle_temporary_folder
 from worker.models.adapters import AdapterCatalogue, find_adapters
 from worker.models.civitai import fetch_place
 from worker.models.hub import hub_options, local_file, make_lora_fetcher
-from worker.models.locate import ModelSource, find_model
+from worker.models.locate import ModelSource, find_base, find_model
 from worker.settings import Settings
 
 log = logging.getLogger("worker")
@@ -91,7 +91,8 @@ def _assemble(
     model = describe(pipeline, name, settings, catalogue)
     refiner = load_refiner(pipeline, settings)
     controlnets = load_controlnets(catalogue, pipeline, settings)
-    model = replace(model, control_kinds=MappingProxyType(describe_controlnets(catalogue, controlnets)))
+    kinds = {**model.control_kinds, **describe_controlnets(catalogue, controlnets)}
+    model = replace(model, control_kinds=MappingProxyType(kinds))
     words, bundled = load_words(catalogue, pipeline), load_bundled_words(catalogue, pipeline)
     pipelines = [part for part in (pipeline, refiner) if part is not None]
     for one in pipelines:
@@ -150,6 +151,10 @@ def choose_device() -> torch.device:
 
 def _read(source: ModelSource, settings: Settings, device: torch.device) -> Any:
     if source.is_file:
+        if settings.transformer_name is not None:
+            raise SettingsError(
+                f"TRANSFORMER_NAME: {source.name} is a single file; it goes with a folder or repository"
+            )
         file = local_file(source, hub_options(source, settings))
         return load_single_file(file, choose_dtype(settings, device, transformer=False))
     return load_pretrained(source, settings, device)
@@ -158,6 +163,7 @@ def _read(source: ModelSource, settings: Settings, device: torch.device) -> Any:
 def _find(settings: Settings) -> ModelSource:
     try:
         name = settings.model_name and fetch_place(settings.model_name, settings)
-        return find_model(name, settings.model_revision)
+        find = find_model if settings.transformer_name is None else find_base
+        return find(name, settings.model_revision)
     except ModelError as error:
         raise ModelError(f"MODEL_NAME: {error}") from error

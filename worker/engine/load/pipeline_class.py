@@ -14,10 +14,12 @@ from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING, _get_task_class
 
 from worker.errors import ModelError
+from worker.models.editing import EDITORS
 
 _DENOISERS = {"unet", "transformer"}
 _PICTURES = {"images", "image"}  # as the answers of pipelines call what they draw
 # Outside the table, a class whose call takes a picture needs one, but for these, which draw without it too.
+_READ_BY_CLASS = {*EDITORS, "FluxFillPipeline"}  # whatever the table would make of them
 _DRAWS_ALONE = {"BriaFibo2Pipeline", "DreamLiteMobilePipeline", "DreamLitePipeline", "Flux2KleinKVPipeline"}
 
 
@@ -44,6 +46,8 @@ def choose_reader(kind: type) -> Any:
 
 
 def _is_in_table(kind: type) -> bool:
+    if kind.__name__ in _READ_BY_CLASS:
+        return False
     known = _get_task_class(AUTO_TEXT2IMAGE_PIPELINES_MAPPING, kind.__name__, throw_error_if_not_exist=False)
     return known is not None
 
@@ -64,7 +68,7 @@ def _find_other_use(kind: type) -> str | None:
         return "has neither a unet nor a transformer"
     if more := _list_needs(kind):
         return f"needs more than a prompt: {', '.join(more)}"
-    if needs_a_picture(kind):
+    if needs_a_picture(kind) and kind.__name__ not in _READ_BY_CLASS:
         return "cannot draw from a prompt alone; it needs a picture too"
     return None
 

@@ -24,10 +24,11 @@ from worker.engine.load.dtype import choose_dtype
 from worker.engine.load.pipeline_class import choose_reader, find_class
 from worker.engine.load.processors import read_processors
 from worker.engine.load.quantize import quantization_options
+from worker.engine.load.transformer import load_transformer
 from worker.engine.pipelines import needs_a_prior
 from worker.engine.unreadable import explain_unreadable
 from worker.errors import ModelError
-from worker.models.checks import SAFETY_CHECKER, check_component
+from worker.models.checks import DENOISER, SAFETY_CHECKER, check_component
 from worker.models.hub import download, hub_options, local_model
 from worker.models.index import INDEX, ModelIndex, read_model_index
 from worker.models.json_file import read_json
@@ -65,6 +66,8 @@ def load_pretrained(source: ModelSource, settings: Settings, device: torch.devic
         raise ModelError(f"{source.name} needs a second model, its prior, which this worker does not load")
     options: dict[str, Any] = {"dtype": choose_dtype(settings, device, "transformer" in index.parts)}
     options |= quantization_options(settings, read_json(path), options["dtype"])
+    if settings.transformer_name is not None:
+        options[DENOISER] = load_transformer(source, index, settings, options["dtype"])
     if settings.safety_checker == "off" and SAFETY_CHECKER in index.parts:
         options |= {SAFETY_CHECKER: None, "requires_safety_checker": False}
     elif source.kind == "folder" and SAFETY_CHECKER in index.parts:

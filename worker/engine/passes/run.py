@@ -62,6 +62,8 @@ def run_pass(
     arguments |= {
         "generator": list(generators) if len(generators) > 1 else generators[0],
         "guidance_rescale": request.guidance_rescale,
+        "true_cfg_scale": request.true_cfg_scale,
+        "max_sequence_length": request.max_sequence_length,
     }
     arguments |= _guide(engine.capabilities.family, request, one.num_inference_steps)
     if request.image_prompt is not None and one.kind != "refine":  # the refiner has no IP-Adapter
