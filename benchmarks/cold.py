@@ -17,8 +17,10 @@ from pathlib import Path
 
 from benchmarks.results import Case
 from benchmarks.scenes import Scene
+from tests.helpers.python_path import python_path
 
 ROOT = Path(__file__).parent.parent
+COUNTING = Path(__file__).with_name("counting")
 PROMPT = "a big blue star on a yellow background"
 PLAIN, OURS = "the plain script", "this worker"
 PARTS = ("imports", "load", "first picture")
@@ -108,7 +110,7 @@ def _run(start: Start, seen: Seen) -> None:
     Raises:
         RuntimeError: it has not drawn; with what it has said.
     """
-    env = {**os.environ, **start.env, "PYTHONPATH": str(Path(__file__).with_name("counting")), "COUNT_MODULES": "1"}
+    env = {**os.environ, **start.env, "PYTHONPATH": python_path(COUNTING), "COUNT_MODULES": "1"}
     waiting, laps, said = list(start.ends), [], []
     with tempfile.TemporaryDirectory() as folder:
         last = time.perf_counter()

@@ -18,6 +18,7 @@ from benchmarks.results import Case
 from benchmarks.scenes import Scene
 from local_endpoint import EndpointConfig, Fault, LocalEndpoint, LocalWorker
 from local_endpoint.events import FINAL_KINDS
+from tests.helpers.python_path import python_path
 
 ROOT = Path(__file__).parent.parent
 PACED = ROOT / "tests" / "platform" / "paced_worker.py"
@@ -48,7 +49,7 @@ class Queue:
             endpoint = stack.enter_context(LocalEndpoint(EndpointConfig(hold_s=HOLD_S)))
             client = httpx.Client(base_url=endpoint.url, headers={"Authorization": "Bearer local"}, trust_env=False)
             http = stack.enter_context(client)
-            variables = {"PYTHONPATH": str(ROOT), **env}
+            variables = {"PYTHONPATH": python_path(ROOT), **env}
             worker = stack.enter_context(LocalWorker(endpoint, script, cwd=ROOT, env=variables, log_path=log))
             yield cls(endpoint, worker.wait_ready(PATIENCE_S), http)
 

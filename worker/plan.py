@@ -63,6 +63,11 @@ class Plan:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the finished pictures, in pixels."""
+        return self.request.cut or self.drawn_size
+
+    @property
+    def drawn_size(self) -> tuple[int, int]:
+        """Width and height that the last pass draws, in pixels."""
         return self.passes[-1].width, self.passes[-1].height
 
     @property
@@ -73,7 +78,7 @@ class Plan:
             (control.name, control.scale, control.start, control.end, control.mode) for control in one.controls
         )
         image_prompt = None if one.image_prompt is None else id(one.image_prompt)  # speaks to a whole pass
-        numbers = one.guidance_scale, one.guidance_rescale, one.clip_skip
+        numbers = one.guidance_scale, one.guidance_rescale, one.clip_skip, one.true_cfg_scale, one.max_sequence_length
         return self.passes, one.scheduler.name, numbers, one.loras, controls, image_prompt
 
 

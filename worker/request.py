@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
+import PIL.Image
 from PIL.Image import Image
 
-from worker.models.capabilities import Capabilities, task_name
+from worker.models.capabilities import EDIT, MASK, TEXT, Capabilities, task_name
 from worker.models.schedulers import Scheduler
 
 # AUTOMATIC1111's web UI names LoRAs in prompts, <lora:name:0.8>; such a tag is no text, whatever stands in it.
@@ -43,6 +45,16 @@ class InitImage:
     mask_is_transparency: bool = False
     mask_blur: int = 0
     mask_inverted: bool = False
+
+
+@dataclass(frozen=True)
+class Outpaint:
+    """How many pixels a picture is drawn on for, beyond each of its sides."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,13 @@ class Request:
 
     Attributes:
         pictures: prompt by prompt, in the order of the answer.
+        true_cfg_scale: how strongly it is guided away from the negative prompt, where guidance is built in, too.
+        max_sequence_length: tokens of a prompt that are read; None for the pipeline's default.
+        references: RGB, of any size: the pictures that the prompt, an instruction, speaks of, in its order.
         width, height: pixels, multiples of the family's step; of the first pass, if there is a second.
+        outpaint: how far the first picture goes on beyond the one that the job brought.
+        cut: width and height to which the finished picture is cut at its right and lower edge, because the model
+            draws in steps; None for all of it.
         warnings: what was changed or ignored, for the caller.
     """
 
@@ -135,21 +153,26 @@ class Request:
     guidance_scale: float
     scheduler: Scheduler
     init_image: InitImage | None = None
+    references: tuple[Image, ...] = ()
     controls: tuple[Control, ...] = ()
     image_prompt: ImagePrompt | None = None
     loras: tuple[Lora, ...] = ()
     clip_skip: int | None = None
     guidance_rescale: float | None = None
+    true_cfg_scale: float | None = None
+    max_sequence_length: int | None = None
     hires: Hires | None = None
     refinement: Refinement | None = None
     preview: bool = False
+    outpaint: Outpaint | None = None
+    cut: tuple[int, int] | None = None
     warnings: tuple[str, ...] = ()
 
     @property
     def task(self) -> str:
         """What the first pass is asked to do, as in `Capabilities.tasks`."""
         masked = self.init_image is not None and self.init_image.mask is not None
-        return task_name(self.init_image is not None, masked, bool(self.controls))
+        return task_name(self.init_image is not None, masked, bool(self.controls), bool(self.references))
 
 
 @dataclass(frozen=True)
@@ -175,13 +198,36 @@ class GeneratedImage:
 SELF_TEST_SIDE = 256  # pixels
 
 
-def self_test_request(model: Capabilities) -> Request:
-    """The smallest request that exercises all of a model, within the owner's limits or not."""
+def make_test_picture(size: tuple[int, int]) -> Image:
+    """A picture of the worker's own, for models that draw from one."""
+    return PIL.Image.linear_gradient("L").resize(size).convert("RGB")
+
+
+def _choose_test_pictures(model: Capabilities, size: tuple[int, int]) -> dict[str, Any]:
+    """What a model is given that draws from no prompt alone, as attributes of a request."""
+    picture = make_test_picture(size)
+    if TEXT in model.tasks:
+        return {}
+    if EDIT in model.tasks:
+        return {"references": (picture,)}
+    if MASK in model.tasks:
+        return {"init_image": InitImage(picture, 1.0, PIL.Image.new("L", size, 255))}
+    return {"controls": (Control(model.controlnets[0], picture, 1.0, 0.0, 1.0),)}
+
+
+def self_test_request(model: Capabilities, size: tuple[int, int] | None = None) -> Request:
+    """The smallest request that exercises all of a model, within the owner's limits or not.
+
+    Args:
+        size: width and height to draw at, in pixels; a small one if left out.
+    """
+    width, height = size or (min(model.width, SELF_TEST_SIDE), min(model.height, SELF_TEST_SIDE))
     return Request(
         pictures=(Picture("", 0),),
         negative_prompt=model.negative_prompt,
-        width=min(model.width, SELF_TEST_SIDE),
-        height=min(model.height, SELF_TEST_SIDE),
+        width=width,
+        height=height,
+        **_choose_test_pictures(model, (width, height)),
         num_inference_steps=model.scheduler.min_steps,
         guidance_scale=model.guidance_scale,
         scheduler=model.scheduler,

@@ -162,8 +162,10 @@ class Settings(BaseSettings):
     offload: Literal["auto", "none", "model", "group"] = Field(
         "auto", description="where weights wait: on the device, or in main memory by component or by layer"
     )
-    quantize: Literal["none", "8bit", "4bit"] = Field(
-        "none", description="bits for the weights of the denoiser and of T5; 8bit works without `OFFLOAD` only"
+    quantize: Literal["none", "8bit", "4bit", "fp8"] = Field(
+        "none",
+        description="bits for the weights of the denoiser and of large text encoders; 8bit works without `OFFLOAD` "
+        "only, fp8 with transformers only",
     )
     lora_dir: _Folder | None = Field(
         None,
@@ -212,7 +214,7 @@ class Settings(BaseSettings):
     acceleration: Literal["auto", "off", "graphs", "compile"] = Field(
         "off",
         description="how passes run on a GPU: as written, by CUDA graphs, compiled, or `auto`, as written or by a "
-        "graph, what is faster; [not yet measured](docs/performance.md#what-makes-a-job-faster)",
+        "graph, what is faster; [what it brings](docs/performance.md#what-makes-a-job-faster)",
     )
     compile_cache: Path | None = Field(
         None,
@@ -374,7 +376,8 @@ def list_unused_packages(may_be_quantised: Callable[["Settings"], bool]) -> list
         return []
     with_loras = settings.lora_dir or settings.lora_repos or settings.model_name in (None, str(EMBEDDED_MODEL))
     unused = {
-        "bitsandbytes": settings.quantize == "none" and not may_be_quantised(settings),
+        "bitsandbytes": settings.quantize in ("none", "fp8") and not may_be_quantised(settings),
+        "torchao": settings.quantize != "fp8",
         "gguf": not settings.may_be_packed,
         "peft": not with_loras and settings.ip_adapter is None,
     }

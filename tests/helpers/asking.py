@@ -11,7 +11,9 @@ from worker.api.parse import parse
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules
 from worker.models import schedulers
-from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities
+from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT, Capabilities
+from worker.models.control_kinds import OWN_CONTROL, ControlKind
+from worker.models.editing import Editing
 from worker.models.families import FAMILIES
 from worker.output.options import Bucket, OutputOptions, OutputRules
 from worker.request import Request
@@ -26,14 +28,21 @@ _PUBLISHED = {
     "lcm-sdxl": (1024, "LCMScheduler"),
     "sd-turbo": (512, "EulerDiscreteScheduler"),
     "sdxl-turbo": (512, "EulerAncestralDiscreteScheduler"),
-    "sd3": (1024, "FlowMatchEulerDiscreteScheduler"),
-    "flux-schnell": (1024, "FlowMatchEulerDiscreteScheduler"),
-    "flux-dev": (1024, "FlowMatchEulerDiscreteScheduler"),
+    "hyper-sd1": (512, "PNDMScheduler"),
+    "sdxl-lightning": (1024, "EulerDiscreteScheduler"),
+    "sana": (1024, "DPMSolverMultistepScheduler"),
+    "sana-sprint": (1024, "SCMScheduler"),
+    "hidream-i1": (1024, "UniPCMultistepScheduler"),
+    "hunyuan-image": (2048, "FlowMatchEulerDiscreteScheduler"),
+    "hunyuan-image-distilled": (2048, "FlowMatchEulerDiscreteScheduler"),
+    "ideogram-4": (2048, "FlowMatchEulerDiscreteScheduler"),
 }
+_FLOW_EULER = (1024, "FlowMatchEulerDiscreteScheduler")  # of all others
 
 
 _DIFFUSION = {"clip_skip": None, "guidance_rescale": 0.0, "ip_adapter_image": None, "negative_prompt": None}
 _FLOW = {"ip_adapter_image": None}
+_FLUX = {**_FLOW, "true_cfg_scale": 1.0, "max_sequence_length": 512}
 # family -> what its pipelines take, as `engine.pipelines.task_classes` finds it; the strengths are diffusers' defaults
 _TASKS: dict[str, dict[str, dict[str, object]]] = {
     "sd1": {
@@ -51,9 +60,15 @@ _TASKS: dict[str, dict[str, dict[str, object]]] = {
         TEXT + CONTROLLED: {"denoising_end": None},
     },
     "sd3": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}, TEXT + CONTROLLED: {}},
-    "flux-dev": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}},
+    "flux-dev": {TEXT: _FLUX, IMAGE: {**_FLUX, "strength": 0.6}, MASK: {**_FLUX, "strength": 0.6}},
 }
-_TASKS |= {"flux-schnell": _TASKS["flux-dev"]}
+_TASKS |= dict.fromkeys(("flux-schnell", "flux-krea"), _TASKS["flux-dev"])
+_TASKS |= {"sd3-turbo": _TASKS["sd3"], "hyper-sd1": _TASKS["sd1"], "sdxl-lightning": _TASKS["sdxl"]}
+_Z_IMAGE: dict[str, dict[str, object]] = {TEXT: {}, IMAGE: {"strength": 0.6}, MASK: {"strength": 1.0}}
+_QWEN: dict[str, dict[str, object]] = {TEXT: {}, IMAGE: {"strength": 0.6}, MASK: {"strength": 0.6}}
+_KLEIN: dict[str, dict[str, object]] = {TEXT: {}, MASK: {"strength": 0.8}}
+_TASKS |= {"z-image": _Z_IMAGE, "z-image-turbo": _Z_IMAGE, "qwen-image": _QWEN, "qwen-image-lightning": _QWEN}
+_TASKS |= {"flux2-klein": _KLEIN, "flux2-klein-base": _KLEIN}
 _TASKS |= dict.fromkeys(("shapes", "sd2", "lcm-sd1", "sd-turbo"), _TASKS["sd1"])
 _TASKS |= dict.fromkeys(("lcm-sdxl", "sdxl-turbo"), _TASKS["sdxl"])
 
@@ -61,7 +76,7 @@ _TASKS |= dict.fromkeys(("lcm-sdxl", "sdxl-turbo"), _TASKS["sdxl"])
 def model_of(family_name: str, **changes: Any) -> Capabilities:
     """A model of this family with the family's limits; `changes` are those of `Capabilities`."""
     family = next(row for row in FAMILIES if row.name == family_name)
-    size, class_name = _PUBLISHED[family_name]
+    size, class_name = _PUBLISHED.get(family_name, _FLOW_EULER)
     own = schedulers.describe_own(class_name, family.noise, {})
     default = schedulers.find_scheduler(family.scheduler or "own", own)
     assert default is not None
@@ -79,9 +94,10 @@ def model_of(family_name: str, **changes: Any) -> Capabilities:
         max_pixels=family.max_pixels,
         max_steps=family.max_steps,
         max_images=family.max_images,
-        tasks=_TASKS[family_name],
+        tasks=_TASKS.get(family_name, {TEXT: {}}),
         weighted_prompts=family.noise == "diffusion",
         latent_upscaling=family.noise == "diffusion",
+        max_sequence_length=512 if family.noise == "flow" else 0,
         clip_layers=12 if family.noise == "diffusion" else 0,
         previews=True,
     )
@@ -90,6 +106,18 @@ def model_of(family_name: str, **changes: Any) -> Capabilities:
 
 SD1 = model_of("sd1")
 SDXL = model_of("sdxl")
+# Models that edit: one that draws from a prompt, too, and inpaints, and one that draws from pictures alone.
+_INPAINT = {**_FLOW, "strength": 1.0, "image_reference": None}
+FILL = model_of("flux-dev", tasks={MASK: {**_FLOW, "strength": 1.0}})
+# A model that follows a picture by its own weights.
+CONTROL = model_of(
+    "flux-dev",
+    tasks={task + CONTROLLED: {**_FLOW, "strength": 0.6} for task in (TEXT, IMAGE, MASK)},
+    controlnets=(OWN_CONTROL,),
+    control_kinds={OWN_CONTROL: ControlKind(alone=True, built_in=True)},
+)
+EDITOR = model_of("flux-dev", tasks={TEXT: _FLOW, EDIT: _FLOW, MASK: _INPAINT}, editing=Editing(4))
+EDIT_ONLY = model_of("flux-dev", tasks={EDIT: _FLOW}, editing=Editing(3, from_prompt=False))
 
 
 def sent(image: Image.Image, format: str = "PNG", **options: Any) -> str:

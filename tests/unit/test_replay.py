@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal, sent
+from tests.helpers.asking import EDITOR, SD1, SDXL, ask, model_of, picture, refusal, sent
 from tests.helpers.fuzzing import examples
 from worker.api.elsewhere import ElsewhereFields
 from worker.api.parse import parse
@@ -96,6 +96,11 @@ KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
     "refiner starts again": (REFINED, {"refiner": {"strength": 0.25, "steps": 33}}, []),
     "refiner left out": (REFINED, {"high_noise_frac": 1.0}, []),
     "refiner and hires": (REFINED, {"hires": {"scale": 1.5}}, []),
+    "flux guided twice": (
+        model_of("flux-dev"),
+        {"guidance_scale": 2.5, "true_cfg_scale": 3.5, "negative_prompt": "x", "max_sequence_length": 300},
+        [],
+    ),
     "flux": (model_of("flux-dev"), {"guidance_scale": 2.5}, []),
     "schnell": (model_of("flux-schnell"), {}, []),
     "sd3": (model_of("sd3"), {"scheduler": "Flow Euler Karras", "negative_prompt": "x"}, []),
@@ -103,6 +108,9 @@ KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
     "image cut": (SD1, {"image": picture(300, 128), "width": 64, "height": 64}, ["image"]),
     "image and refiner": (REFINED, {"image": picture(256, 128)}, ["image"]),
     "mask": (SD1, {"image": picture(256, 128), "mask": picture(256, 128, "white")}, ["image", "mask"]),
+    "drawn on": (SD1, {"image": picture(250, 128), "outpaint": {"left": 9, "top": 64}}, ["image"]),
+    "image edited": (EDITOR, {"image": picture(256, 128)}, ["image"]),
+    "images edited": (EDITOR, {"images": [picture(256, 128), picture(64, 128)], "steps": 9}, ["images"]),
     "size": (SDXL, {"size": "832*1216"}, []),
     "aspect ratio": (SDXL, {"aspect_ratio": "16:9", "megapixels": "0.25"}, []),
     "hires in the words of others": (

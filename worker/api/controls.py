@@ -23,7 +23,7 @@ def check_control_modes(fields: Fields, capabilities: Capabilities) -> Iterator[
 
 def check_control_pictures(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     """One for inpainting needs a mask, and follows the job's image if it brings none; others bring a picture."""
-    masked = fields.image is not None
+    masked = fields.image is not None or fields.images is not None
     for control, name, kind in _list_known(fields, capabilities):
         mode = kind.find_mode(control.mode, name) if kind.modes else None
         if kind.needs_mask and not masked:
@@ -32,6 +32,17 @@ def check_control_pictures(fields: Fields, capabilities: Capabilities) -> Iterat
             yield Problem("controlnet", f"{name} needs an image, the picture that it follows")
         elif control.image is None and not masked:
             yield Problem("controlnet", f"{name} needs an image, its own or the job's")
+
+
+def check_own_control(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    """A model that follows a picture by its own weights does so with all of them, in every step, and one picture."""
+    known = [(control, kind) for control, _, kind in _list_known(fields, capabilities)]
+    for control, kind in known:
+        if kind.built_in and (control.scale, control.start, control.end) != (1.0, 0.0, 1.0):
+            title = capabilities.family.title
+            yield Problem("controlnet", f"{title} follows its picture in full; leave scale, start and end out")
+    if len(known) > 1 and any(kind.built_in for _, kind in known):
+        yield Problem("controlnet", f"{capabilities.family.title} follows one picture")
 
 
 def check_control_mask(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ What a field may hold stands in `schema.py`, what it may hold here in `validator
 Nothing here knows torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
@@ -101,7 +101,7 @@ def _apply_replay(
     if made.model != capabilities.name:
         warnings.append(f"replay: the picture was made by {summarize(made.model)}, this is {capabilities.name}")
     own = _list_meant(given)
-    missing = [name for name in made.needs if name not in own]
+    missing = [name for name in made.needs if name not in own and not _stands_in(name, own, made.needs)]
     if missing:
         raise InvalidInputError([f"replay: the picture was made from others; give {', '.join(missing)} beside it"])
     # What was drawn without a negative prompt is again, whatever the endpoint's own.
@@ -113,6 +113,12 @@ def _apply_replay(
     if isinstance(kept.get("refiner"), dict):  # whose short forms cannot stand beside it
         kept["refiner"], beside = _join_refiner(kept["refiner"], beside)
     return {**kept, **beside}
+
+
+def _stands_in(name: str, own: Set[str], needs: Sequence[str]) -> bool:
+    """Whether a picture is given by the other of two fields, either of which may hold a single one."""
+    other = {"image": "images", "images": "image"}.get(name)
+    return other in own and other not in needs
 
 
 def _list_meant(given: Mapping[str, Any]) -> set[str]:

@@ -5,16 +5,23 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from PIL import ImageOps
 from PIL.Image import Image
 
 from worker.api.lora_tags import list_tag_notes, merge_loras, uses_default_scale
 from worker.api.schema import Fields, RefinerField
+from worker.api.sources import choose_sources
+from worker.api.start_pictures import fill_transparency, read_references, read_start
 from worker.api.validators import choose_scheduler
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules, read_picture
-from worker.images.masks import has_white, read_mask, soften, transparency_mask
-from worker.images.resize import SizeLimits, choose_size, fit_image, flatten
+from worker.images.masks import has_white
+from worker.images.resize import (
+    SizeLimits,
+    choose_edit_size,
+    choose_size,
+    fit_image,
+    flatten,
+)
 from worker.models.capabilities import CONTROLLED, TEXT, Capabilities, task_name
 from worker.output.options import Bucket, OutputOptions
 from worker.plan import Plan, make_plan
@@ -38,17 +45,22 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         InvalidInputError: a picture cannot be had, or what is asked for is nothing.
     """
     family = capabilities.family
-    image = read_picture("image", fields.image, rules) if fields.image is not None else None
+    sources = choose_sources(fields, capabilities)
+    start = read_start(sources, fields, capabilities, rules, warnings)
+    image, mask = start.image, start.mask
+    references = read_references(sources, rules, warnings)
     followed = [
         None if one.image is None else read_picture(f"controlnet.{i}.image", one.image, rules)
         for i, one in enumerate(fields.controlnet or [])
     ]
     limits = SizeLimits(capabilities.width, capabilities.height, capabilities.max_pixels, family.size_step)
-    size = choose_size(fields.width, fields.height, image or next(filter(None, followed), None), limits, warnings)
+    if sources.edits:
+        size = choose_edit_size(fields.width, fields.height, references[0], limits, warnings)
+    else:
+        size = choose_size(fields.width, fields.height, image or next(filter(None, followed), None), limits, warnings)
     scheduler = choose_scheduler(fields.scheduler, capabilities)
     steps = fields.num_inference_steps or capabilities.default_steps(scheduler)
-    mask = _read_mask(fields, image, capabilities, rules, warnings)
-    task = task_name(image is not None, mask is not None, bool(followed))
+    task = task_name(image is not None, mask is not None, bool(followed), sources.edits)
     init_image = None
     if image is not None:
         strength = _resolve_strength(fields.strength, capabilities.tasks[task], steps)
@@ -64,48 +76,22 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         guidance_scale=capabilities.guidance_scale if fields.guidance_scale is None else fields.guidance_scale,
         scheduler=scheduler,
         init_image=init_image,
+        references=references,
         controls=_make_controls(fields, followed, init_image, size, capabilities, warnings),
         image_prompt=_read_image_prompt(fields, rules, warnings),
         loras=merge_loras(fields, capabilities),
         clip_skip=fields.clip_skip,
         guidance_rescale=fields.guidance_rescale,
+        true_cfg_scale=fields.true_cfg_scale,
+        max_sequence_length=fields.max_sequence_length,
         hires=_resolve_hires(fields, size, steps, family.size_step, warnings),
         refinement=_resolve_refinement(fields, task, steps, capabilities, warnings),
         preview=fields.preview,
+        outpaint=start.outpaint,
+        cut=start.cut,
     )
     ignored = _list_ignored(fields, make_plan(request), capabilities)
     return replace(request, warnings=(*warnings, *ignored, *filter(None, [scheduler.caveat])))
-
-
-def _read_mask(
-    fields: Fields, image: Image | None, capabilities: Capabilities, rules: PictureRules, warnings: list[str]
-) -> Image | None:
-    """The mask in the image's own size; without one, what is transparent in the image is drawn anew."""
-    if image is None:
-        return None
-    if fields.mask is None:
-        return _make_transparency_mask(fields, image, capabilities, warnings)
-    mask = read_mask(read_picture("mask", fields.mask, rules), image, warnings)
-    inverted = bool(fields.inpainting_mask_invert)
-    mask = ImageOps.invert(mask) if inverted else mask
-    if not has_white(mask):
-        colour, drawn = ("white", "black") if inverted else ("black", "white")
-        why = ", as inpainting_mask_invert says" if inverted else ""
-        raise InvalidInputError([f"mask: it is {colour}; {drawn} is what is drawn anew{why}"])
-    mask = soften(mask, fields.mask_blur)
-    if not has_white(mask):
-        raise InvalidInputError([f"mask_blur: got {fields.mask_blur}; nothing of what is to be drawn anew is left"])
-    return mask
-
-
-def _make_transparency_mask(
-    fields: Fields, image: Image, capabilities: Capabilities, warnings: list[str]
-) -> Image | None:
-    mask = transparency_mask(image)
-    if mask is None or task_name(True, True, fields.controlnet is not None) not in capabilities.tasks:
-        return None
-    warnings.append("image: only its transparent parts are drawn anew; without them, all of it is")
-    return mask
 
 
 def _resolve_strength(given: float | None, arguments: Mapping[str, object], steps: int) -> float:
@@ -121,14 +107,15 @@ def _make_init_image(
     fields: Fields, image: Image, mask: Image | None, strength: float, size: Size, warnings: list[str]
 ) -> InitImage:
     transparency_is_mask = mask is not None and fields.mask is None
-    opaque = flatten(image) if transparency_is_mask else _fill_transparency("image", image, warnings)
+    opaque = flatten(image) if transparency_is_mask else fill_transparency("image", image, warnings)
     fitted = fit_image("image", opaque, size, warnings)
     if mask is not None:
         mask = fit_image("mask", mask, size, [])
         if not has_white(mask):
             name = "image" if fields.mask is None else "mask"
             raise InvalidInputError([f"{name}: nothing of what is to be drawn anew is left at {_format(size)}"])
-    blur, inverted = (0, False) if fields.mask is None else (fields.mask_blur, bool(fields.inpainting_mask_invert))
+    blur = 0 if fields.mask is None and fields.outpaint is None else fields.mask_blur
+    inverted = fields.mask is not None and bool(fields.inpainting_mask_invert)
     return InitImage(fitted, strength, mask, transparency_is_mask, blur, inverted)
 
 
@@ -152,7 +139,7 @@ def _make_controls(
             assert init_image is not None
             fitted = init_image.image
         else:
-            fitted = fit_image(field, _fill_transparency(field, image, warnings), size, warnings)
+            fitted = fit_image(field, fill_transparency(field, image, warnings), size, warnings)
         hole = mask if kind.follows_hole(mode) else None
         controls.append(Control(name, fitted, given.scale, given.start, given.end, mode, hole))
     return tuple(controls)
@@ -166,13 +153,7 @@ def _read_image_prompt(fields: Fields, rules: PictureRules, warnings: list[str])
     if max(image.size) > MAX_ASPECT * min(image.size):
         limit = f"one side may be at most {MAX_ASPECT} times the other"
         raise InvalidInputError([f"{name}: got {_format(image.size)}; {limit}"])
-    return ImagePrompt(_fill_transparency(name, image, warnings), given.scale)
-
-
-def _fill_transparency(name: str, image: Image, warnings: list[str]) -> Image:
-    if transparency_mask(image):
-        warnings.append(f"{name}: its transparent parts were filled with white")
-    return flatten(image)
+    return ImagePrompt(fill_transparency(name, image, warnings), given.scale)
 
 
 def _list_pictures(fields: Fields) -> tuple[Picture, ...]:

@@ -21,6 +21,8 @@ from pydantic_core import PydanticCustomError
 
 from worker.api.elsewhere import ElsewhereFields
 from worker.api.values import Reference, StrictObject, Text, Unasked
+from worker.images.resize import MAX_SIDE
+from worker.models.editing import MAX_REFERENCES
 from worker.output.address import BUCKET_NAME, SPECIAL_BUCKETS
 
 MAX_JOB_LORAS = 8
@@ -53,6 +55,15 @@ class ImagePromptField(StrictObject):
 
     image: Reference
     scale: float = Field(1.0, ge=0, le=10, allow_inf_nan=False)
+
+
+class OutpaintField(StrictObject):
+    """How many pixels the picture is drawn on for, beyond each side."""
+
+    left: int = Field(0, ge=0, le=MAX_SIDE)
+    right: int = Field(0, ge=0, le=MAX_SIDE)
+    top: int = Field(0, ge=0, le=MAX_SIDE)
+    bottom: int = Field(0, ge=0, le=MAX_SIDE)
 
 
 class HiresField(StrictObject):
@@ -136,6 +147,11 @@ def _rename(**names: str) -> BeforeValidator:
 
 _ONE = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 1}, {"type": "null"}]}
 Picture = Annotated[Reference | None, BeforeValidator(_take_one), WithJsonSchema(_ONE)]
+# None of them is as good as left out, which is how some write it.
+Pictures = Annotated[
+    Annotated[list[Reference], Field(min_length=1, max_length=MAX_REFERENCES), BeforeValidator(_wrap)] | None,
+    BeforeValidator(lambda value: None if value == [] else value),
+]
 Format = Annotated[Literal["png", "jpeg", "webp"], _rename(jpg="jpeg", png="png", jpeg="jpeg", webp="webp")]
 Delivery = Annotated[Literal["auto", "base64", "s3"], _rename(b64_json="base64", url="auto")]
 
@@ -186,15 +202,28 @@ class Fields(ElsewhereFields):
         validation_alias=AliasChoices("guidance_scale", "cfg_scale", "guidance"),
         description="how strongly to follow the prompt; the endpoint's default if left out",
     )
+    true_cfg_scale: float | None = Field(
+        None,
+        ge=0,
+        le=50,
+        allow_inf_nan=False,
+        description="how strongly to be guided away from the negative prompt, by models with guidance built in",
+    )
+    max_sequence_length: int | None = Field(
+        None, ge=1, le=4096, description="tokens of the prompt that are read, up to what the model takes"
+    )
     seed: int | list[int | None] | None = Field(
         None, description="the first picture's seed (the next counts up), or a list, one each; -1 or null: random"
     )
     image: Picture = Field(
         None,
-        validation_alias=AliasChoices(
-            "image", "image_url", "init_image", "init_images", "images", "input_image", "input_images"
-        ),
-        description="a picture to start from: URL, data URI, base64 or a path on the network volume",
+        validation_alias=AliasChoices("image", "image_url", "init_image", "init_images", "input_image"),
+        description="a picture to start from, or to edit: URL, data URI, base64 or a path on the network volume",
+    )
+    images: Pictures = Field(
+        None,
+        validation_alias=AliasChoices("images", "image_urls", "input_images"),
+        description="the pictures that the prompt, an instruction, speaks of; one alone may stand in `image`",
     )
     mask: Reference | None = Field(
         None,
@@ -208,6 +237,9 @@ class Fields(ElsewhereFields):
         allow_inf_nan=False,
         validation_alias=AliasChoices("strength", "prompt_strength", "denoising_strength"),
         description="how far to move from the image; the pipeline's default if left out",
+    )
+    outpaint: OutpaintField | None = Field(
+        None, description="draws on beyond the edges of `image`, in pixels: left, right, top, bottom"
     )
     controlnet: Controls | None = Field(
         None,

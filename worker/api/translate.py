@@ -82,7 +82,8 @@ def _repeats(name: str, value: object, given: Mapping[str, Any]) -> bool:
 
 
 def _is_given(name: str, given: Mapping[str, Any]) -> bool:
-    values = [value for spelling, value in given.items() if _CANONICAL.get(spelling) == name]
+    meant = (name, "images") if name == "image" else (name,)
+    values = [value for spelling, value in given.items() if _CANONICAL.get(spelling) in meant]
     return any(value not in (None, False, [], "", "false", "False") for value in values)
 
 
@@ -92,6 +93,7 @@ def translate(passed: Mapping[str, Any], capabilities: Capabilities) -> Translat
     for part in (_translate_size, _translate_count, _translate_hires, _translate_refine, _translate_settings):
         part(passed, capabilities, found)
     _translate_safety(passed, capabilities, found)
+    _translate_true_cfg(passed, capabilities, found)
     if passed.get("model") and not _is_named(passed["model"], capabilities.name):
         found.refuse("model", f"this endpoint draws with {capabilities.name}; leave it out")
     if passed.get("enable_base64_output") and passed.get("delivery") == "s3":
@@ -111,7 +113,7 @@ def _translate_size(passed: Mapping[str, Any], capabilities: Capabilities, found
     ratio, megapixels = passed.get("aspect_ratio"), passed.get("megapixels")
     if ratio is None and megapixels is None:
         return None
-    if (width and height) or (ratio is None and passed.get("image") is not None):
+    if (width and height) or (ratio is None and (passed.get("image") or passed.get("images"))):
         return _compare_ratio(width, height, ratio, passed, capabilities, found)
     ratio = ratio or capabilities.width / capabilities.height
     limit = capabilities.max_pixels
@@ -176,7 +178,7 @@ def _translate_hires(passed: Mapping[str, Any], capabilities: Capabilities, foun
         for detail in error.errors():
             part = str(detail["loc"][0])
             found.refuse(_HIRES[part], f"{detail['msg'][0].lower()}{detail['msg'][1:]}, for the second pass")
-    if passed.get("image") is None:
+    if passed.get("image") is None and not passed.get("images"):
         found.values["strength"] = None  # which is the second pass's
     return None
 
@@ -231,6 +233,16 @@ def _translate_settings(passed: Mapping[str, Any], capabilities: Capabilities, f
         return found.refuse("override_settings", "clip_skip says otherwise; give one of them")
     found.values["clip_skip"] = skipped
     return None
+
+
+def _translate_true_cfg(passed: Mapping[str, Any], capabilities: Capabilities, found: Translation) -> None:
+    """Where a model has no other guidance, `guidance_scale` is it."""
+    given, guidance = passed.get("true_cfg_scale"), passed.get("guidance_scale")
+    if given is None or capabilities.family.guidance != "true_cfg_scale":
+        return
+    if guidance not in (None, given):
+        found.refuse("true_cfg_scale", "guidance_scale, which it is here, says otherwise; give one of them")
+    found.values.update(guidance_scale=given, true_cfg_scale=None)
 
 
 def _translate_safety(passed: Mapping[str, Any], capabilities: Capabilities, found: Translation) -> None:

@@ -31,7 +31,8 @@ class Problem:
 def describe_problem(problem: Problem, given: Mapping[str, Any]) -> str:
     """The sentence for what a rule says, under the name that the caller wrote."""
     name = _find_written(problem.field, given)
-    return f"{name}: got {summarize(given.get(name))}; {problem.allowed}"
+    came = summarize(given[name]) if name in given else "nothing"
+    return f"{name}: got {came}; {problem.allowed}"
 
 
 def name_as_written(told: str, given: Mapping[str, Any]) -> str:

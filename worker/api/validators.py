@@ -7,13 +7,29 @@ field as left out. Of each field the first problem is told.
 
 from collections.abc import Callable, Iterator, Sequence
 
-from worker.api.controls import check_control_mask, check_control_mix, check_control_modes, check_control_pictures
+from worker.api.controls import (
+    check_control_mask,
+    check_control_mix,
+    check_control_modes,
+    check_control_pictures,
+    check_own_control,
+)
 from worker.api.lora_tags import find_lora, list_tag_problems
+from worker.api.pictures import (
+    check_image,
+    check_images,
+    check_mask,
+    check_outpaint,
+    check_start,
+    check_strength,
+    refuse,
+)
 from worker.api.schema import Fields
+from worker.api.sources import choose_sources, choose_start
 from worker.api.validation_errors import Problem
 from worker.images.resize import MAX_SIDE
 from worker.models import schedulers
-from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT, Capabilities, task_name
+from worker.models.capabilities import CONTROLLED, IMAGE, TEXT, Capabilities
 from worker.models.schedulers import Scheduler
 from worker.nearest import suggest
 
@@ -28,8 +44,30 @@ def choose_scheduler(name: str | None, capabilities: Capabilities) -> Scheduler:
 
 
 def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    if fields.negative_prompt and not capabilities.family.negative_prompt:
-        yield _refuse("negative_prompt", capabilities, "takes no negative prompt")
+    if not fields.negative_prompt or capabilities.family.negative_prompt:
+        return
+    if not capabilities.accepts(_choose_task(fields, capabilities), "true_cfg_scale"):
+        yield refuse("negative_prompt", capabilities, "takes no negative prompt")
+    elif (getattr(fields, "true_cfg_scale", None) or 0.0) <= 1:
+        yield refuse("negative_prompt", capabilities, "takes no negative prompt without a true_cfg_scale above 1")
+
+
+def _check_true_cfg_scale(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    task = _choose_task(fields, capabilities)
+    if fields.true_cfg_scale is None:
+        return
+    if not capabilities.accepts(task, "true_cfg_scale"):
+        yield refuse("true_cfg_scale", capabilities, f"takes no true_cfg_scale for {task}")
+    elif fields.true_cfg_scale > 1 and fields.negative_prompt is None:
+        yield Problem("true_cfg_scale", "needs a negative_prompt beside it, which it guides away from")
+
+
+def _check_max_sequence_length(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    limit, asked = capabilities.max_sequence_length, fields.max_sequence_length
+    if asked is not None and not limit:
+        yield refuse("max_sequence_length", capabilities, "reads prompts as long as it can")
+    elif asked is not None and asked > limit:
+        yield Problem("max_sequence_length", f"{capabilities.family.title} reads {limit} tokens at most")
 
 
 def _check_num_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -56,7 +94,8 @@ def _check_size(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]
 def _has_picture(fields: Fields) -> bool:
     """Whether the job brings a picture whose aspect is drawn."""
     controls = getattr(fields, "controlnet", None) or []
-    return getattr(fields, "image", None) is not None or any(one.image is not None for one in controls)
+    brought = getattr(fields, "image", None) is not None or bool(getattr(fields, "images", None))
+    return brought or any(one.image is not None for one in controls)
 
 
 def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -71,8 +110,9 @@ def _check_scheduler(fields: Fields, capabilities: Capabilities) -> Iterator[Pro
 
 def _check_scheduler_for_pictures(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     scheduler = choose_scheduler(fields.scheduler, capabilities)
-    for field in ("image", "hires"):
-        if getattr(fields, field, None) is not None and not scheduler.starts_from_picture:
+    started = {"image": choose_sources(fields, capabilities).image, "hires": getattr(fields, "hires", None)}
+    for field in (name for name, value in started.items() if value is not None):
+        if not scheduler.starts_from_picture:
             yield Problem("scheduler", f"{scheduler.name} cannot start from a picture, as {field} does; take another")
 
 
@@ -89,26 +129,14 @@ def _check_seed(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]
         yield Problem("seed", f"a list of seeds needs one for each of the {pictures} pictures")
 
 
-def _check_image(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    if fields.image is not None and IMAGE not in capabilities.tasks:
-        yield _refuse("image", capabilities, "cannot start from a picture")
-
-
-def _check_mask(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
-    if fields.mask is not None and MASK not in capabilities.tasks:
-        yield _refuse("mask", capabilities, "cannot inpaint")
-    if fields.mask is not None and fields.image is None:
-        yield Problem("mask", "needs an image beside it, whose masked part is drawn anew")
-
-
 def _check_controlnet(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     if fields.controlnet is None:
         return
     if TEXT + CONTROLLED not in capabilities.tasks:
-        yield _refuse("controlnet", capabilities, "takes no ControlNet")
+        yield refuse("controlnet", capabilities, "takes no ControlNet")
     if not capabilities.controlnets:
         yield Problem("controlnet", "this endpoint has no ControlNet (CONTROLNETS); leave it out")
-    task = _choose_uncontrolled_task(fields, capabilities)
+    task = choose_start(fields, capabilities)
     if task + CONTROLLED not in capabilities.tasks:
         yield Problem("controlnet", f"{capabilities.family.title} takes no ControlNet when {task} is asked for")
 
@@ -127,7 +155,7 @@ def _check_each_controlnet(fields: Fields, capabilities: Capabilities) -> Iterat
 def _check_guidance_rescale(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     task = _choose_task(fields, capabilities)
     if fields.guidance_rescale is not None and not capabilities.accepts(task, "guidance_rescale"):
-        yield _refuse("guidance_rescale", capabilities, f"takes no guidance_rescale for {task}")
+        yield refuse("guidance_rescale", capabilities, f"takes no guidance_rescale for {task}")
 
 
 def _check_ip_adapter(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -135,13 +163,13 @@ def _check_ip_adapter(fields: Fields, capabilities: Capabilities) -> Iterator[Pr
         yield Problem("ip_adapter", "this endpoint has no IP-Adapter (IP_ADAPTER); leave it out")
     task = _choose_task(fields, capabilities)
     if fields.ip_adapter is not None and not capabilities.accepts(task, "ip_adapter_image"):
-        yield _refuse("ip_adapter", capabilities, f"takes no IP-Adapter for {task}")
+        yield refuse("ip_adapter", capabilities, f"takes no IP-Adapter for {task}")
 
 
 def _check_clip_skip(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     layers = capabilities.clip_layers
     if fields.clip_skip is not None and not layers:
-        yield _refuse("clip_skip", capabilities, "has no text encoder whose layers can be skipped")
+        yield refuse("clip_skip", capabilities, "has no text encoder whose layers can be skipped")
     if fields.clip_skip is not None and fields.clip_skip >= layers:
         skippable = f"1 to {layers - 1} can be skipped"
         yield Problem("clip_skip", f"the text encoder has {layers} layers, of which {skippable}")
@@ -170,11 +198,11 @@ def _check_hires(fields: Fields, capabilities: Capabilities) -> Iterator[Problem
     if fields.hires is None:
         return
     if IMAGE not in capabilities.tasks:
-        yield _refuse("hires", capabilities, "cannot start from a picture, which the second pass needs")
+        yield refuse("hires", capabilities, "cannot start from a picture, which the second pass needs")
     if fields.hires.upscaler == "latent" and not capabilities.latent_upscaling:
         lack = "has no latents that can be enlarged; use the upscaler lanczos"
         yield Problem("hires", f"{capabilities.family.title} {lack}")
-    if fields.image is not None or fields.controlnet is not None:
+    if fields.image is not None or fields.images is not None or fields.controlnet is not None:
         yield Problem("hires", "goes with a prompt alone, without image or controlnet")
 
 
@@ -214,7 +242,7 @@ def _check_refiner_inference_steps(fields: Fields, capabilities: Capabilities) -
 
 def _check_preview(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     if fields.preview and not capabilities.previews:
-        yield _refuse("preview", capabilities, "cannot be watched while it draws")
+        yield refuse("preview", capabilities, "cannot be watched while it draws")
 
 
 def _check_safety_checker(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -225,20 +253,27 @@ def _check_safety_checker(fields: Fields, capabilities: Capabilities) -> Iterato
 
 RULES: tuple[Rule, ...] = (
     _check_negative_prompt,
+    _check_true_cfg_scale,
+    _check_max_sequence_length,
     _check_num_images,
     _check_size,
     _check_scheduler,
     _check_scheduler_for_pictures,
     _check_num_inference_steps,
     _check_seed,
-    _check_image,
-    _check_mask,
+    check_image,
+    check_images,
+    check_start,
+    check_mask,
+    check_outpaint,
+    check_strength,
     _check_controlnet,
     _check_each_controlnet,
     check_control_modes,
     check_control_pictures,
     check_control_mask,
     check_control_mix,
+    check_own_control,
     _check_guidance_rescale,
     _check_ip_adapter,
     _check_clip_skip,
@@ -255,20 +290,9 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _refuse(field: str, capabilities: Capabilities, lack: str) -> Problem:
-    return Problem(field, f"{capabilities.family.title} {lack}; leave it out")
-
-
-def _choose_uncontrolled_task(fields: Fields, capabilities: Capabilities) -> str:
-    """What the job asks for, but for ControlNets; what the model cannot do at all is refused by rules of its own."""
-    image = getattr(fields, "image", None) is not None and IMAGE in capabilities.tasks
-    mask = image and getattr(fields, "mask", None) is not None and MASK in capabilities.tasks
-    return task_name(image, mask, False)
-
-
 def _choose_task(fields: Fields, capabilities: Capabilities) -> str:
     """What the job asks for, as far as the model can do it."""
-    task = _choose_uncontrolled_task(fields, capabilities)
+    task = choose_start(fields, capabilities)
     follows = getattr(fields, "controlnet", None) is not None and bool(capabilities.controlnets)
     return task + CONTROLLED if follows and task + CONTROLLED in capabilities.tasks else task
 

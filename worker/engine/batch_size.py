@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from worker.engine.memory import DENOISE
+from worker.engine.memory_plan import DENOISE
 from worker.plan import Plan
 from worker.request import Control
 
@@ -29,7 +29,7 @@ class BatchSize:
 
     def choose(self, plan: Plan) -> int:
         """Pictures of this plan that are drawn at once, at most; one where they would not be those drawn alone."""
-        if not self._joins(plan.request.controls):
+        if plan.request.references or not self._joins(plan.request.controls):
             return 1
         return self._wanted or max(1, self._max_pixels // _largest_pass(plan))
 

@@ -17,7 +17,7 @@ from worker.engine.pipelines import build_pipeline, combine_controlnets, control
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot
 from worker.engine.refusals import Refusals
-from worker.models.capabilities import TEXT, Capabilities
+from worker.models.capabilities import EDIT, TEXT, Capabilities
 from worker.plan import Pass
 
 
@@ -92,11 +92,13 @@ class Engine:
         """The pipeline that runs this pass, around the modules that are loaded already."""
         if one.kind == "refine":
             return self.refiner
-        if one.task == TEXT and one.checks_safety:
+        if one.task in (TEXT, EDIT) and one.checks_safety:
             return self.pipeline
         key = one.task, one.controlnets, one.checks_safety
         if key not in self.pipelines:
-            kind, nets = type(self.pipeline), [self.controlnets[name] for name in one.controlnets]
+            # What a model follows by its own weights is no ControlNet.
+            nets = [self.controlnets[name] for name in one.controlnets if name in self.controlnets]
+            kind = type(self.pipeline)
             extra = {"controlnet": combine_controlnets(nets)} if nets else {}
             wanted = control_class(kind, one.task, nets) if nets else task_classes(kind)[one.task]
             self.pipelines[key] = build_pipeline(self.pipeline, wanted, one.checks_safety, **extra)

@@ -36,7 +36,7 @@ def try_model(engine: Engine) -> None:
     step = model.family.size_step
     width, height = (max(step, min(side, MAX_SIDE) // step * step) for side in (model.width, model.height))
     pictures = (Picture(_PROMPT, 0),)
-    small = replace(self_test_request(model), pictures=pictures, width=width, height=height, refinement=None)
+    small = replace(self_test_request(model, (width, height)), pictures=pictures, refinement=None)
     error = find_error(engine, small, MAX_MODEL_TRIAL_S)
     if isinstance(error, JobTimeoutError):
         log.info("the model was not tried to its end at start, which may take %g s for it", MAX_MODEL_TRIAL_S)
@@ -58,7 +58,8 @@ def _judge(engine: Engine, error: Exception, small: Request) -> None:
     if is_out_of_memory(error):
         raise ModelError(f"{model.name}: there is too little memory to draw {small.width}x{small.height}") from error
     steps = model.default_steps(model.scheduler)
-    usual = replace(small, width=model.width, height=model.height, num_inference_steps=steps)
+    usual = replace(self_test_request(model, (model.width, model.height)), num_inference_steps=steps)
+    usual = replace(usual, pictures=small.pictures, refinement=None)
     second = find_error(engine, usual, MAX_SECOND_TRIAL_S)
     if second is None or isinstance(second, JobTimeoutError) or is_out_of_memory(second):
         log.warning("the model failed at a small picture, and perhaps not at others: %s", _describe(error))

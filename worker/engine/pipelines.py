@@ -4,7 +4,9 @@ Everything is read from diffusers' names and signatures, so it holds for familie
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import diffusers
@@ -20,13 +22,14 @@ from diffusers.models import MultiControlNetUnionModel
 from transformers import CLIPTextModel
 
 from worker.engine.decoder import convert_on_device
-from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
+from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT
+from worker.models.editing import EDITORS
 
 Arguments = Mapping[str, object]
 
 # How diffusers names the pipelines of one family: FluxPipeline, FluxImg2ImgPipeline, FluxControlNetInpaintPipeline.
 _NAMES = {TEXT: "", IMAGE: "Img2Img", MASK: "Inpaint"}
-# A pipeline under the name of a task takes these, or it is something else: instructed editing, a control picture.
+# A pipeline under the name of a task takes these, or it is something else: a control picture, for example.
 _MARKS = {TEXT: {"prompt"}, IMAGE: {"image", "strength"}, MASK: {"image", "mask_image", "strength"}}
 
 
@@ -36,8 +39,13 @@ _BROKEN = {"ChromaInpaintPipeline"}
 
 def call_arguments(kind: type, method: str = "__call__") -> Arguments:
     """The parameters of a pipeline's call, or of another of its methods, and their defaults."""
-    signature = inspect.signature(getattr(kind, method))
-    return {name: parameter.default for name, parameter in signature.parameters.items()}
+    return _arguments(getattr(kind, method))
+
+
+@cache
+def _arguments(function: Callable[..., Any]) -> Arguments:
+    parameters = inspect.signature(function).parameters
+    return MappingProxyType({name: parameter.default for name, parameter in parameters.items()})
 
 
 def needs_a_prior(kind: str) -> bool:
@@ -51,13 +59,19 @@ def _parts(kind: type) -> Mapping[str, inspect.Parameter]:
 
 
 def task_classes(kind: type) -> dict[str, type]:
-    """Every task that the family of this text-to-image pipeline has a pipeline for -> that pipeline."""
-    found: dict[str, type] = {TEXT: kind}
+    """Every task that the family of this pipeline, the one that is loaded, has a pipeline for -> that pipeline."""
+    found: dict[str, type] = {TEXT: kind} if draws_from_prompt(kind) else {}
+    if kind.__name__ in EDITORS:
+        found[EDIT] = kind
+    if fills(kind):
+        found[MASK] = kind
+    if follows(kind):
+        found[TEXT + CONTROLLED] = kind
     family = kind.__name__.removesuffix("Pipeline")
     for task, name in _NAMES.items():
         plain = getattr(diffusers, f"{family}{name}Pipeline", None)
-        if plain is not None and _fits(plain, task, kind):
-            found[task] = plain
+        if plain not in (None, kind) and _fits(plain, task, kind):
+            found[task + CONTROLLED if follows(plain) else task] = plain
         controlled = getattr(diffusers, f"{family}ControlNet{name}Pipeline", None)
         if controlled is not None and _fits(controlled, task, kind) and "controlnet" in _parts(controlled):
             found[task + CONTROLLED] = controlled
@@ -65,6 +79,28 @@ def task_classes(kind: type) -> dict[str, type]:
     if inpainting is not None:
         found.setdefault(MASK + CONTROLLED, inpainting)
     return found
+
+
+def draws_from_prompt(kind: type) -> bool:
+    """Whether pipelines of this class draw from a prompt alone."""
+    editing = EDITORS.get(kind.__name__)
+    from_prompt = editing is None or editing.from_prompt
+    return "prompt" in call_arguments(kind) and from_prompt and not (fills(kind) or follows(kind))
+
+
+def fills(kind: type) -> bool:
+    """Whether pipelines of this class draw what a mask covers."""
+    return _MARKS[MASK] <= call_arguments(kind).keys()
+
+
+def follows(kind: type) -> bool:
+    """Whether pipelines of this class follow a picture by their own weights, without a ControlNet."""
+    return "control_image" in call_arguments(kind) and "controlnet" not in _parts(kind)
+
+
+def starts_from_pictures(kind: type) -> bool:
+    """Whether pipelines of this class are made to draw from pictures; some of them draw from a prompt, too."""
+    return kind.__name__ in EDITORS or fills(kind) or follows(kind)
 
 
 def _find_inpainting_class(family: str) -> type | None:
@@ -119,7 +155,18 @@ def build_pipeline(pipeline: Any, kind: type, safety_checker: bool = True, **ext
     built = kind(**{name: known[name] for name in parts if name in known})
     built.set_progress_bar_config(disable=True)
     convert_on_device(built)
+    if (device := vars(type(pipeline)).get("_execution_device")) is not None:
+        stay_on(built, device)
     return built
+
+
+def stay_on(pipeline: Any, device: torch.device) -> None:
+    """Tell a pipeline whose weights stay where it computes, which it would look for in all modules at every call.
+
+    The device waits for that: 15 ms with SDXL's.
+    """
+    kind = type(pipeline)
+    pipeline.__class__ = type(kind.__name__, (kind,), {"__module__": kind.__module__, "_execution_device": device})
 
 
 def combine_controlnets(controlnets: list[Any]) -> Any:

@@ -46,6 +46,7 @@ def _combination(request: Request) -> Hashable:
     hires, refinement = request.hires, request.refinement
     return (
         request.task,
+        len(request.references),
         tuple((one.name, one.mode) for one in request.controls),
         request.image_prompt is not None,
         tuple(one.name for one in request.loras),
@@ -53,6 +54,8 @@ def _combination(request: Request) -> Hashable:
         refinement and refinement.high_noise_frac is None,
         request.clip_skip,
         request.guidance_rescale is not None,
+        request.true_cfg_scale is not None,
+        request.max_sequence_length is not None,
         request.scheduler.name,
         request.preview,
     )

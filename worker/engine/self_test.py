@@ -1,7 +1,5 @@
 """Proves that an engine still draws: health is shown by doing, not by asking."""
 
-from dataclasses import replace
-
 from worker.clock import CLOCK
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
@@ -21,8 +19,5 @@ def self_test(engine: Engine, size: tuple[int, int] | None = None) -> tuple[Plan
         JobTimeoutError: it takes so long that nothing is proved.
         Exception: whatever keeps this engine from drawing.
     """
-    request = self_test_request(engine.capabilities)
-    if size is not None:
-        request = replace(request, width=size[0], height=size[1])
-    plan = make_plan(request)
+    plan = make_plan(self_test_request(engine.capabilities, size))
     return plan, generate(engine, plan, lambda *_: None, CLOCK.running_time() + MAX_SELF_TEST_S)

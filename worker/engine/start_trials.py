@@ -17,7 +17,15 @@ from worker.engine.trials import TRIAL_STEPS, attempt
 from worker.errors import SettingsError
 from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
 from worker.models.control_kinds import ControlKind
-from worker.request import Control, ImagePrompt, InitImage, Refinement, Request, self_test_request
+from worker.request import (
+    Control,
+    ImagePrompt,
+    InitImage,
+    Refinement,
+    Request,
+    make_test_picture,
+    self_test_request,
+)
 from worker.settings import Settings
 
 log = logging.getLogger("worker")
@@ -86,7 +94,7 @@ def _list_trials(engine: Engine, settings: Settings) -> Iterator[_Trial]:
     plain = replace(self_test_request(model), refinement=None)
     steps = max(plain.num_inference_steps, TRIAL_STEPS)
     longer = replace(plain, num_inference_steps=steps)
-    picture = PIL.Image.linear_gradient("L").resize((plain.width, plain.height)).convert("RGB")
+    picture = make_test_picture((plain.width, plain.height))
     if settings.vae_name is not None:
         yield _Trial("VAE_NAME", plain, None)
         if IMAGE in model.tasks:

@@ -29,7 +29,7 @@ def shrink(request: Request, model: Capabilities) -> Request:
     step = model.family.size_step
     width, height = (max(step, min(side, SELF_TEST_SIDE) // step * step) for side in (model.width, model.height))
     steps = max(request.scheduler.min_steps, TRIAL_STEPS)
-    small = replace(request, pictures=(Picture("", 0),), num_inference_steps=steps, warnings=())
+    small = replace(request, pictures=(Picture("", 0),), num_inference_steps=steps, cut=None, warnings=())
     if request.hires is not None:
         wide, high = (side * 3 // 2 // step * step for side in (width, height))
         small = replace(small, hires=replace(request.hires, width=wide, height=high, strength=1.0, steps=steps))
@@ -103,8 +103,9 @@ def explain(engine: Engine, request: Request) -> InvalidInputError | None:
     small = shrink(request, model)
     if attempt(engine, small) is None:
         return _explain_numbers(engine, request, small)
-    names = [name for name, _ in _without_each(small, model)]
-    for name, without in _without_each(small, model):
+    tries = [(name, without) for name, without in _without_each(small, model) if without.task in model.tasks]
+    names = [name for name, _ in tries]
+    for name, without in tries:
         if CLOCK.running_time() < ends and attempt(engine, without) is None:
             if attempt(engine, small) is None:
                 return None  # it was no fault of this
@@ -155,6 +156,10 @@ def _without_each(request: Request, model: Capabilities) -> Iterator[tuple[str, 
         yield "clip_skip", replace(request, clip_skip=None)
     if request.guidance_rescale is not None:
         yield "guidance_rescale", replace(request, guidance_rescale=None)
+    if request.true_cfg_scale is not None:
+        yield "true_cfg_scale", replace(request, true_cfg_scale=None)
+    if request.max_sequence_length is not None:
+        yield "max_sequence_length", replace(request, max_sequence_length=None)
     if request.scheduler != model.scheduler:
         steps = max(request.num_inference_steps, model.scheduler.min_steps)
         yield "scheduler", replace(request, scheduler=model.scheduler, num_inference_steps=steps)
@@ -162,3 +167,5 @@ def _without_each(request: Request, model: Capabilities) -> Iterator[tuple[str, 
         yield "mask", replace(request, init_image=replace(source, mask=None))
     if source is not None:
         yield "image", replace(request, init_image=None)
+    if len(request.references) > 1:
+        yield "images", replace(request, references=request.references[:1])

@@ -23,8 +23,8 @@ def warm_up(engine: Engine) -> None:
     if engine.graphs is None or not engine.graphs.compiles:
         return
     model, started = engine.capabilities, time.perf_counter()
-    small = self_test_request(model)
-    plan = make_plan(replace(small, width=model.width, height=model.height, num_inference_steps=_STEPS))
+    request = self_test_request(model, (model.width, model.height))
+    plan = make_plan(replace(request, num_inference_steps=_STEPS))
     for _ in range(_PICTURES):
         generate(engine, plan, lambda *_: None)
     engine.graphs.wait()

@@ -31,6 +31,7 @@ MAX_SIDE = 16_384
 # Pixels times scans: a JPEG may repeat passes over all its pixels at 14 bytes a pass. Ten passes are usual, and at 50
 # megapixels 30 are let through.
 _MAX_SCANNED_PIXELS = 1_500_000_000
+MAX_LARGEST = 3  # pictures of the largest size that many smaller ones may be as much as
 _MAX_TEXT_LENGTH = 100_000  # characters of a picture's texts, names included
 # The character codes of a UserComment (EXIF 2.3, section 4.6.5) that image generators write.
 _COMMENT_CODES = {b"UNICODE\0": "utf-16-be", b"ASCII\0\0\0": "ascii"}
@@ -70,6 +71,32 @@ def read_picture(name: str, reference: str, rules: PictureRules) -> Image.Image:
         image = _open(_read_bytes(reference.strip(), rules), rules)
         rules.check()
         return _decode(image)
+
+
+class RemainingPictures:
+    """Reads several pictures of one field, one after the other: all together may take no more than a few of the
+    largest, in bytes and in pixels as sent."""
+
+    def __init__(self, rules: PictureRules) -> None:
+        """Nothing is read yet; each picture is held to these rules, too."""
+        self._rules = rules
+        self._bytes, self._pixels = MAX_LARGEST * rules.max_bytes, MAX_LARGEST * rules.max_pixels
+
+    def read(self, name: str, reference: str) -> Image.Image:
+        """As `read_picture`.
+
+        Raises:
+            InvalidInputError: as `read_picture`; or the pictures are too large together.
+        """
+        with _name_field(name, reference):
+            data = _read_bytes(reference.strip(), self._rules)
+            image = _open(data, self._rules)
+            self._bytes, self._pixels = self._bytes - len(data), self._pixels - image.width * image.height
+            if self._bytes < 0 or self._pixels < 0:
+                sizes = f"{MAX_LARGEST * self._rules.max_bytes} bytes and {MAX_LARGEST * self._rules.max_pixels} pixels"
+                raise UnusablePictureError(f"the pictures may have at most {sizes} together, with it they have more")
+            self._rules.check()
+            return _decode(image)
 
 
 def read_parameters(name: str, reference: str, rules: PictureRules) -> dict[str, str]:

@@ -47,6 +47,23 @@ def choose_size(
     return sides
 
 
+def choose_edit_size(
+    width: int | None, height: int | None, image: Image, limits: SizeLimits, warnings: list[str]
+) -> tuple[int, int]:
+    """Width and height of a picture drawn after another, in pixels: its aspect, and as many pixels as is native.
+
+    Args:
+        width, height: what the job says, already within the model's limit.
+        image: the first that is edited.
+        warnings: is told what was rounded.
+    """
+    if width or height:
+        return choose_size(width, height, image, limits, warnings)
+    scale = math.sqrt(min(limits.width * limits.height, limits.max_pixels) / (image.width * image.height))
+    nearest = [max(1, round(side * scale / limits.step)) * limits.step for side in image.size]
+    return limit_size((nearest[0], nearest[1]), limits.max_pixels, limits.step)
+
+
 def _wanted_size(width: int | None, height: int | None, image: Image) -> tuple[int, int]:
     """What the job says; the side it says nothing of follows the image's aspect, down to the smallest."""
     if width and height:

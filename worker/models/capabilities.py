@@ -5,19 +5,26 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from worker.models.control_kinds import ControlKind
-from worker.models.families import Family
+from worker.models.editing import Editing
+from worker.models.family import Family
 from worker.models.schedulers import SCHEDULERS, Scheduler, is_usable
 
 # What a pipeline is started from. Those with a ControlNet are classes of their own in diffusers.
-TEXT, IMAGE, MASK = "text to image", "image to image", "inpainting"
+TEXT, IMAGE, MASK, EDIT = "text to image", "image to image", "inpainting", "editing"
 
 
 CONTROLLED = " with ControlNet"
 
 
-def task_name(image: bool, mask: bool, controlled: bool) -> str:
-    """The task of a request that brings these."""
-    return (MASK if mask else IMAGE if image else TEXT) + (CONTROLLED if controlled else "")
+def task_name(image: bool, mask: bool, controlled: bool, references: bool = False) -> str:
+    """The task of a request that brings these.
+
+    Args:
+        image: to start from.
+        references: pictures that its instruction speaks of.
+    """
+    start = MASK if mask else IMAGE if image else EDIT if references else TEXT
+    return start + (CONTROLLED if controlled else "")
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Capabilities:
         safety_checker, refiner: whether one is loaded.
         max_pixels, max_steps, max_images: the family's limits or the owner's.
         tasks: what it can be asked to do -> the arguments of that pipeline's call and their defaults.
+        editing: what it does with pictures that an instruction speaks of; None where it edits none.
+        max_sequence_length: tokens of a prompt that a job may have read; 0 where it has no say in that.
         weighted_prompts: whether `(word:1.3)` and prompts beyond the text encoder's window are understood.
         plain_prompts: whether the owner wants prompts read as text alone.
         latent_upscaling: whether its latents are plain pictures of their own, which can be enlarged.
@@ -60,6 +69,8 @@ class Capabilities:
     max_images: int
     refiner: bool = False
     tasks: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: MappingProxyType({}))
+    editing: Editing | None = None
+    max_sequence_length: int = 0
     weighted_prompts: bool = False
     plain_prompts: bool = False
     latent_upscaling: bool = False
@@ -91,6 +102,11 @@ class Capabilities:
         """The steps of jobs that name none: as many as wanted, within what this scheduler takes."""
         fewest, most = self.step_limits(row)
         return max(fewest, min(self.steps, most))
+
+    def can_start(self, task: str) -> bool:
+        """Whether it does this task, with a picture that it follows if it cannot draw without one."""
+        always_follows = TEXT not in self.tasks and TEXT + CONTROLLED in self.tasks
+        return task in self.tasks or (always_follows and task + CONTROLLED in self.tasks)
 
     def accepts(self, task: str, argument: str) -> bool:
         """Whether the pipeline for this task takes this argument."""

@@ -26,7 +26,7 @@ MAX_TENSORS = 20_000  # of one file; the largest models that are published have 
 MAX_TENSOR_NAME = 500  # characters
 MAX_REASON_LENGTH = 200  # characters of what a library says
 _MAX_HEADER_BYTES = 100_000_000  # as the safetensors library has it
-_CONFIGS = "config.json", "scheduler_config.json", "preprocessor_config.json"
+_CONFIGS = "config.json", "scheduler_config.json", "preprocessor_config.json", "processor_config.json"
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _SHARD = re.compile(r"[\w.-]{1,200}\.safetensors")
 
@@ -151,6 +151,7 @@ def check_part(folder: Path, kind: str) -> None:
         ModelError: as in `check_model`.
     """
     check_entries(folder)
+    rules = (folder / "tokenizer.json").is_file()  # a processor brings them, too
     if (folder / "config.json").is_file():
         check_component(folder)
     elif any(folder.glob("*.safetensors")):
@@ -159,8 +160,10 @@ def check_part(folder: Path, kind: str) -> None:
         raise ModelError(f"{folder} is missing")
     elif folder.name.startswith("scheduler") and not (folder / "scheduler_config.json").is_file():
         raise ModelError(f"{folder} holds no scheduler_config.json")
-    elif folder.name.startswith("tokenizer"):
+    elif (folder.name.startswith("tokenizer") or (folder / "tokenizer_config.json").is_file()) and not rules:
         check_tokenizer(folder, byte_level=kind.startswith("ByT5"))
+    if rules:
+        check_tokenizer(folder)
     for name in _CONFIGS[1:]:
         if (folder / name).is_file():
             check_config(folder / name, read_json(folder / name))

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from worker.errors import ModelError
@@ -23,7 +24,7 @@ MAX_DEPTH = 20  # entries in entries
 
 _INFINITE = ("lambda_min_clipped", "time_step_limit")  # may be: no limit
 _SPACINGS = "linspace", "leading", "trailing"
-_PREDICTED = (*PREDICTIONS, "flow_prediction", "v-prediction", "dsm")
+_PREDICTED = (*PREDICTIONS, "flow_prediction", "v-prediction", "dsm", "trigflow")
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,16 @@ _BOUNDS = tuple(
         r"num_.*layers|.*layers_per_block|num_.*blocks|depths?": _Bound(0, MAX_LAYERS, strict=False),
         r"norm_num_groups|num_attention_heads|hidden_size|vocab_size|patch_size|image_size|max_position_embeddings"
         r"|(in|latent|block_out)_channels": _Bound(1, MAX_WIDTH),
+        r"min_pixels": _Bound(1, 2**22, many=0),
         r"height|width|shortest_edge|longest_edge|crop_size|size": _Bound(1, MAX_SIDE, many=0, strict=False),
         r".*(_channels|_dim|_dims|_size|_embeddings|_heads|_groups|_kernel)": _Bound(0, MAX_WIDTH, strict=False),
     }.items()
 )
 _CHOICES: Mapping[str, tuple[str, ...]] = {"prediction_type": _PREDICTED, "timestep_spacing": _SPACINGS}
 _QUANTIZED = ("bitsandbytes",)
+# What these processors call edges is how many pixels a picture is scaled to, at least and at most.
+_COUNTING_PIXELS = ("Qwen2VL", "GlmImage")
+_PIXELS = MappingProxyType({"shortest_edge": _Bound(1, 2**22, many=0), "longest_edge": _Bound(1, 2**25, many=0)})
 
 
 def check_config(path: Path, config: Mapping[str, Any]) -> None:
@@ -92,23 +97,24 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
     Raises:
         ModelError: names the first entry that cannot be, what it is and what is allowed.
     """
-    for name, problem in _find_problems(config, 0):
+    for name, problem in _find_problems(config, 0, False):
         raise ModelError(f"{path}: {name}: {problem}")
 
 
-def _find_problems(config: Mapping[str, Any], depth: int) -> Iterator[tuple[str, str]]:
+def _find_problems(config: Mapping[str, Any], depth: int, counts: bool) -> Iterator[tuple[str, str]]:
+    counts = counts or str(config.get("image_processor_type")).startswith(_COUNTING_PIXELS)
     for name, value in config.items():
-        if problem := _find_problem(name, value):
+        if problem := _find_problem(name, value, counts):
             yield name, problem
         for part in value if isinstance(value, list) else [value]:
             if isinstance(part, Mapping):
                 if depth >= MAX_DEPTH:
                     yield name, f"should be nested {MAX_DEPTH} times at most"
                 else:
-                    yield from ((f"{name}.{inner}", said) for inner, said in _find_problems(part, depth + 1))
+                    yield from ((f"{name}.{inner}", said) for inner, said in _find_problems(part, depth + 1, counts))
 
 
-def _find_problem(name: str, value: object) -> str | None:
+def _find_problem(name: str, value: object, counts_pixels: bool) -> str | None:
     if name in _CHOICES and value is not None and value not in _CHOICES[name]:
         return _say(value, f"one of {', '.join(_CHOICES[name])}")
     if name == "quantization_config":
@@ -117,7 +123,8 @@ def _find_problem(name: str, value: object) -> str | None:
         return _say(value, "one that is part of the library")
     if name == "transformers_weights":
         return _say(value, "left out; weights are read under their usual names")
-    bound = next((bound for pattern, bound in _BOUNDS if pattern.fullmatch(name)), None)
+    bound = _PIXELS.get(name) if counts_pixels else None
+    bound = bound or next((bound for pattern, bound in _BOUNDS if pattern.fullmatch(name)), None)
     if bound is not None and not bound.allows(value):
         return _say(value, str(bound))
     return _find_number(name, value)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+OWN_CONTROL = "control"  # how a request may name what the model itself follows
+
 # Mode by mode, every name of it.
 SDXL_MODES = (
     ("openpose", "pose"),
@@ -33,6 +35,7 @@ class ControlKind:
         names: name of a mode -> its number.
         needs_mask: whether it is for inpainting only.
         alone: whether no other can be followed beside it. One that needs no mask can be followed twice.
+        built_in: whether it is the model itself, which follows a picture with all its weights, in every step.
         repaint: the mode that follows a picture with a hole where the mask is, or None.
     """
 
@@ -42,6 +45,7 @@ class ControlKind:
     needs_mask: bool = False
     alone: bool = False
     repaint: int | None = None
+    built_in: bool = False
 
     def find_mode(self, given: int | str | None, name: str) -> int | None:
         """The mode that is meant; None if it cannot be told.

@@ -7,7 +7,7 @@ not. Of the prompts the recipe holds only how long they are.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from worker.errors import InvalidInputError
@@ -20,7 +20,7 @@ _NEGATIVE = "\nNegative prompt: "
 _SETTINGS = "\nSteps: "
 _RECIPE = ", Recipe: "
 # Fields that are pictures, which a recipe does not carry.
-_PICTURES = ("image", "mask", "controlnet", "ip_adapter")
+_PICTURES = ("image", "mask", "images", "controlnet", "ip_adapter")
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,16 @@ def _recipe(picture: Picture, plan: Plan, model: Capabilities) -> dict[str, Any]
 
 def _fields(plan: Plan, model: Capabilities) -> dict[str, Any]:
     request, first = plan.request, plan.passes[0]
+    size = {"width": first.width, "height": first.height} if request.outpaint is None else {}
     fields: dict[str, Any] = {
-        "width": first.width,
-        "height": first.height,
+        **size,  # which the picture says, where it is drawn on
+        "outpaint": request.outpaint and asdict(request.outpaint),
         "num_inference_steps": first.num_inference_steps,
         "scheduler": _scheduler(request, model),
         "clip_skip": request.clip_skip,
         "guidance_rescale": request.guidance_rescale,
+        "true_cfg_scale": request.true_cfg_scale,
+        "max_sequence_length": request.max_sequence_length,
     }
     if model.family.guidance:
         fields["guidance_scale"] = request.guidance_scale
@@ -121,7 +124,10 @@ def _scheduler(request: Request, model: Capabilities) -> str:
 def _needs(request: Request) -> list[str]:
     source = request.init_image
     masked = source is not None and source.mask is not None and not source.mask_is_transparency
-    given = (source is not None, masked, bool(request.controls), request.image_prompt is not None)
+    started, references = source is not None, len(request.references)
+    alone = references == 1 and not started  # then either field may hold it
+    prompted = request.image_prompt is not None
+    given = (started or alone, masked, references > 0 and not alone, bool(request.controls), prompted)
     return [name for name, needed in zip(_PICTURES, given, strict=True) if needed]
 
 

@@ -16,7 +16,7 @@ from diffusers import ControlNetModel, ControlNetUnionModel, QwenImageControlNet
 
 from worker.engine.adapters.controlnet_file import ControlNetFile, read_controlnet_file
 from worker.engine.adapters.flux_inpainting import FluxInpaintingControlNetModel
-from worker.engine.pipelines import find_denoiser, task_classes, union_class
+from worker.engine.pipelines import find_denoiser, follows, task_classes, union_class
 from worker.engine.unreadable import explain_unreadable
 from worker.engine.weights import check_weights, limit_weights
 from worker.errors import ModelError, SettingsError
@@ -97,7 +97,7 @@ def _count_extra_channels(entries: Mapping[str, Any]) -> int:
 def _controlnet(name: str, place: str, pipeline: Any, settings: Settings) -> Any:
     setting = f"CONTROLNETS: {name}"
     controlled = task_classes(type(pipeline)).get(TEXT + CONTROLLED)
-    if controlled is None:
+    if controlled is None or follows(type(pipeline)):
         raise SettingsError(f"{setting}: {type(pipeline).__name__} takes no ControlNet")
     try:
         source = find_component(fetch_place(place, settings))

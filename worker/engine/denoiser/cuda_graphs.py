@@ -16,6 +16,7 @@ class Work:
         name: for the log.
         often: passes of one kind after which they are worth compiling: about a picture's, or some pictures'.
         compiled_as: what is compiled in its place, where that is nearly the same and faster.
+        draws: whether it gives pictures, from -1 to 1.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Work:
     forward: Callable[..., Any]
     often: int = 16
     compiled_as: "Work | None" = None
+    draws: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ MAX_COMPILED = 8  # of one process; a compile takes from seconds to minutes
 EAGER_PASSES = 2  # of a kind before it is captured: the first chooses algorithms, the second is clocked
 WORTH = 0.97  # of the time of a pass as it was done before; what takes more is not kept
 MAX_ERROR = 0.02  # of a compiled pass, beside the pass as written, as a share of what it gives
+MAX_PICTURE_ERROR = 0.01  # as a share of white less black: 40 dB
 
 Mode = Literal["off", "graphs", "compile"]
 MODES: Sequence[Mode] = ("off", "graphs", "compile")
@@ -186,12 +187,13 @@ class Graphs:
         arguments, name = kind.graph.arguments, f"{kind.work.name} of {_first_shape(kind.graph.arguments.tensors)}"
         try:
             graph, milliseconds = self._capture(compiled.result(), arguments)
-            error = _difference(graph.replay(arguments.tensors), kind.graph.replay(arguments.tensors))
+            found, expected = (one.replay(arguments.tensors) for one in (graph, kind.graph))
+            error = _difference(found, expected, kind.work.draws)
         except Exception as failure:
             self._device.clock(lambda: None)
             log.warning("%s: not compiled, %s: %s", name, type(failure).__name__, str(failure).partition("\n")[0])
             return
-        if not error <= MAX_ERROR:  # nor is what is no number
+        if not error <= (MAX_PICTURE_ERROR if kind.work.draws else MAX_ERROR):  # nor is what is no number
             log.warning("%s: compiled it differs by %.1f %%; not used", name, 100 * error)
         elif milliseconds > WORTH * kind.milliseconds:
             log.info("%s: by a graph, %.1f ms; compiled %.1f", name, kind.milliseconds, milliseconds)
@@ -238,9 +240,11 @@ def _describe(value: Any, tensors: list[Tensor]) -> Hashable:
     return type(value), value
 
 
-def _difference(found: Any, expected: Any) -> float:
-    """How far off, as a share of what is expected."""
+def _difference(found: Any, expected: Any, draws: bool) -> float:
+    """How far off, as a share of what is expected; of a picture, of the span of its values."""
     one, other = _first_tensor(found).float(), _first_tensor(expected).float()
+    if draws:
+        return float((one.clamp(-1, 1) - other.clamp(-1, 1)).square().mean().sqrt() / 2)
     return float((one - other).norm() / other.norm())
 
 

@@ -32,17 +32,18 @@ class PassRunner:
         graphs: of the engine; None where every pass runs as it is written.
     """
 
-    def __init__(self, name: str, module: torch.nn.Module, often: int = 16) -> None:
+    def __init__(self, name: str, module: torch.nn.Module, often: int = 16, draws: bool = False) -> None:
         """Take the place of the module's forward; to be called before any hook that moves weights is installed.
 
         Args:
             name: for the log.
             often: passes of one kind after which they are worth compiling.
+            draws: as of `Work`.
         """
         self.version = 0
         self.graphs: Graphs | None = None
         self._attached: dict[str, tuple[object, ...]] = {}
-        self._work = Work(name, module, module.forward, often)
+        self._work = Work(name, module, module.forward, often, draws=draws)
 
         @functools.wraps(module.forward)  # pipelines and hooks read the signature
         def forward(*inputs: Any, **named: Any) -> Any:
@@ -96,7 +97,7 @@ class DecoderRunner(PassRunner):
 
     def __init__(self, vae: Any) -> None:
         """As `PassRunner`."""
-        super().__init__("decoder", vae.decoder, often=_PICTURES)
+        super().__init__("decoder", vae.decoder, often=_PICTURES, draws=True)
         self._dtype = _dtype(vae.decoder)
         self._address: int | None = None  # of the first weight, when the first picture was decoded
         self._copies: dict[torch.dtype, Work] = {}
@@ -124,7 +125,7 @@ class DecoderRunner(PassRunner):
 
 def _copy_as_it_is(decoder: torch.nn.Module) -> Work:
     copied = _copy(decoder)
-    return Work("decoder", copied, copied.forward, _PICTURES)
+    return Work("decoder", copied, copied.forward, _PICTURES, draws=True)
 
 
 def _copy_in_float32(decoder: torch.nn.Module) -> Work:
@@ -137,7 +138,7 @@ def _copy_in_float32(decoder: torch.nn.Module) -> Work:
         return picture.to(latents.dtype)
 
     lean_work = Work("decoder in bfloat16", lean, decode)
-    return Work("decoder", exact, exact.forward, _PICTURES, compiled_as=lean_work)
+    return Work("decoder", exact, exact.forward, _PICTURES, compiled_as=lean_work, draws=True)
 
 
 def _copy(module: torch.nn.Module) -> torch.nn.Module:

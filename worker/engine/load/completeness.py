@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from worker.errors import ModelError
 
@@ -36,8 +36,10 @@ def check_tokens(components: Mapping[str, Any], what: str) -> None:
     Raises:
         ModelError: says which.
     """
-    for name, tokenizer in components.items():
-        encoder = components.get(name.replace("tokenizer", "text_encoder"))
+    for name, part in components.items():
+        is_processor = isinstance(part, ProcessorMixin)  # which has a tokenizer of its own
+        tokenizer = getattr(part, "tokenizer", None) if is_processor else part
+        encoder = components.get("text_encoder" if is_processor else name.replace("tokenizer", "text_encoder"))
         if not isinstance(tokenizer, PreTrainedTokenizerBase) or not isinstance(encoder, PreTrainedModel):
             continue
         known = getattr(encoder.get_input_embeddings(), "num_embeddings", None)

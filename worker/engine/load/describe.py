@@ -1,21 +1,37 @@
 """A loaded pipeline -> the `Capabilities` that requests are checked against. Reads configs and signatures only."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from worker.engine.load.defaults import apply_defaults
-from worker.engine.pipelines import call_arguments, can_preview, reads_clip, task_classes
+from worker.engine.pipelines import (
+    call_arguments,
+    can_preview,
+    follows,
+    reads_clip,
+    starts_from_pictures,
+    task_classes,
+)
 from worker.errors import ModelError
 from worker.images.resize import limit_size
 from worker.models import schedulers
 from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import Capabilities
-from worker.models.families import Family, find_family, general_family
+from worker.models.control_kinds import OWN_CONTROL, ControlKind
+from worker.models.editing import EDITORS
+from worker.models.families import Found, find_family
+from worker.models.family import Family, general_family
 from worker.models.scheduler_classes import BETA_SCHEDULES, PREDICTIONS
 from worker.models.schedulers import Noise
 from worker.settings import Settings
+
+log = logging.getLogger("worker")
+# Where a pipeline takes more tokens than its call does by default.
+_LONGEST = {"StableDiffusion3": 512, "QwenImage": 1024, "Lumina2": 512}
+_READ_WHOLE = ("QwenImageEditPipeline", "QwenImageEditPlusPipeline")  # whatever max_sequence_length says
 
 
 def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCatalogue) -> Capabilities:
@@ -26,13 +42,8 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         SettingsError: a setting does not fit it.
     """
     _check_draws_from_prompt(pipeline, name)
-    arguments = call_arguments(type(pipeline))
-    kind = type(pipeline).__name__
-    family = find_family(kind, lambda key: read_config_entry(pipeline, key))
-    if family is None:
-        family = general_family(kind, arguments, _vae_scale(pipeline))
-    else:
-        family = replace(family, noise=_tell_noise(pipeline, family))
+    kind, arguments = type(pipeline).__name__, call_arguments(type(pipeline))
+    family = _choose_family(pipeline, name)
     height, width = _native_size(pipeline, arguments)
     max_pixels = settings.max_pixels or family.max_pixels
     if width * height > max_pixels:
@@ -55,6 +66,8 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         max_images=settings.max_images or family.max_images,
         refiner=settings.refiner_name is not None,
         tasks=MappingProxyType({task: call_arguments(one) for task, one in task_classes(type(pipeline)).items()}),
+        editing=EDITORS.get(kind),
+        max_sequence_length=_longest_prompt(kind, arguments),
         weighted_prompts=reads_clip(type(pipeline)),
         plain_prompts=settings.prompt_syntax == "plain",
         latent_upscaling=_has_plain_latents(pipeline),
@@ -62,16 +75,31 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         previews=can_preview(pipeline),
         loras=tuple(catalogue.loras),
         left_out_loras=catalogue.left_out_loras,
-        controlnets=tuple(catalogue.controlnets),
+        controlnets=(OWN_CONTROL,) if follows(type(pipeline)) else tuple(catalogue.controlnets),
+        control_kinds=MappingProxyType({OWN_CONTROL: ControlKind(alone=True, built_in=True)}),
         ip_adapter=catalogue.ip_adapter is not None,
     )
     return apply_defaults(capabilities, settings)
 
 
+def _choose_family(pipeline: Any, name: str) -> Family:
+    """The row for this pipeline; the log is told why."""
+    kind = type(pipeline)
+    found = find_family(kind.__name__, lambda key: read_config_entry(pipeline, key), name)
+    if found is None:
+        general = general_family(kind.__name__, call_arguments(kind), _vae_scale(pipeline))
+        found = Found(general, "the table has no row for its pipeline; its own defaults hold")
+    log.info("family %s: %s", found.family.title, found.reason)
+    sigmas = read_config_entry(pipeline, "pipeline.sample_sigmas")
+    steps = len(sigmas) if sigmas else found.family.steps
+    return replace(found.family, noise=_tell_noise(pipeline, found.family), steps=steps)
+
+
 def read_config_entry(pipeline: Any, key: str) -> Any:
-    """The pipeline's "component.entry" config entry, or None."""
+    """The "component.entry" config entry of the pipeline, which is the component "pipeline" itself; or None."""
     component, entry = key.split(".")
-    config = getattr(getattr(pipeline, component, None), "config", {})
+    part = pipeline if component == "pipeline" else getattr(pipeline, component, None)
+    config = getattr(part, "config", {})
     return config.get(entry) if isinstance(config, Mapping) else getattr(config, entry, None)
 
 
@@ -81,11 +109,13 @@ def _has_plain_latents(pipeline: Any) -> bool:
 
 
 def _check_draws_from_prompt(pipeline: Any, name: str) -> None:
+    if starts_from_pictures(type(pipeline)):
+        return
     latents = read_config_entry(pipeline, "vae.latent_channels")
     inputs = read_config_entry(pipeline, "unet.in_channels") or read_config_entry(pipeline, "transformer.in_channels")
     # A transformer may take patches of two by two latents as one input.
     extra = latents and inputs and inputs not in (latents, 4 * latents)
-    controlled = "control_image" in call_arguments(type(pipeline)) or getattr(pipeline, "controlnet", None) is not None
+    controlled = getattr(pipeline, "controlnet", None) is not None
     if extra or controlled or "prompt" not in call_arguments(type(pipeline)):
         raise ModelError(f"{name} ({type(pipeline).__name__}) cannot draw from a prompt alone; it needs a picture too")
 
@@ -101,6 +131,9 @@ def _native_size(pipeline: Any, arguments: Mapping[str, object]) -> tuple[int, i
     height, width = arguments.get("height"), arguments.get("width")
     if isinstance(height, int) and isinstance(width, int):
         return height, width
+    side = arguments.get("output_resolution")  # Qwen-Image 2.1's word for it
+    if isinstance(side, int):
+        return side, side
     sizes = (getattr(pipeline, "default_sample_size", None), *_sample_sizes(pipeline))
     size = next((size for size in sizes if size), 128)
     rows, columns = (size, size) if isinstance(size, int) else size
@@ -118,6 +151,8 @@ def _read_prediction_type(pipeline: Any) -> str:
 def _tell_noise(pipeline: Any, family: Family) -> Noise:
     """The family's kind of noise, or "own" where the model's scheduler says what classes beside it cannot read."""
     kind, config = type(pipeline.scheduler).__name__, pipeline.scheduler.config
+    if family.noise == "own":
+        return "own"
     if family.noise == "flow":
         return "flow" if kind.startswith("FlowMatch") else "own"
     plain = (
@@ -127,6 +162,14 @@ def _tell_noise(pipeline: Any, family: Family) -> Noise:
         and config.get("interpolation_type", "linear") == "linear"
     )
     return "diffusion" if plain else "own"
+
+
+def _longest_prompt(kind: str, arguments: Mapping[str, object]) -> int:
+    """Tokens of a prompt that its pipeline can be told to read; 0 where that has no effect."""
+    default = arguments.get("max_sequence_length")
+    if not isinstance(default, int) or kind in _READ_WHOLE:
+        return 0
+    return max([default, *(limit for family, limit in _LONGEST.items() if kind.startswith(family))])
 
 
 def _clip_layers(pipeline: Any, arguments: Mapping[str, object]) -> int:

@@ -18,12 +18,19 @@ from worker.engine.adapters.embeddings import load_bundled_words, load_words
 from worker.engine.adapters.ip_adapter import load_ip_adapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.decoder import convert_on_device, guard_decoder
-from worker.engine.denoiser.runner import PassRunner
+from worker.engine.denoiser.runner import DecoderRunner, PassRunner
 from worker.engine.engine import Engine
-from worker.engine.load.acceleration import choose_batch_size, choose_graphs, lay_out, run_others
+from worker.engine.load.acceleration import (
+    choose_batch_size,
+    choose_graphs,
+    lay_out,
+    run_others,
+    wants_graphs,
+)
 from worker.engine.load.completeness import check_complete
 from worker.engine.load.describe import describe
 from worker.engine.load.dtype import choose_dtype
+from worker.engine.load.fp8 import keep_in_fp8
 from worker.engine.load.mapped import copy_mapped_weights
 from worker.engine.load.pretrained import load_pretrained
 from worker.engine.load.quantize import check_quantize
@@ -31,7 +38,7 @@ from worker.engine.load.refiner import load_refiner
 from worker.engine.load.single_file import load_single_file
 from worker.engine.load.vae import replace_vae
 from worker.engine.memory import place_weights, plan_memory
-from worker.engine.pipelines import find_denoiser
+from worker.engine.pipelines import find_denoiser, stay_on
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
 from worker.errors import ModelError, SettingsError
@@ -61,6 +68,8 @@ def load(settings: Settings, device: torch.device) -> Engine:
     log.info("model %s: %s", source.name, source.reason)
     check_quantize(settings, source, device)
     pipeline = _read(source, settings, device)
+    if settings.quantize == "fp8":
+        keep_in_fp8(pipeline, device)
     replace_vae(pipeline, settings)
     pipeline.set_progress_bar_config(disable=True)
     engine = _assemble(pipeline, source.name, settings, catalogue, device)
@@ -82,7 +91,8 @@ def _assemble(
     model = describe(pipeline, name, settings, catalogue)
     refiner = load_refiner(pipeline, settings)
     controlnets = load_controlnets(catalogue, pipeline, settings)
-    model = replace(model, control_kinds=MappingProxyType(describe_controlnets(catalogue, controlnets)))
+    kinds = {**model.control_kinds, **describe_controlnets(catalogue, controlnets)}
+    model = replace(model, control_kinds=MappingProxyType(kinds))
     words, bundled = load_words(catalogue, pipeline), load_bundled_words(catalogue, pipeline)
     pipelines = [part for part in (pipeline, refiner) if part is not None]
     for one in pipelines:
@@ -94,15 +104,18 @@ def _assemble(
         check_complete({"the image encoder": pipeline.image_encoder}, "IP_ADAPTER_ENCODER: it is not complete")
     nets = list(controlnets.values())
     wanted = None if settings.offload == "auto" else settings.offload
-    plan = plan_memory(model, pipelines, nets, wanted, device, settings.quantize)
+    plan = plan_memory(model, pipelines, nets, wanted, device, settings.quantize, wants_graphs(settings))
     if device.type != "cpu":  # where there is nothing to choose
         log.info("memory: %s", plan.reason)
     release = place_weights(pipelines, nets, plan, device)
     copy_mapped_weights(unique_modules(pipelines, nets))
+    if plan.offload == "none":
+        for one in pipelines:
+            stay_on(one, device)
     graphs = choose_graphs(settings, plan, device)
     lay_out(graphs, unique_modules(pipelines, nets))
     for runner in runners:
-        runner.graphs = graphs
+        runner.graphs = None if plan.graphs == "denoiser" and isinstance(runner, DecoderRunner) else graphs
     if hasattr(pipeline, "vae"):
         guard_decoder(pipeline.vae)
     if ip_adapter is not None:

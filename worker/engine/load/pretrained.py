@@ -9,7 +9,8 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoPipelineForText2Image, DiffusionPipeline, ModelMixin, SchedulerMixin
+from diffusers import ModelMixin, SchedulerMixin
+from diffusers.guiders import BaseGuidance
 from transformers import (
     FeatureExtractionMixin,
     ImageProcessingMixin,
@@ -20,6 +21,8 @@ from transformers import (
 
 from worker.engine.load.completeness import check_complete, check_tokens
 from worker.engine.load.dtype import choose_dtype
+from worker.engine.load.pipeline_class import choose_reader, find_class
+from worker.engine.load.processors import read_processors
 from worker.engine.load.quantize import quantization_options
 from worker.engine.load.transformer import load_transformer
 from worker.engine.pipelines import needs_a_prior
@@ -37,12 +40,15 @@ from worker.settings import Settings
 _KINDS = (
     ModelMixin,
     SchedulerMixin,
+    BaseGuidance,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     FeatureExtractionMixin,
     ImageProcessingMixin,
     ProcessorMixin,
 )
+# Of a processor that transformers makes with torchvision, the part that is used: FLUX.2 reads text alone with it.
+_READ_AS = {("transformers", "PixtralProcessor"): ("transformers", "PreTrainedTokenizerFast")}
 _NEEDED = ("scheduler", "text_encoder", "tokenizer", "transformer", "unet", "vae")  # where the class takes it
 
 
@@ -66,9 +72,8 @@ def load_pretrained(source: ModelSource, settings: Settings, device: torch.devic
         options |= {SAFETY_CHECKER: None, "requires_safety_checker": False}
     elif source.kind == "folder" and SAFETY_CHECKER in index.parts:
         _check_safety_checker(Path(source.location) / SAFETY_CHECKER)
-    kind = getattr(diffusers, index.pipeline, None)
-    kind = kind if isinstance(kind, type) and issubclass(kind, DiffusionPipeline) else None
-    return read_pipeline(AutoPipelineForText2Image, kind, source, path, settings, options, "model")
+    kind = find_class(index.pipeline, source.name)
+    return read_pipeline(choose_reader(kind), kind, source, path, settings, options, "model")
 
 
 def read_index(source: ModelSource, settings: Settings, setting: str) -> Path:
@@ -107,7 +112,7 @@ def read_pipeline(
     location = source.location
     with explain_unreadable(f"{location} cannot be loaded as a {what}", folder):
         with show_model(folder, index, weights) as view:
-            pipeline = reader.from_pretrained(str(view), **given)
+            pipeline = reader.from_pretrained(str(view), **given, **read_processors(view, index))
         check_tokens(pipeline.components, location)
     check_complete(pipeline.components, f"{location} is no complete {what}")
     return pipeline
@@ -122,7 +127,8 @@ def _choose_parts(index: ModelIndex, kind: type | None, path: Path, options: Map
     if kind is None:
         return index
     taken = inspect.signature(kind).parameters
-    parts = {name: entry for name, entry in index.parts.items() if name in taken and name not in options}
+    wanted = {name: entry for name, entry in index.parts.items() if name in taken and name not in options}
+    parts = {name: _READ_AS.get(entry, entry) for name, entry in wanted.items()}
     for name, (library, found) in parts.items():
         _check_class(path, name, library, found)
     optional = getattr(kind, "_optional_components", [])

@@ -39,10 +39,11 @@ def draw(engine: Engine, items: Sequence[Item]) -> list[GeneratedImage]:
 def _finish(item: Item, image: Image, flagged: bool, acceleration: str | None) -> GeneratedImage:
     """The picture in the size that was asked for, outside a mask as it came."""
     plan = item.job.plan
-    resized_from = None if image.size == plan.size else image.size
+    resized_from = None if image.size == plan.drawn_size else image.size
     if resized_from:
-        image = image.resize(plan.size, Resampling.LANCZOS)
+        image = image.resize(plan.drawn_size, Resampling.LANCZOS)
     image = image if flagged else _keep_unmasked(image, plan.request)
+    image = image if image.size == plan.size else image.crop((0, 0, *plan.size))
     return GeneratedImage(item.picture, image, flagged, resized_from=resized_from, acceleration=acceleration)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from worker.engine.adapters.holes import show_hole
 from worker.engine.passes.run import PassResult
 from worker.engine.pipelines import call_arguments
-from worker.models.capabilities import CONTROLLED, IMAGE, MASK, TEXT
+from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT
 from worker.plan import Pass
 from worker.request import InitImage, Request
 
@@ -34,21 +34,33 @@ def prepare(one: Pass, requests: Sequence[Request], before: PassResult | None, p
         )
     arguments |= {"width": one.width, "height": one.height, "denoising_end": one.end}
     arguments["max_area"] = one.width * one.height  # FLUX Kontext draws as many pixels, whatever the size
-    sources = [request.init_image for request in requests if request.init_image]
-    arguments |= PREPARE[one.task.removesuffix(CONTROLLED)](sources)
+    arguments |= PREPARE[one.task.removesuffix(CONTROLLED)](requests)
     return arguments | (_prepare_control(requests, pipeline) if requests[0].controls else {})
 
 
-def _prepare_text(_: Sequence[InitImage]) -> CallArguments:
+def _prepare_text(_: Sequence[Request]) -> CallArguments:
     return {}
 
 
-def _prepare_image(sources: Sequence[InitImage]) -> CallArguments:
-    return {"image": _batch([source.image for source in sources])}
+def _prepare_image(requests: Sequence[Request]) -> CallArguments:
+    return {"image": _batch([source.image for source in _list_sources(requests)])}
 
 
-def _prepare_mask(sources: Sequence[InitImage]) -> CallArguments:
-    return _prepare_image(sources) | {"mask_image": _batch([source.mask for source in sources])}
+def _prepare_mask(requests: Sequence[Request]) -> CallArguments:
+    masks = {"mask_image": _batch([source.mask for source in _list_sources(requests)])}
+    references = [request.references[0] for request in requests if request.references]
+    if references:
+        masks["image_reference"] = _batch(references)
+    # FLUX.1 Kontext would draw in one of the sizes that it was trained on, and the rest of the picture be stretched.
+    return _prepare_image(requests) | masks | {"_auto_resize": False}
+
+
+def _prepare_edit(requests: Sequence[Request]) -> CallArguments:
+    return {"image": _batch(requests[0].references)}
+
+
+def _list_sources(requests: Sequence[Request]) -> list[InitImage]:
+    return [request.init_image for request in requests if request.init_image]
 
 
 def _batch(values: Sequence[Any]) -> Any:
@@ -56,10 +68,11 @@ def _batch(values: Sequence[Any]) -> Any:
     return list(values) if len(values) > 1 else values[0]
 
 
-PREPARE: Mapping[str, Callable[[Sequence[InitImage]], CallArguments]] = {
+PREPARE: Mapping[str, Callable[[Sequence[Request]], CallArguments]] = {
     TEXT: _prepare_text,
     IMAGE: _prepare_image,
     MASK: _prepare_mask,
+    EDIT: _prepare_edit,
 }
 
 
@@ -69,7 +82,8 @@ def _prepare_control(requests: Sequence[Request], pipeline: Any) -> CallArgument
     columns = zip(*((one.scale, one.start, one.end) for one in controls), strict=True)
     scales, starts, ends = (_batch(column) for column in columns)
     # Of several ControlNets each gets a list, and a single picture for each is none.
-    nets = getattr(pipeline.controlnet, "nets", None) or [pipeline.controlnet]  # one may be there for all
+    net = getattr(pipeline, "controlnet", None)
+    nets = getattr(net, "nets", None) or [net]  # one may be there for all
     images = _batch(
         [
             _batch([show_hole(one.controls[i], nets[min(i, len(nets) - 1)]) for one in requests])

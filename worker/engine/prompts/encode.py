@@ -148,7 +148,15 @@ class PromptEncoder:
             # Each pipeline has its own idea of no negative prompt.
             texts = {"prompt": prompt, "negative_prompt": negative, "clip_skip": request.clip_skip}
             return {name: value for name, value in texts.items() if value is not None}
-        key = prompt, negative, self._guided, request.clip_skip
+        found = self._recall(pipeline, names, prompt, negative)
+        if negative is None or f"negative_{names[0]}" in names:
+            return found
+        unwanted = self._recall(pipeline, names, negative, None)
+        return {**found, **{f"negative_{name}": value for name, value in unwanted.items()}}
+
+    def _recall(self, pipeline: Any, names: Sequence[str], prompt: str, negative: str | None) -> Embeddings:
+        """What diffusers makes of these texts, or has made of them before."""
+        key = prompt, negative, self._guided, self._request.clip_skip, self._request.max_sequence_length
         return self._kept.recall(key, lambda: _encode_by_diffusers(pipeline, names, *key))
 
     @property
@@ -157,7 +165,7 @@ class PromptEncoder:
 
     def _negative_prompt(self) -> str | None:
         family, negative = self._engine.capabilities.family, self._request.negative_prompt
-        if negative is not None and family.negative_prompt:
+        if negative is not None and (family.negative_prompt or (self._request.true_cfg_scale or 0.0) > 1):
             return negative
         # Such pipelines are guided only away from one.
         return " " if family.guidance == "true_cfg_scale" else None
@@ -176,7 +184,13 @@ class PromptEncoder:
 
 
 def _encode_by_diffusers(
-    pipeline: Any, names: Sequence[str], prompt: str, negative: str | None, guided: bool, clip_skip: int | None
+    pipeline: Any,
+    names: Sequence[str],
+    prompt: str,
+    negative: str | None,
+    guided: bool,
+    clip_skip: int | None,
+    max_sequence_length: int | None,
 ) -> Embeddings:
     """What the pipeline's own `encode_prompt` returns, under the names that its call has for it."""
     wanted = {
@@ -187,6 +201,7 @@ def _encode_by_diffusers(
         "do_classifier_free_guidance": guided,
         "device": pipeline._execution_device,
         "clip_skip": clip_skip,
+        **({"max_sequence_length": max_sequence_length} if max_sequence_length else {}),
     }
     accepted = call_arguments(type(pipeline), "encode_prompt")
     values = pipeline.encode_prompt(**{name: value for name, value in wanted.items() if name in accepted})

@@ -67,7 +67,7 @@ def _list_notes(engine: Engine, request: Request, text: str) -> Iterator[str]:
         named = dict.fromkeys(_EMBEDDING.findall(replace_words(text, words)))
         if missing := [word for word in named if word not in engine.word_notes]:
             yield f"there is no embedding {', '.join(missing)[:80]}; it was read as plain text"
-    if not model.weighted_prompts and (lost := _count_lost_tokens(engine.pipeline, text)):
+    if not model.weighted_prompts and (lost := _count_lost_tokens(engine, request, text)):
         yield f"the last {lost} tokens are beyond what {model.family.title} reads, and had no effect"
 
 
@@ -96,15 +96,20 @@ def _find_syntax(text: str) -> Iterator[_Syntax]:
         yield _COMPOSITION
 
 
-def _count_lost_tokens(pipeline: Any, text: str) -> int:
+def _count_lost_tokens(engine: Engine, request: Request, text: str) -> int:
     """How many tokens of the text no text encoder has room for."""
-    counts = (len(one(text).input_ids) - _room(one, pipeline) for one in _tokenizers(pipeline))
+    pipeline = engine.pipeline
+    limit = request.max_sequence_length or call_arguments(type(pipeline)).get("max_sequence_length")
+    counts = (len(one(text).input_ids) - _room(one, limit) for one in _tokenizers(pipeline))
     return max(0, min(counts, default=0))
 
 
-def _room(tokenizer: Any, pipeline: Any) -> int:
-    """The most tokens that are read, the ends included."""
-    limit = call_arguments(type(pipeline)).get("max_sequence_length")
+def _room(tokenizer: Any, limit: object) -> int:
+    """The most tokens that are read, the ends included.
+
+    Args:
+        limit: for encoders other than CLIP's, if there is one.
+    """
     return limit if isinstance(limit, int) and not isinstance(tokenizer, CLIPTokenizer) else tokenizer.model_max_length
 
 

@@ -1,0 +1,196 @@
+"""Tiny pipelines of models that edit: pictures are drawn from pictures and an instruction."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKLFlux2,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
+    FluxControlPipeline,
+    FluxFillPipeline,
+    FluxKontextPipeline,
+    FluxTransformer2DModel,
+    QwenImageEditPipeline,
+    QwenImageEditPlusPipeline,
+)
+from diffusers.pipelines.flux import pipeline_flux_kontext, pipeline_flux_kontext_inpaint
+from diffusers.pipelines.qwenimage import (
+    pipeline_qwenimage_edit,
+    pipeline_qwenimage_edit_inpaint,
+    pipeline_qwenimage_edit_plus,
+)
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from tests.helpers import tiny_models, tiny_transformers
+
+_WORDS = [f"<|{word}|>" for word in ("endoftext", "im_start", "im_end", "vision_start", "vision_end")]
+_WORDS += ["<|image_pad|>", "<|video_pad|>"]
+_CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def kontext() -> FluxKontextPipeline:
+    """FLUX.1 Kontext: FLUX's own parts; the picture to edit lies beside the one that is drawn."""
+    return FluxKontextPipeline(**tiny_transformers.flux().components)
+
+
+def tokenizer() -> Qwen2Tokenizer:
+    """One token a letter, and those of Qwen's chats."""
+    letters = [chr(code) for code in range(33, 127)] + ["Ġ", "Ċ"]
+    vocabulary = {word: number for number, word in enumerate(letters + _WORDS)}
+    made = Qwen2Tokenizer(vocab=vocabulary, merges=[])
+    made.add_special_tokens({"additional_special_tokens": _WORDS[1:]})
+    made.chat_template = _CHAT
+    return made
+
+
+def klein(is_distilled: bool = True) -> Flux2KleinPipeline:
+    """FLUX.2 klein: a language model reads the prompt; several pictures may lie beside the one that is drawn."""
+    torch.manual_seed(0)
+    tokens = tokenizer()
+    return Flux2KleinPipeline(
+        transformer=Flux2Transformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=3 * 16,
+            timestep_guidance_channels=16,
+            axes_dims_rope=(4, 4, 4, 4),
+            guidance_embeds=False,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=AutoencoderKLFlux2(
+            block_out_channels=(4,) * 4,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=1,
+        ),
+        text_encoder=Qwen3ForCausalLM(
+            Qwen3Config(
+                vocab_size=len(tokens),
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=27,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                head_dim=8,
+            )
+        ),
+        tokenizer=tokens,
+        is_distilled=is_distilled,
+    )
+
+
+class _PictureProcessor(Qwen2VLProcessor):
+    """Qwen's own, but for the part for videos, which transformers makes with torchvision."""
+
+    @classmethod
+    def get_attributes(cls) -> list[str]:
+        return ["image_processor", "tokenizer"]
+
+
+def processor() -> Qwen2VLProcessor:
+    """Hands at most four by four patches of a picture to the language model, and the prompt."""
+    return _PictureProcessor(Qwen2VLImageProcessor(min_pixels=28**2, max_pixels=56**2), tokenizer())
+
+
+def _qwen_edit(kind: Any) -> Any:
+    torch.manual_seed(0)
+    made, tokens = tiny_transformers.qwen(), tokenizer()
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": len(tokens)}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [1, 1, 2]}
+    sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
+    names = {f"{name}_token_id": tokens.convert_tokens_to_ids(f"<|{name}_pad|>") for name in ("image", "video")}
+    ends = {f"vision_{end}_token_id": tokens.convert_tokens_to_ids(f"<|vision_{end}|>") for end in ("start", "end")}
+    config = Qwen2_5_VLConfig(
+        text_config={**text, **heads, "rope_parameters": rope}, vision_config=sight, **names, **ends
+    )
+    parts = {"text_encoder": Qwen2_5_VLForConditionalGeneration(config), "tokenizer": tokens, "processor": processor()}
+    return kind(**{**made.components, **parts})
+
+
+def qwen_edit() -> QwenImageEditPipeline:
+    """Qwen-Image-Edit: its language model sees the picture that the instruction speaks of."""
+    return _qwen_edit(QwenImageEditPipeline)
+
+
+def qwen_edit_plus() -> QwenImageEditPlusPipeline:
+    """Qwen-Image-Edit-2509 and later: the same with up to three."""
+    return _qwen_edit(QwenImageEditPlusPipeline)
+
+
+def save(pipeline: DiffusionPipeline, folder: Path) -> Path:
+    """Write it in diffusers layout, under the names of the published one's classes."""
+    tiny_models.save(pipeline, folder)
+    index = folder / "model_index.json"
+    content = json.loads(index.read_text())
+    if "processor" in content:
+        content["processor"] = ["transformers", "Qwen2VLProcessor"]
+        index.write_text(json.dumps(content))
+    return folder
+
+
+def load_plain(folder: Path) -> DiffusionPipeline:
+    """The same model in diffusers' own pipeline."""
+    own = {"processor": processor()} if (folder / "processor").is_dir() else {}
+    plain = DiffusionPipeline.from_pretrained(folder, **own)
+    plain.set_progress_bar_config(disable=True)
+    return plain
+
+
+def _flux_with(in_channels: int, out_channels: int = 64) -> dict[str, Any]:
+    """FLUX's parts, and a transformer that takes more than latents."""
+    made = tiny_transformers.flux()
+    config, channels = made.transformer.config, {"in_channels": in_channels, "out_channels": out_channels}
+    parts = {**made.components, "transformer": FluxTransformer2DModel.from_config(config, **channels)}
+    return {name: part for name, part in parts.items() if name not in ("image_encoder", "feature_extractor")}
+
+
+def fill() -> FluxFillPipeline:
+    """FLUX.1 Fill: its transformer sees what is not masked, and the mask."""
+    return FluxFillPipeline(**_flux_with(384))
+
+
+def control() -> FluxControlPipeline:
+    """FLUX.1 Canny and Depth: its transformer sees the picture that it follows."""
+    return FluxControlPipeline(**_flux_with(128))
+
+
+@contextmanager
+def small_references() -> Iterator[None]:
+    """Inside the `with`, pictures that pipelines scale to a million pixels or so become a sixty-fourth part of that."""
+    with pytest.MonkeyPatch.context() as patch:
+        sizes = [(width // 8, height // 8) for width, height in pipeline_flux_kontext.PREFERRED_KONTEXT_RESOLUTIONS]
+        patch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
+        patch.setattr(pipeline_flux_kontext_inpaint, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
+        for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus, pipeline_qwenimage_edit_inpaint):
+            patch.setattr(module, "calculate_dimensions", _shrink(module.calculate_dimensions))
+        yield
+
+
+def _shrink(choose: Callable[[float, float], Any]) -> Callable[[float, float], Any]:
+    return lambda area, ratio: choose(area / 64, ratio)

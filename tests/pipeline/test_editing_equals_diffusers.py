@@ -1,0 +1,156 @@
+"""Pictures edited by an instruction, through the handler function, are those of plain diffusers, pixel for pixel."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from PIL.Image import Image
+
+from tests.helpers import tiny_editors
+from tests.helpers.drawing import assert_same, scene, uri
+from tests.helpers.faults import a_worker
+from tests.helpers.through_handler import ask, drawn, pixels
+from worker.runtime.worker import Worker
+
+# Model -> its maker, and the most pictures that it takes.
+EDITORS: dict[str, tuple[Callable[[], DiffusionPipeline], int]] = {
+    "kontext": (tiny_editors.kontext, 1),
+    "klein": (tiny_editors.klein, 4),
+    "klein-base": (lambda: tiny_editors.klein(is_distilled=False), 4),
+    "qwen-edit": (tiny_editors.qwen_edit, 1),
+    "qwen-edit-plus": (tiny_editors.qwen_edit_plus, 3),
+}
+EDIT_ONLY = ("qwen-edit", "qwen-edit-plus")
+CALL: dict[str, Any] = {"prompt": "make it red", "width": 96, "height": 64, "num_inference_steps": 2}
+JOB: dict[str, Any] = {**CALL, "seed": 7}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_references() -> Iterator[None]:
+    with tiny_editors.small_references():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("editors")
+    return {name: tiny_editors.save(make(), root / name) for name, (make, _) in EDITORS.items()}
+
+
+@pytest.fixture(scope="module")
+def plain(folders: dict[str, Path]) -> dict[str, DiffusionPipeline]:
+    return {name: tiny_editors.load_plain(folder) for name, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
+def workers(folders: dict[str, Path]) -> Iterator[dict[str, Worker]]:
+    """Each as it is after its own start trials."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(a_worker(MODEL_NAME=str(folder))) for name, folder in folders.items()}
+
+
+def draw_plainly(name: str, pipeline: DiffusionPipeline, **call: Any) -> Image:
+    """The same with diffusers alone."""
+    if name == "kontext":
+        call = {"max_area": call["width"] * call["height"], **call}
+    return pipeline(**call, generator=torch.Generator().manual_seed(7)).images[0]
+
+
+def guidance(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a job says of guidance, and the same as diffusers' call has it."""
+    if name.startswith("qwen"):
+        return {"guidance_scale": 3.0, "negative_prompt": "blue"}, {"true_cfg_scale": 3.0, "negative_prompt": "blue"}
+    return {"guidance_scale": 3.0}, {"guidance_scale": 3.0}
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_one_picture(name: str, workers: dict[str, Worker], plain: dict[str, DiffusionPipeline]) -> None:
+    job, call = guidance(name)
+    source = scene(80, 112)
+
+    theirs = draw_plainly(name, plain[name], **CALL, **call, image=source)
+
+    ours = drawn(workers[name], JOB, job, image=uri(source))
+    assert_same(ours, theirs)
+    assert drawn(workers[name], JOB, job, images=[uri(source)]).tobytes() == ours.tobytes()
+    assert drawn(workers[name], JOB, job, image=uri(scene(80, 112, seed=1))).tobytes() != ours.tobytes()
+    assert drawn(workers[name], JOB, job, image=uri(source), prompt="make it blue").tobytes() != ours.tobytes()
+
+
+@pytest.mark.parametrize("name", [name for name, (_, most) in EDITORS.items() if most > 1])
+def test_as_many_pictures_as_it_takes(
+    name: str, workers: dict[str, Worker], plain: dict[str, DiffusionPipeline]
+) -> None:
+    job, call = guidance(name)
+    sources = [scene(64 + 32 * i, 96, seed=i) for i in range(EDITORS[name][1])]
+
+    theirs = draw_plainly(name, plain[name], **CALL, **call, image=sources)
+
+    ours = drawn(workers[name], JOB, job, images=[uri(one) for one in sources])
+    assert_same(ours, theirs)
+    split = drawn(workers[name], JOB, job, image=uri(sources[0]), images=[uri(one) for one in sources[1:]])
+    assert split.tobytes() == ours.tobytes()
+    assert drawn(workers[name], JOB, job, images=[uri(one) for one in sources[::-1]]).tobytes() != ours.tobytes()
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_a_picture_more_is_refused_by_name(name: str, workers: dict[str, Worker]) -> None:
+    most = EDITORS[name][1]
+
+    answer = ask(workers[name], JOB, images=[uri(scene())] * (most + 1))
+
+    assert [one["field"] for one in answer["fields"]] == ["images"], answer
+    assert ("one picture" if most == 1 else f"{most} pictures") in answer["message"]
+
+
+@pytest.mark.parametrize("name", [name for name in EDITORS if name not in EDIT_ONLY])
+def test_a_prompt_alone(name: str, workers: dict[str, Worker], plain: dict[str, DiffusionPipeline]) -> None:
+    job, call = guidance(name)
+
+    assert_same(drawn(workers[name], JOB, job), draw_plainly(name, plain[name], **CALL, **call))
+
+
+@pytest.mark.parametrize("name", EDIT_ONLY)
+def test_a_prompt_alone_is_refused_by_name_where_a_picture_is_needed(name: str, workers: dict[str, Worker]) -> None:
+    answer = ask(workers[name], JOB)
+
+    assert [one["field"] for one in answer["fields"]] == ["image"], answer
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_a_strength_is_refused_by_name(name: str, workers: dict[str, Worker]) -> None:
+    answer = ask(workers[name], JOB, image=uri(scene()), strength=0.5)
+
+    assert [one["field"] for one in answer["fields"]] == ["strength"], answer
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_several_pictures_are_those_drawn_alone(name: str, workers: dict[str, Worker]) -> None:
+    answer = ask(workers[name], JOB, image=uri(scene()), num_images=2)
+
+    (alone,) = ask(workers[name], JOB, image=uri(scene()), seed=8)["images"]
+    assert pixels(answer["images"][1]) == pixels(alone) != pixels(answer["images"][0])
+
+
+def test_an_edited_picture_is_drawn_in_the_aspect_of_the_first(workers: dict[str, Worker]) -> None:
+    sources = [uri(scene(200, 100)), uri(scene(64, 128))]
+
+    answer = ask(workers["klein"], JOB, images=sources, width=None, height=128)
+
+    assert (answer["width"], answer["height"]) == (256, 128)
+
+
+def test_what_was_edited_is_made_again_from_its_own_file(workers: dict[str, Worker]) -> None:
+    sources = [uri(scene(64, 96)), uri(scene(96, 64, seed=1))]
+    first = ask(workers["klein"], JOB, images=sources)["images"][0]
+    beside = {"replay": first, "images": sources}
+
+    (again,) = workers["klein"].handle({"id": "again", "input": beside})["images"]  # type: ignore[index]
+
+    assert pixels(again) == pixels(first)
+    told = workers["klein"].handle({"id": "less", "input": {"replay": first}})
+    assert "give images beside it" in str(told)
