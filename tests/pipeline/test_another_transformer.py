@@ -2,10 +2,7 @@
 
 import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -19,13 +16,12 @@ from PIL.Image import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from builder import fetch_model
 from tests.helpers import tiny_files, tiny_models, tiny_transformers
 from tests.helpers.drawing import SMALL, assert_same, load_engine, picture
-from tests.helpers.local_hub import REPOSITORY, TOKEN, serve
 from worker.errors import ModelError, SettingsError, WorkerError
-from worker.models import hub, locate
+from worker.models import hub
 
-ROOT = Path(__file__).parents[2]
 PREFIX = "model.diffusion_model."
 FAMILIES = {
     "flux": tiny_transformers.flux,
@@ -89,8 +85,8 @@ def drawn_with(kit: Kit, family: str, file: Path, **settings: str) -> Image:
     ("family", "layout"),
     [
         *((family, "original") for family in FAMILIES),
-        *((family, "diffusers") for family in ("flux", "sd3", "z_image")),
-        *((family, "in a checkpoint") for family in ("flux", "qwen", "flux2")),
+        *((family, "diffusers") for family in ("flux", "z_image")),
+        *((family, "in a checkpoint") for family in ("sd3", "qwen")),
     ],
 )
 def test_the_picture_is_plain_diffusers_with_that_transformer(
@@ -144,22 +140,23 @@ def test_the_bases_own_denoiser_is_not_downloaded(
     assert [file for file in fetched if file.startswith("transformer/")] == ["transformer/config.json"]
 
 
-def test_a_base_is_baked_without_its_own_denoiser(kits: dict[str, Kit], tmp_path: Path) -> None:
-    """In a process of its own: the hub's address is read when its library is imported."""
-    repository = shutil.copytree(kits["sd3"].base, tmp_path / "repository")
-    tiny_files.write(kits["sd3"].transformer.state_dict(), repository / "tuned.safetensors")
-    names = {"MODEL_NAME": REPOSITORY, "TRANSFORMER_NAME": f"{REPOSITORY}/tuned.safetensors", "HF_TOKEN": TOKEN}
-    with serve(repository) as server:
-        places = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": server.url, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "builder/fetch_model.py", str(tmp_path / "baked")]
-        subprocess.run(command, env={**os.environ, **names, **places}, cwd=ROOT, check=True, timeout=120)
+def test_a_base_is_baked_without_its_own_denoiser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What diffusers is given as None it does not fetch; its config is fetched beside."""
+    fetched: list[tuple[str, str]] = []
+    left_out: list[str] = []
+    monkeypatch.setattr(fetch_model, "hf_hub_download", lambda place, file, **_: fetched.append((place, file)))
+    monkeypatch.setattr(
+        fetch_model.DiffusionPipeline,
+        "download",
+        lambda _, **options: left_out.extend(name for name, value in options.items() if value is None),
+    )
+    monkeypatch.setenv("MODEL_NAME", "org/base")
+    monkeypatch.setenv("TRANSFORMER_NAME", "org/other/tuned.gguf")
 
-    baked = {"the image": tmp_path / "baked"}
-    base = locate.find_base(REPOSITORY, None, baked)
-    files = {str(file.relative_to(base.location)) for file in Path(base.location).rglob("*") if file.is_file()}
-    assert {"model_index.json", "transformer/config.json", "vae/diffusion_pytorch_model.safetensors"} <= files
-    assert [file for file in files if file.startswith("transformer/")] == ["transformer/config.json"]
-    assert locate.find_transformer(f"{REPOSITORY}/tuned.safetensors", baked).kind == "file"
+    assert fetch_model.main(tmp_path) is None
+
+    assert fetched == [("org/base", "transformer/config.json"), ("org/other", "tuned.gguf")]
+    assert "transformer" in left_out
 
 
 # What is refused.

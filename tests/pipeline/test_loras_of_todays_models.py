@@ -22,7 +22,7 @@ from PIL.Image import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.helpers import tiny_files, tiny_models, tiny_transformers
+from tests.helpers import tiny_files, tiny_models
 from tests.helpers.drawing import draw, load_engine, picture
 from worker.engine.adapters.lora_targets import Targets
 
@@ -90,7 +90,7 @@ def test_every_layer_is_found_under_its_trainers_names(published: tuple[str, Any
 
 # What is drawn.
 
-FAMILIES = {"z_image": tiny_files.z_image, "flux2": tiny_files.flux2, "qwen": tiny_transformers.qwen}
+FAMILIES = {"z_image": tiny_files.z_image, "flux2": tiny_files.flux2}
 
 
 def train(weights: dict[str, Tensor], form: str, joined: Path, merged: Path, dora: bool = False) -> None:
@@ -118,7 +118,7 @@ def difference(one: Image, other: Image) -> int:
     return max(high for _, high in ImageStat.Stat(ImageChops.difference(one, other)).extrema)
 
 
-@pytest.mark.parametrize(("family", "form"), [("z_image", "{}"), ("flux2", "{}"), ("qwen", "diffusion_model.{}")])
+@pytest.mark.parametrize(("family", "form"), [("z_image", "{}"), ("flux2", "{}")])
 def test_the_picture_is_that_of_weights_with_it_added(family: str, form: str, tmp_path: Path) -> None:
     pipeline: Any = FAMILIES[family]()
     base, transformer = tiny_models.save(pipeline, tmp_path / "base"), tiny_files.reseed(pipeline.transformer)

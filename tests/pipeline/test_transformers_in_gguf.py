@@ -21,8 +21,6 @@ FAMILIES = {
     "flux": tiny_transformers.flux,
     "sd3": tiny_transformers.sd3,
     "z_image": tiny_files.z_image,
-    "flux2": tiny_files.flux2,
-    "chroma": tiny_transformers.chroma,
 }
 
 
@@ -64,7 +62,7 @@ def plain_picture(kit: Kit, transformer: Any) -> Image:
 
 @pytest.mark.parametrize(
     ("family", "packing"),
-    [("flux", "Q8_0"), ("sd3", "Q4_0"), ("z_image", "Q5_1"), ("flux2", "Q8_0"), ("chroma", "Q4_1")],
+    [("flux", "Q8_0"), ("sd3", "Q4_0"), ("z_image", "Q5_1")],
 )
 def test_the_picture_is_plain_diffusers_with_that_file(
     family: str, packing: str, kits: dict[str, Kit], tmp_path: Path
@@ -85,8 +83,7 @@ def test_the_picture_is_plain_diffusers_with_that_file(
     assert len(packed) > 5
 
 
-@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
-@pytest.mark.parametrize("packing", ["BF16", "F16"])
+@pytest.mark.parametrize(("packing", "prefix"), [("BF16", ""), ("F16", "model.diffusion_model.")])
 def test_sixteen_bits_are_read_as_they_are(packing: str, prefix: str, kits: dict[str, Kit], tmp_path: Path) -> None:
     kit, kind = kits["sd3"], {"BF16": torch.bfloat16, "F16": torch.float16}[packing]
     weights = tiny_files.original(kit.transformer)

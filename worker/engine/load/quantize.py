@@ -46,10 +46,9 @@ def check_quantize(settings: Settings, source: ModelSource, device: torch.device
         raise SettingsError(
             f"QUANTIZE: {source.name} is a single file; {settings.quantize} takes a model in diffusers layout only"
         )
-    if settings.transformer_name is not None:
-        raise SettingsError(
-            f"QUANTIZE: got {settings.quantize!r}; the file that TRANSFORMER_NAME names is read as it is"
-        )
+    if settings.transformer_name is not None and (package == "bitsandbytes" or settings.may_be_packed):
+        allowed = "GGUF has fewer bits already" if settings.may_be_packed else "beside TRANSFORMER_NAME it may be fp8"
+        raise SettingsError(f"QUANTIZE: got {settings.quantize!r}; {allowed}")
     if settings.quantize == "8bit" and settings.offload in ("model", "group"):
         # bitsandbytes' 8-bit layers keep a reference to their weights on the device, so moving them frees nothing.
         raise SettingsError(
