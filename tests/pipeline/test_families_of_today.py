@@ -16,7 +16,7 @@ import torch
 from diffusers import DiffusionPipeline, FluxKontextPipeline
 from PIL.Image import Image, Resampling
 
-from tests.helpers import tiny_flows, tiny_glm, tiny_models, tiny_readers, tiny_transformers
+from tests.helpers import tiny_flows, tiny_glm, tiny_models, tiny_readers, tiny_transformers, tiny_vl_readers
 from tests.helpers.asking import ask, model_of
 from tests.helpers.drawing import assert_same, hole, scene, uri
 from tests.helpers.faults import a_worker, engine_of, run
@@ -83,14 +83,14 @@ CASES = {
         tiny_transformers.qwen, guided(1.0), 4, truly_guided(1.0), name="Qwen-Image-Lightning-4steps"
     ),
     "qwen-image-2.1": Case(
-        tiny_flows.qwen_image21,
+        tiny_vl_readers.qwen_image21,
         {"guidance_scale": 3.0, "num_inference_steps": 2, **STAR},
         3,
         {"true_cfg_scale": 3.0, **STAR, **EVEN},
         given=("processor",),
     ),
-    "krea-2": Case(tiny_flows.krea2, guided(3.0) | STAR, 28),
-    "krea-2-turbo": Case(partial(tiny_flows.krea2, is_distilled=True), guided(0.0), 8),
+    "krea-2": Case(tiny_vl_readers.krea2, guided(3.0) | STAR, 28),
+    "krea-2-turbo": Case(partial(tiny_vl_readers.krea2, is_distilled=True), guided(0.0), 8),
     "flux-kontext": Case(kontext, guided(3.0), 28, guided(3.0) | {"max_area": 64 * 96}),
     "flux-krea": Case(tiny_transformers.flux, guided(3.0), 28, name="FLUX.1-Krea-dev"),
     "sd3-turbo": Case(tiny_transformers.sd3, guided(0.0), 4, name="stable-diffusion-3.5-large-turbo"),
@@ -110,7 +110,11 @@ CASES = {
     "kandinsky-5": Case(tiny_readers.kandinsky5, ONE_STEP, 50),
     "glm-image": Case(tiny_glm.glm, guided(2.0), 30),
     "ideogram-4": Case(
-        tiny_flows.ideogram4, guided(3.0), 48, guided(3.0) | {"guidance_schedule": None}, {"guidance_scale": None}
+        tiny_vl_readers.ideogram4,
+        guided(3.0),
+        48,
+        guided(3.0) | {"guidance_schedule": None},
+        {"guidance_scale": None},
     ),
 }
 
