@@ -16,11 +16,16 @@ import torch
 from diffusers import DiffusionPipeline, FluxKontextPipeline
 from PIL.Image import Image, Resampling
 
-from tests.helpers import tiny_flows, tiny_models, tiny_readers, tiny_transformers
+from tests.helpers import tiny_flows, tiny_glm, tiny_models, tiny_readers, tiny_transformers, tiny_vl_readers
+from tests.helpers.asking import ask, model_of
 from tests.helpers.drawing import assert_same, hole, scene, uri
 from tests.helpers.faults import a_worker, engine_of, run
 from tests.helpers.plain_diffusers import around
+from worker.engine.load.acceleration import choose_batch_size
+from worker.engine.memory import MemoryPlan
+from worker.plan import make_plan
 from worker.runtime.worker import Worker
+from worker.settings import Settings
 
 SIZE = {"width": 64, "height": 96}
 STAR = {"negative_prompt": "a star"}
@@ -78,14 +83,14 @@ CASES = {
         tiny_transformers.qwen, guided(1.0), 4, truly_guided(1.0), name="Qwen-Image-Lightning-4steps"
     ),
     "qwen-image-2.1": Case(
-        tiny_flows.qwen_image21,
+        tiny_vl_readers.qwen_image21,
         {"guidance_scale": 3.0, "num_inference_steps": 2, **STAR},
         3,
         {"true_cfg_scale": 3.0, **STAR, **EVEN},
         given=("processor",),
     ),
-    "krea-2": Case(tiny_flows.krea2, guided(3.0) | STAR, 28),
-    "krea-2-turbo": Case(partial(tiny_flows.krea2, is_distilled=True), guided(0.0), 8),
+    "krea-2": Case(tiny_vl_readers.krea2, guided(3.0) | STAR, 28),
+    "krea-2-turbo": Case(partial(tiny_vl_readers.krea2, is_distilled=True), guided(0.0), 8),
     "flux-kontext": Case(kontext, guided(3.0), 28, guided(3.0) | {"max_area": 64 * 96}),
     "flux-krea": Case(tiny_transformers.flux, guided(3.0), 28, name="FLUX.1-Krea-dev"),
     "sd3-turbo": Case(tiny_transformers.sd3, guided(0.0), 4, name="stable-diffusion-3.5-large-turbo"),
@@ -103,14 +108,14 @@ CASES = {
     ),
     "ernie-image": Case(tiny_flows.ernie, guided(3.0) | STAR, 50),
     "kandinsky-5": Case(tiny_readers.kandinsky5, ONE_STEP, 50),
+    "glm-image": Case(tiny_glm.glm, guided(2.0), 30),
     "ideogram-4": Case(
-        tiny_flows.ideogram4, guided(3.0), 48, guided(3.0) | {"guidance_schedule": None}, {"guidance_scale": None}
+        tiny_vl_readers.ideogram4,
+        guided(3.0),
+        48,
+        guided(3.0) | {"guidance_schedule": None},
+        {"guidance_scale": None},
     ),
-}
-
-STARTING = {
-    "Img2Img": ("z-image", "qwen-image", "chroma", "sana-sprint"),
-    "Inpaint": ("z-image", "qwen-image"),
 }
 
 
@@ -122,6 +127,15 @@ class Model:
     case: Case
     worker: Worker
     plain: Any
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """What the case's job means to plain diffusers."""
+        return SIZE | (self.case.asked if self.case.meant is None else self.case.meant)
+
+    def sibling(self, task: str) -> Any:
+        """The family's pipeline for another task."""
+        return around(self.plain, f"{type(self.plain).__name__.removesuffix('Pipeline')}{task}Pipeline")
 
     def ask(self, **fields: Any) -> dict[str, Any]:
         answer = run(self.worker, **{**SIZE, **fields})
@@ -164,9 +178,7 @@ def test_our_picture_is_plain_diffusers_picture(model: Model) -> None:
     case = model.case
 
     assert engine_of(model.worker).capabilities.family.name == model.family
-    assert_same(
-        model.draw(**case.asked), plainly(model.plain, **SIZE, **(case.asked if case.meant is None else case.meant))
-    )
+    assert_same(model.draw(**case.asked), plainly(model.plain, **model.call))
 
 
 def test_a_job_that_names_neither_steps_nor_guidance_gets_those_that_the_model_is_published_with(model: Model) -> None:
@@ -179,17 +191,29 @@ def test_a_job_that_names_neither_steps_nor_guidance_gets_those_that_the_model_i
         assert_same(model.draw(num_inference_steps=None, guidance_scale=None), plainly(model.plain, **SIZE, **call))
 
 
-def test_a_model_draws_from_a_picture_and_in_a_mask_as_plain_diffusers_does(model: Model) -> None:
-    """What diffusers has pipelines for, of the families where it has."""
-    family = type(model.plain).__name__.removesuffix("Pipeline")
-    kinds = {"Img2Img": {"image": scene(64, 96)}, "Inpaint": {"image": scene(64, 96), "mask_image": hole(64, 96)}}
-    for name, pictures in kinds.items():
-        if model.family not in STARTING.get(name, ()):
-            continue
-        call = {**SIZE, **(model.case.asked if model.case.meant is None else model.case.meant), **pictures}
-        theirs = plainly(around(model.plain, f"{family}{name}Pipeline"), strength=0.7, **call)
-        fields = {"image": uri(scene(64, 96)), "strength": 0.7, **model.case.asked}
-        if name == "Inpaint":
-            fields |= {"mask": uri(hole(64, 96)), "mask_blur": 0}
-            theirs = PIL.Image.composite(theirs, scene(64, 96), hole(64, 96))
-        assert_same(model.draw(**fields), theirs)
+@pytest.mark.parametrize("family", ["kandinsky-5", "glm-image", "z-image"])
+def test_what_is_not_the_same_in_company_is_drawn_alone(family: str) -> None:
+    settings = Settings(max_batch="4")
+    plan = MemoryPlan("none", False, "")
+
+    batch_size = choose_batch_size(None, model_of(family), settings, plan)
+
+    expected = 4 if family == "z-image" else 1
+    assert batch_size.choose(make_plan(ask(model_of(family)))) == expected
+
+
+@pytest.mark.parametrize("model", ["z-image", "qwen-image", "chroma", "sana-sprint"], indirect=True)
+def test_a_picture_is_started_from_as_plain_diffusers_does(model: Model) -> None:
+    theirs = plainly(model.sibling("Img2Img"), image=scene(64, 96), strength=0.7, **model.call)
+
+    assert_same(model.draw(image=uri(scene(64, 96)), strength=0.7, **model.case.asked), theirs)
+
+
+@pytest.mark.parametrize("model", ["z-image", "qwen-image"], indirect=True)
+def test_a_hole_is_filled_as_plain_diffusers_does(model: Model) -> None:
+    picture, mask = scene(64, 96), hole(64, 96)
+    filled = plainly(model.sibling("Inpaint"), image=picture, mask_image=mask, strength=0.7, **model.call)
+
+    ours = model.draw(image=uri(picture), mask=uri(mask), mask_blur=0, strength=0.7, **model.case.asked)
+
+    assert_same(ours, PIL.Image.composite(filled, picture, mask))

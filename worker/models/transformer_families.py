@@ -20,6 +20,7 @@ _NO_NEGATIVE: dict[str, Any] = {"negative_prompt": False}
 _BUILT_IN: dict[str, Any] = {"guidance": None, "negative_prompt": False}
 _FLUX: dict[str, Any] = {"max_pixels": 2048 * 1536, "negative_prompt": False}
 _SD3: dict[str, Any] = {"max_pixels": 1536 * 1536}
+_LARGE: dict[str, Any] = {"max_pixels": 2304 * 2048}  # in other formats, more than the 2048x2048 that they draw best
 _TRUE: dict[str, Any] = {"guidance": "true_cfg_scale"}
 
 TRANSFORMER_FAMILIES: tuple[Family, ...] = (
@@ -76,9 +77,10 @@ TRANSFORMER_FAMILIES: tuple[Family, ...] = (
         guidance="distilled_guidance_scale",
         size_step=32,
         **_NO_NEGATIVE,
+        **_LARGE,
     ),
     # Guided by a component of its own, which the model brings with its scale.
-    _row("hunyuan-image", "HunyuanImage 2.1", "HunyuanImagePipeline", 50, 3.5, guidance=None, size_step=32),
+    _row("hunyuan-image", "HunyuanImage 2.1", "HunyuanImagePipeline", 50, 3.5, guidance=None, size_step=32, **_LARGE),
     _row("ernie-image-turbo", "ERNIE-Image Turbo", "ErnieImagePipeline", 8, 1.0, named="turbo"),
     _row("ernie-image", "ERNIE-Image", "ErnieImagePipeline", 50, 4.0),
     # Reads the padding of a shorter prompt beside a longer one, too.
@@ -92,6 +94,7 @@ TRANSFORMER_FAMILIES: tuple[Family, ...] = (
         schedule="guidance_schedule",
         guidance_follows=True,
         **_NO_NEGATIVE,
+        **_LARGE,
     ),
     # Samples with the one generator that it takes what the transformer is to draw.
     _row("glm-image", "GLM-Image", "GlmImagePipeline", 30, 1.5, size_step=32, alone=True, **_NO_NEGATIVE),

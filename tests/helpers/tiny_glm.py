@@ -1,0 +1,70 @@
+"""A tiny GLM-Image: a language model writes what the picture is made of, and a transformer draws it."""
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, GlmImagePipeline, GlmImageTransformer2DModel
+from transformers import (
+    ByT5Tokenizer,
+    GlmImageConfig,
+    GlmImageForConditionalGeneration,
+    GlmImageImageProcessorPil,
+    GlmImageProcessor,
+    Qwen2Tokenizer,
+    T5Config,
+    T5EncoderModel,
+)
+
+from tests.helpers.tiny_flows import SMALL_TEXT
+from tests.helpers.tiny_models import _vae
+
+CODES = 32  # that a picture is made of
+
+
+def _tokens() -> Qwen2Tokenizer:
+    vocabulary = {chr(code): code - 33 for code in range(33, 127)} | {"Ġ": 94, "Ċ": 95}
+    named = {"image_token": "<|image|>", "grid_bos_token": "<|grid|>", "grid_eos_token": "<|/grid|>"}
+    for token in ("<|endoftext|>", "<sop>", *named.values()):
+        vocabulary[token] = len(vocabulary)
+    tokens = Qwen2Tokenizer(vocab=vocabulary, merges=[], bos_token="<sop>", extra_special_tokens=named)
+    tokens.chat_template = "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}"
+    return tokens
+
+
+def glm() -> GlmImagePipeline:
+    """With random weights."""
+    torch.manual_seed(0)
+    tokens = _tokens()
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]}
+    text = {"vocab_size": len(tokens), "num_hidden_layers": 1, "rope_parameters": rope, "vision_vocab_size": CODES}
+    sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "image_size": 32}
+    reader = GlmImageForConditionalGeneration(
+        GlmImageConfig(
+            text_config={**text, **SMALL_TEXT, "pad_token_id": 0, "eos_token_id": 0},
+            vision_config=sight,
+            vq_config={"embed_dim": 8, "num_embeddings": CODES, "latent_channels": 8},
+            image_token_id=tokens.convert_tokens_to_ids("<|image|>"),
+            image_start_token_id=CODES - 2,
+            image_end_token_id=CODES - 1,
+        )
+    )
+    reader.generation_config.eos_token_id = None  # as many as the picture needs
+    return GlmImagePipeline(
+        transformer=GlmImageTransformer2DModel(
+            in_channels=4,
+            out_channels=4,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            text_embed_dim=16,
+            time_embed_dim=16,
+            condition_dim=8,
+            prior_vq_quantizer_codebook_size=CODES,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75),
+        vae=_vae(latents_mean=[0.0] * 4, latents_std=[1.0] * 4, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=T5EncoderModel(T5Config(vocab_size=384, d_model=16, d_ff=16, d_kv=8, num_layers=1, num_heads=2)),
+        tokenizer=ByT5Tokenizer(),
+        processor=GlmImageProcessor(
+            image_processor=GlmImageImageProcessorPil(), tokenizer=tokens, chat_template=tokens.chat_template
+        ),
+        vision_language_encoder=reader,
+    )
