@@ -7,7 +7,8 @@ import io
 from dataclasses import dataclass
 
 from PIL import ExifTags
-from PIL.Image import Exif, Image
+from PIL.Image import Exif, Image, alpha_composite
+from PIL.Image import new as new_image
 
 from worker.output.png import write_png
 
@@ -39,8 +40,17 @@ def encode(image: Image, text: str, extension: str, quality: int) -> File:
     if extension == "png":
         return File(write_png(image, text), extension)
     buffer = io.BytesIO()
-    image.save(buffer, extension.upper(), quality=quality, exif=_exif(text))
+    flat = _lay_on_white(image) if extension == "jpeg" else image
+    flat.save(buffer, extension.upper(), quality=quality, exif=_exif(text))
     return File(buffer.getvalue(), extension)
+
+
+def _lay_on_white(image: Image) -> Image:
+    """The picture without transparent parts, which JPEG has not."""
+    if image.mode != "RGBA":
+        return image
+    white = new_image("RGBA", image.size, "white")
+    return alpha_composite(white, image).convert("RGB")
 
 
 def _exif(text: str) -> Exif:

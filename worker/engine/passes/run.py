@@ -74,6 +74,8 @@ def run_pass(
 
     arguments |= step_callbacks(on_step, changer.change)
     accepted = call_arguments(type(pipeline))
+    if not {"callback_on_step_end", "callback"} & accepted.keys():  # then the scheduler's steps are those of the pass
+        watch(pipeline.scheduler, lambda *_: on_step())
     result = pipeline(**{name: value for name, value in arguments.items() if name in accepted and value is not None})
     if one.returns_latents:
         return PassResult([], [], result.images)
