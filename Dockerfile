@@ -39,6 +39,7 @@ ARG MODEL_REVISION=""
 ARG MODEL_VARIANT=""
 ARG REFINER_NAME=""
 ARG VAE_NAME=""
+ARG TRANSFORMER_NAME=""
 ARG HF_ENDPOINT=https://huggingface.co
 RUN --mount=type=bind,source=builder/fetch_model.py,target=/build/fetch_model.py \
     --mount=type=bind,source=worker/errors.py,target=/build/worker/errors.py \
@@ -51,6 +52,7 @@ ENV MODEL_NAME=${MODEL_NAME} \
     MODEL_VARIANT=${MODEL_VARIANT} \
     REFINER_NAME=${REFINER_NAME} \
     VAE_NAME=${VAE_NAME} \
+    TRANSFORMER_NAME=${TRANSFORMER_NAME} \
     HF_HUB_OFFLINE=${MODEL_NAME:+1}
 
 # Triton launches kernels by a C module; built here, a worker that compiles passes needs no C compiler.

@@ -1,4 +1,4 @@
-"""Bake models: fetch what MODEL_NAME, REFINER_NAME and VAE_NAME name from the hub into a folder like the hub's cache.
+"""Bake models: fetch what MODEL_NAME and those beside it name from the hub into a folder like the hub's cache.
 
 Runs while the image is built, never in the worker. diffusers chooses the files as it does when it loads: the wanted
 variant, safetensors only. The token comes from a build secret and is written nowhere.
@@ -7,6 +7,7 @@ variant, safetensors only. The token comes from a build secret and is written no
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from diffusers import DiffusionPipeline
 from huggingface_hub import file_exists, hf_hub_download
@@ -16,26 +17,34 @@ from worker.models.addresses import HubPlace, check_suffix, read_hub
 from worker.text import hide_credentials
 
 SECRET = Path("/run/secrets/HF_TOKEN")
+DENOISER, DENOISER_SETTING = "transformer", "TRANSFORMER_NAME"
 CAN_RUN_CODE = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".py"}
 
 
-def fetch(name: str, revision: str | None, cache: Path, vae: bool) -> None:
-    """Fetch a pipeline (`org/name`), its VAE only, or one checkpoint (`org/name/file.safetensors`)."""
+def fetch(name: str, revision: str | None, cache: Path, setting: str) -> None:
+    """Fetch a pipeline (`org/name`), its VAE only, or one file (`org/name/file.safetensors`).
+
+    A pipeline whose denoiser comes from a file of its own is fetched without: its config is enough.
+    """
     token, place = SECRET.read_text().strip() if SECRET.is_file() else None, read_hub(name)
     revision = place.revision or revision
     if place.kind == "file":
-        check_suffix(place.location)
+        check_suffix(place.location, (".gguf",) if setting == DENOISER_SETTING else ())
         hf_hub_download(place.repository, place.path, revision=revision, token=token, cache_dir=cache)
         return
-    if vae:
+    if setting == "VAE_NAME":
         fetch_vae(place, token, cache)
         return
-    if place.kind == "folder":
-        raise ValueError("it names a folder; a whole repository or one file can be baked")
+    if place.kind == "folder" or setting == DENOISER_SETTING:
+        whole = "" if setting == DENOISER_SETTING else "a whole repository or "
+        raise ValueError(f"it names no file; {whole}one file can be baked")
+    options: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache}
+    given: dict[str, None] = {}
+    if setting == "MODEL_NAME" and os.environ.get(DENOISER_SETTING):
+        hf_hub_download(place.repository, f"{DENOISER}/config.json", **options)
+        given = {DENOISER: None}
     variant = os.environ.get("MODEL_VARIANT") or None
-    DiffusionPipeline.download(
-        place.repository, revision=revision, variant=variant, token=token, cache_dir=cache, use_safetensors=True
-    )
+    DiffusionPipeline.download(place.repository, variant=variant, use_safetensors=True, **options, **given)
 
 
 def fetch_vae(place: HubPlace, token: str | None, cache: Path) -> None:
@@ -67,13 +76,14 @@ def check(cache: Path) -> int:
 
 def main(cache: Path) -> str | None:
     """Fetch into `cache`; returns what went wrong, as one line."""
-    wanted = {"MODEL_NAME": os.environ.get("MODEL_REVISION") or None, "REFINER_NAME": None, "VAE_NAME": None}
+    wanted = dict.fromkeys(("MODEL_NAME", "REFINER_NAME", "VAE_NAME", DENOISER_SETTING))
+    wanted["MODEL_NAME"] = os.environ.get("MODEL_REVISION") or None
     for variable, revision in wanted.items():
         name = os.environ.get(variable)
         if not name:
             continue
         try:
-            fetch(name, revision, cache, vae=variable == "VAE_NAME")
+            fetch(name, revision, cache, variable)
             print(f"{variable}: baked {hide_credentials(name)}; {check(cache) / 1e9:.2f} GB in all")
         except (OSError, ValueError, ModelError) as error:
             cause = error.__cause__ or error  # diffusers hides what the hub said behind its own advice

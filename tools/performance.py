@@ -109,7 +109,7 @@ def _list_remarks(result: SceneResult, report: Report) -> Iterator[str]:
     if floor := result.floor:
         yield (
             f"Floor: {write_seconds(floor.seconds)}, {floor.work_tflop:.4g} TFLOP at {floor.matmul_tflops:.3g} TFLOP/s "
-            f"in {floor.dtype}. A copy moves {floor.copy_tb_s * 1000:.3g} GB/s."
+            f"in {floor.dtype}. A copy moves {floor.copy_tb_s:.3g} TB/s."
         )
     yardstick = report.scenes.get(YARDSTICK)
     if result.scene == "overhead" and yardstick and yardstick.machine == result.machine:

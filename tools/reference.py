@@ -17,6 +17,7 @@ from pydantic import AliasChoices
 
 from examples.cuda_and_fork.harness.table import tables
 from tools.house import map_rows
+from tools.models import memory_rows, write_models
 from tools.performance import draw_charts, read_reports, write_document
 from worker.api.elsewhere import ElsewhereFields
 from worker.api.schema import Fields
@@ -115,7 +116,7 @@ def scheduler_rows() -> Iterator[tuple[str, ...]]:
 
 def task_rows() -> Iterator[tuple[str, ...]]:
     """What each family can be asked to do."""
-    pipelines = {row.pipeline: row.title for row in FAMILIES if not row.traits}
+    pipelines = {row.pipeline: row.title for row in FAMILIES if not row.traits and not row.named}
     pipelines["StableDiffusionPipeline"] = "Stable Diffusion 1.x and 2.x, the embedded model"
     pipelines["FluxPipeline"] = "FLUX.1"
     yield "family", *TASKS
@@ -190,6 +191,7 @@ def documents() -> dict[Path, str]:
     for name, rows in TABLES.items():
         readme = insert(readme, name, table(*rows()))
     requests = ROOT / "docs" / "requests.md"
+    models = ROOT / "docs" / "models.md"
     fork = ROOT / "docs" / "cuda-and-fork.md"
     text = fork.read_text()
     for name, shown in tables(ROOT / "examples" / "cuda_and_fork" / "results"):
@@ -197,6 +199,7 @@ def documents() -> dict[Path, str]:
     return {
         README: readme,
         requests: insert(requests.read_text(), "elsewhere", table(*elsewhere_rows())),
+        models: insert(insert(models.read_text(), "models", write_models()), "memory", table(*memory_rows())),
         fork: text,
         SCHEMA: json.dumps(request_schema(), indent=2) + "\n",
         **performance(),
@@ -216,13 +219,14 @@ def performance() -> dict[Path, str]:
 
 def main() -> None:
     """Write or check."""
-    drifted = [path for path, text in documents().items() if not path.exists() or path.read_text() != text]
+    wanted = documents()
+    drifted = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         names = ", ".join(str(path.relative_to(ROOT)) for path in drifted)
         raise SystemExit(f"not current: {names}; run `make docs`" if drifted else 0)
     for path in drifted:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(documents()[path])
+        path.write_text(wanted[path])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from worker.errors import SettingsError, WorkerError
+from worker.models.checks import DENOISER
 from worker.models.locate import seek
 from worker.models.variants import choose_weights
 from worker.settings import Settings, read_settings
@@ -41,9 +42,14 @@ def _list_files(settings: Settings) -> Iterator[Path]:
     with suppress(WorkerError, OSError):
         place = seek(settings.model_name, settings.model_revision)
         if place is not None and place.is_dir():
-            yield from list_weights(place, settings.model_variant)
+            weights = list_weights(place, settings.model_variant)
+            yield from (file for file in weights if settings.transformer_name is None or file.parent.name != DENOISER)
         elif place is not None:
             yield place
+    with suppress(WorkerError, OSError):
+        denoiser = seek(settings.transformer_name) if settings.transformer_name else None
+        if denoiser is not None and denoiser.is_file():
+            yield denoiser
 
 
 def list_weights(folder: Path, variant: str | None) -> Iterator[Path]:

@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     vae_name: str | None = Field(
         None, description="folder, `.safetensors` file, hub id or address of a VAE to use instead of the model's own"
     )
+    transformer_name: str | None = Field(
+        None,
+        description="`.safetensors` or `.gguf` file, hub id of one (`org/name/file.gguf`) or address, of a denoiser to "
+        "use instead of the own one of `MODEL_NAME`, which is then not read",
+    )
     hf_token: _Secret | None = Field(
         None,
         validation_alias=AliasChoices("HF_TOKEN", "HF_AUTH_TOKEN"),
@@ -157,8 +162,10 @@ class Settings(BaseSettings):
     offload: Literal["auto", "none", "model", "group"] = Field(
         "auto", description="where weights wait: on the device, or in main memory by component or by layer"
     )
-    quantize: Literal["none", "8bit", "4bit"] = Field(
-        "none", description="bits for the weights of the denoiser and of T5; 8bit works without `OFFLOAD` only"
+    quantize: Literal["none", "8bit", "4bit", "fp8"] = Field(
+        "none",
+        description="bits for the weights of the denoiser and of large text encoders; 8bit works without `OFFLOAD` "
+        "only, fp8 with transformers only",
     )
     lora_dir: _Folder | None = Field(
         None,
@@ -207,7 +214,7 @@ class Settings(BaseSettings):
     acceleration: Literal["auto", "off", "graphs", "compile"] = Field(
         "off",
         description="how passes run on a GPU: as written, by CUDA graphs, compiled, or `auto`, as written or by a "
-        "graph, what is faster; [not yet measured](docs/performance.md#what-makes-a-job-faster)",
+        "graph, what is faster; [what it brings](docs/performance.md#what-makes-a-job-faster)",
     )
     compile_cache: Path | None = Field(
         None,
@@ -265,6 +272,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What is given by name, before the environment."""
         return init_settings, _Environment(settings_cls)
+
+    @property
+    def may_be_packed(self) -> bool:
+        """Whether the denoiser comes in a GGUF file."""
+        return ".gguf" in (self.transformer_name or "").lower()
 
     @property
     def default_sides(self) -> tuple[int, int] | None:
@@ -364,7 +376,9 @@ def list_unused_packages(may_be_quantised: Callable[["Settings"], bool]) -> list
         return []
     with_loras = settings.lora_dir or settings.lora_repos or settings.model_name in (None, str(EMBEDDED_MODEL))
     unused = {
-        "bitsandbytes": settings.quantize == "none" and not may_be_quantised(settings),
+        "bitsandbytes": settings.quantize in ("none", "fp8") and not may_be_quantised(settings),
+        "gguf": not settings.may_be_packed,
+        "torchao": settings.quantize != "fp8",
         "peft": not with_loras and settings.ip_adapter is None,
     }
     return [name for name, is_unused in unused.items() if is_unused]

@@ -8,11 +8,13 @@ import pytest
 
 from tests.helpers.every_kind import JOBS, Pictures, drawn, equipped
 from tests.helpers.tiny_addons import FAMILIES, Kits, denoiser
-from worker.engine.memory import MemoryPlan, choose_memory_plan
+from worker.engine.memory_plan import MemoryPlan, choose_memory_plan
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
+torchao = pytest.importorskip("torchao.quantization")
 
 KINDS = {"8bit": bitsandbytes.nn.Int8Params, "4bit": bitsandbytes.nn.Params4bit}
+TRANSFORMERS = [family for family in FAMILIES if family in ("sd3", "flux")]
 
 
 def decibels(ours: Pictures, theirs: Pictures) -> float:
@@ -41,6 +43,21 @@ def test_every_kind_of_job_hardly_differs(family: str, bits: str, offload: str, 
     quantised = [weight for weight in denoiser(fewer.pipeline).parameters() if isinstance(weight, KINDS[bits])]
     assert quantised
     assert {weight.device.type for weight in quantised} == {"cuda" if offload == "none" else "cpu"}
+
+
+@pytest.mark.parametrize("offload", ["none", "model", "group"])
+@pytest.mark.parametrize("family", TRANSFORMERS)
+def test_every_kind_of_job_hardly_differs_in_fp8(family: str, offload: str, kits: Kits) -> None:
+    whole, fewer = equipped(kits, family), equipped(kits, family, QUANTIZE="fp8", OFFLOAD=offload)
+
+    near = [decibels(drawn(fewer, **job), drawn(whole, **job)) for job in JOBS]
+
+    print(f"\n{family} in fp8, offload {offload}: {', '.join(f'{one:.1f}' for one in near)} dB")
+    assert min(near) > 30
+    assert near[0] == near[2] == near[-1], "jobs without anything beside them"
+    weights = [one for one in denoiser(fewer.pipeline).parameters() if isinstance(one, torchao.Float8Tensor)]
+    assert weights
+    assert {weight.qdata.device.type for weight in weights} == {"cuda" if offload == "none" else "cpu"}
 
 
 @pytest.mark.parametrize("bits", KINDS)

@@ -28,10 +28,16 @@ _PUBLISHED = {
     "lcm-sdxl": (1024, "LCMScheduler"),
     "sd-turbo": (512, "EulerDiscreteScheduler"),
     "sdxl-turbo": (512, "EulerAncestralDiscreteScheduler"),
-    "sd3": (1024, "FlowMatchEulerDiscreteScheduler"),
-    "flux-schnell": (1024, "FlowMatchEulerDiscreteScheduler"),
-    "flux-dev": (1024, "FlowMatchEulerDiscreteScheduler"),
+    "hyper-sd1": (512, "PNDMScheduler"),
+    "sdxl-lightning": (1024, "EulerDiscreteScheduler"),
+    "sana": (1024, "DPMSolverMultistepScheduler"),
+    "sana-sprint": (1024, "SCMScheduler"),
+    "hidream-i1": (1024, "UniPCMultistepScheduler"),
+    "hunyuan-image": (2048, "FlowMatchEulerDiscreteScheduler"),
+    "hunyuan-image-distilled": (2048, "FlowMatchEulerDiscreteScheduler"),
+    "ideogram-4": (2048, "FlowMatchEulerDiscreteScheduler"),
 }
+_FLOW_EULER = (1024, "FlowMatchEulerDiscreteScheduler")  # of all others
 
 
 _DIFFUSION = {"clip_skip": None, "guidance_rescale": 0.0, "ip_adapter_image": None, "negative_prompt": None}
@@ -56,7 +62,13 @@ _TASKS: dict[str, dict[str, dict[str, object]]] = {
     "sd3": {TEXT: _FLOW, IMAGE: {**_FLOW, "strength": 0.6}, MASK: {**_FLOW, "strength": 0.6}, TEXT + CONTROLLED: {}},
     "flux-dev": {TEXT: _FLUX, IMAGE: {**_FLUX, "strength": 0.6}, MASK: {**_FLUX, "strength": 0.6}},
 }
-_TASKS |= {"flux-schnell": _TASKS["flux-dev"]}
+_TASKS |= dict.fromkeys(("flux-schnell", "flux-krea"), _TASKS["flux-dev"])
+_TASKS |= {"sd3-turbo": _TASKS["sd3"], "hyper-sd1": _TASKS["sd1"], "sdxl-lightning": _TASKS["sdxl"]}
+_Z_IMAGE: dict[str, dict[str, object]] = {TEXT: {}, IMAGE: {"strength": 0.6}, MASK: {"strength": 1.0}}
+_QWEN: dict[str, dict[str, object]] = {TEXT: {}, IMAGE: {"strength": 0.6}, MASK: {"strength": 0.6}}
+_KLEIN: dict[str, dict[str, object]] = {TEXT: {}, MASK: {"strength": 0.8}}
+_TASKS |= {"z-image": _Z_IMAGE, "z-image-turbo": _Z_IMAGE, "qwen-image": _QWEN, "qwen-image-lightning": _QWEN}
+_TASKS |= {"flux2-klein": _KLEIN, "flux2-klein-base": _KLEIN}
 _TASKS |= dict.fromkeys(("shapes", "sd2", "lcm-sd1", "sd-turbo"), _TASKS["sd1"])
 _TASKS |= dict.fromkeys(("lcm-sdxl", "sdxl-turbo"), _TASKS["sdxl"])
 
@@ -64,7 +76,7 @@ _TASKS |= dict.fromkeys(("lcm-sdxl", "sdxl-turbo"), _TASKS["sdxl"])
 def model_of(family_name: str, **changes: Any) -> Capabilities:
     """A model of this family with the family's limits; `changes` are those of `Capabilities`."""
     family = next(row for row in FAMILIES if row.name == family_name)
-    size, class_name = _PUBLISHED[family_name]
+    size, class_name = _PUBLISHED.get(family_name, _FLOW_EULER)
     own = schedulers.describe_own(class_name, family.noise, {})
     default = schedulers.find_scheduler(family.scheduler or "own", own)
     assert default is not None
@@ -82,7 +94,7 @@ def model_of(family_name: str, **changes: Any) -> Capabilities:
         max_pixels=family.max_pixels,
         max_steps=family.max_steps,
         max_images=family.max_images,
-        tasks=_TASKS[family_name],
+        tasks=_TASKS.get(family_name, {TEXT: {}}),
         weighted_prompts=family.noise == "diffusion",
         latent_upscaling=family.noise == "diffusion",
         max_sequence_length=512 if family.noise == "flow" else 0,

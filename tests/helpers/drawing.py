@@ -3,6 +3,7 @@
 import base64
 import gc
 import io
+import math
 import os
 from typing import Any
 
@@ -53,6 +54,12 @@ def picture(engine: Engine, **fields: Any) -> Image:
     """The one picture of such a job."""
     (drawn,) = draw(engine, **fields)
     return drawn.image
+
+
+def decibels(ours: Image, theirs: Image) -> float:
+    """Peak signal-to-noise ratio over the pixels; infinite for equal ones."""
+    error = np.square(np.asarray(ours, float) - np.asarray(theirs, float)).mean()
+    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def assert_same(ours: Image, theirs: Image) -> None:

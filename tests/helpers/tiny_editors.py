@@ -15,7 +15,10 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
+    FluxControlPipeline,
+    FluxFillPipeline,
     FluxKontextPipeline,
+    FluxTransformer2DModel,
     QwenImageEditPipeline,
     QwenImageEditPlusPipeline,
 )
@@ -143,6 +146,24 @@ def qwen_edit() -> QwenImageEditPipeline:
 def qwen_edit_plus() -> QwenImageEditPlusPipeline:
     """Qwen-Image-Edit-2509 and later: the same with up to three."""
     return _qwen_edit(QwenImageEditPlusPipeline)
+
+
+def _flux_with(in_channels: int, out_channels: int = 64) -> dict[str, Any]:
+    """FLUX's parts, and a transformer that takes more than latents."""
+    made = tiny_transformers.flux()
+    config, channels = made.transformer.config, {"in_channels": in_channels, "out_channels": out_channels}
+    parts = {**made.components, "transformer": FluxTransformer2DModel.from_config(config, **channels)}
+    return {name: part for name, part in parts.items() if name not in ("image_encoder", "feature_extractor")}
+
+
+def fill() -> FluxFillPipeline:
+    """FLUX.1 Fill: its transformer sees what is not masked, and the mask."""
+    return FluxFillPipeline(**_flux_with(384))
+
+
+def control() -> FluxControlPipeline:
+    """FLUX.1 Canny and Depth: its transformer sees the picture that it follows."""
+    return FluxControlPipeline(**_flux_with(128))
 
 
 def load_plain(folder: Path, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:

@@ -12,19 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pytest
 import torch
 from bitsandbytes.nn import Int8Params, Params4bit
 from diffusers.quantizers.bitsandbytes import bnb_quantizer
-from PIL.Image import Image
 
 from tests.helpers import tiny_models, tiny_transformers
-from tests.helpers.drawing import load_engine, picture
+from tests.helpers.drawing import decibels, load_engine, picture
 from tests.helpers.tiny_addons import Kits, noise, uri
 from worker.engine.engine import Engine
-from worker.engine.load.quantize import check_quantize
-from worker.engine.memory import choose_memory_plan, weight_sizes
+from worker.engine.load.quantize import check_quantize, quantization_options
+from worker.engine.memory import weight_sizes
+from worker.engine.memory_plan import choose_memory_plan
 from worker.errors import SettingsError
 from worker.models.locate import ModelSource
 from worker.settings import Settings
@@ -63,18 +62,38 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], En
         }
 
 
-def decibels(ours: Image, theirs: Image) -> float:
-    """Peak signal-to-noise ratio over the pixels; infinite for equal ones."""
-    error = numpy.square(numpy.asarray(ours, float) - numpy.asarray(theirs, float)).mean()
-    return 10 * math.log10(255**2 / error) if error else math.inf
-
-
 @pytest.mark.parametrize("bits", KINDS)
 @pytest.mark.parametrize("family", MAKE)
 def test_only_the_large_parts_are_quantised(family: str, bits: str, loaded: dict[tuple[str, str], Engine]) -> None:
     for name, part in loaded[family, bits].pipeline.components.items():
         if isinstance(part, torch.nn.Module):
             assert any(isinstance(weight, KINDS[bits]) for weight in part.parameters()) == (name in QUANTISED[family])
+
+
+@pytest.mark.parametrize("bits", KINDS)
+@pytest.mark.parametrize(
+    ("pipeline", "encoder", "kind"),
+    [
+        ("Flux2Pipeline", "text_encoder", "Mistral3ForConditionalGeneration"),
+        ("Flux2KleinPipeline", "text_encoder", "Qwen3ForCausalLM"),
+        ("QwenImagePipeline", "text_encoder", "Qwen2_5_VLForConditionalGeneration"),
+        ("GlmImagePipeline", "vision_language_encoder", "GlmImageForConditionalGeneration"),
+    ],
+)
+def test_text_encoders_as_large_as_the_denoiser_are_quantised(
+    pipeline: str, encoder: str, kind: str, bits: Any
+) -> None:
+    index = {
+        "_class_name": pipeline,
+        encoder: ["transformers", kind],
+        "tokenizer": ["transformers", "AutoTokenizer"],
+        "transformer": ["diffusers", "AnyTransformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+
+    options = quantization_options(Settings(quantize=bits), index, torch.bfloat16)
+
+    assert set(options["quantization_config"].quant_mapping) == {"transformer", encoder}
 
 
 @pytest.mark.parametrize(("bits", "share"), [("8bit", 0.55), ("4bit", 0.5)])
@@ -161,11 +180,12 @@ def test_without_a_gpu_it_is_refused(folders: dict[str, Path]) -> None:
         load_engine(MODEL_NAME=str(folders["sd1"]), QUANTIZE="4bit")
 
 
-def test_without_bitsandbytes_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
-    line = refusal(FOLDER, "cuda", quantize="8bit")
+@pytest.mark.parametrize(("bits", "package"), [("8bit", "bitsandbytes"), ("fp8", "torchao")])
+def test_without_the_package_the_remedy_is_named(bits: Any, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    line = refusal(FOLDER, "cuda", quantize=bits)
     assert line == (
-        "QUANTIZE: 8bit needs bitsandbytes, which is not installed; `pip install -r requirements-gpu.txt` installs it"
+        f"QUANTIZE: {bits} needs {package}, which is not installed; `pip install -r requirements-gpu.txt` installs it"
     )
 
 

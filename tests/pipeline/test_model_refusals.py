@@ -74,3 +74,44 @@ def test_a_folder_with_weights_that_could_run_code(folders: dict[str, Path], tmp
 @pytest.mark.parametrize("name", ["/no/such/folder", "./nothing", "no-slash", "~/nothing"])
 def test_a_name_that_is_nothing(name: str) -> None:
     assert name in refusal(name)
+
+
+def named(kind: str, folder: Path) -> str:
+    """What is said of a model whose index names this class, and nothing else."""
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    return refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "kind", ["HeliosPipeline", "WanPipeline", "LTXPipeline", "CogVideoXVideoToVideoPipeline", "TextToVideoZeroPipeline"]
+)
+def test_a_model_that_makes_videos_is_refused_by_name(kind: str, tmp_path: Path) -> None:
+    assert f"is a {kind}, which makes videos" in named(kind, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("StableAudioPipeline", "makes sound"),
+        ("MarigoldDepthPipeline", "takes no prompt"),
+        ("DiffusionGemmaPipeline", "returns no pictures"),
+        ("UnCLIPPipeline", "has neither a unet nor a transformer"),
+        ("QwenImageEditPipeline", "cannot draw from a prompt alone; it needs a picture too"),
+        ("LongCatImageEditPipeline", "cannot draw from a prompt alone; it needs a picture too"),
+        ("BlipDiffusionPipeline", "needs more than a prompt: reference_image"),
+    ],
+)
+def test_a_model_for_something_else_is_refused_with_what_it_does(kind: str, reason: str, tmp_path: Path) -> None:
+    assert reason in named(kind, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["os", "ModelMixin", "DDIMScheduler", "DiffusionPipeline", "loaders", "MyPipeline"])
+def test_nothing_but_a_pipeline_of_diffusers_is_a_model(kind: str, tmp_path: Path) -> None:
+    """A class, a module or a name of anything else is never called."""
+    assert kind in named(kind, tmp_path)
+
+
+def test_code_beside_the_index_is_not_a_class(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.py").write_text("raise SystemExit")
+    (tmp_path / "MyPipeline.py").write_text("raise SystemExit")
+    assert "diffusers has no pipeline of that name" in named("MyPipeline", tmp_path)

@@ -76,6 +76,15 @@ def test_a_model_that_is_quantised_already_finds_what_it_needs(
     assert ("bitsandbytes" in list_unused_packages(may_be_quantised)) == (not quantised)
 
 
+@pytest.mark.parametrize(("name", "used"), [("org/name/a.gguf", True), ("org/name/a.safetensors", False), ("", False)])
+def test_what_reads_gguf_is_there_where_such_a_file_is_named(
+    name: str, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSFORMER_NAME", name)
+
+    assert ("gguf" in list_unused_packages(may_be_quantised)) == (not used)
+
+
 def test_of_a_model_that_is_still_to_be_fetched_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_NAME", "nobody/nothing")
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from worker.errors import ModelError
-from worker.models.checks import MAX_SHARDS, MAX_TENSORS, check_file, read_shards
+from worker.models.checks import MAX_SHARDS, MAX_TENSORS, check_file, check_part, read_shards
 from worker.models.configs import check_config
 from worker.models.index import ModelIndex, read_model_index
 from worker.models.json_file import read_json
@@ -103,6 +103,15 @@ def test_any_config_passes_or_is_refused_in_one_line(config: dict[str, Any]) -> 
     else:
         numbers = [value for value in config.values() if isinstance(value, float)]
         assert not any(map(math.isnan, numbers))
+
+
+def test_numbers_in_an_index_are_no_components_and_not_many(tmp_path: Path) -> None:
+    content = {"_class_name": "Krea2Pipeline", "text_encoder_select_layers": [2, 5, 8], "unet": ["diffusers", "A"]}
+    index = read_model_index(index_of(tmp_path, content))
+
+    assert index.flags["text_encoder_select_layers"] == (2, 5, 8)
+    assert index.parts == {"unet": ("diffusers", "A")}
+    assert "sample_sigmas" in refusal(read_model_index, index_of(tmp_path, content | {"sample_sigmas": [0.5] * 1_001}))
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "", "[]", "null", "<html>", "\ud800", "5" * 10_000])
@@ -253,6 +262,31 @@ def tokenizer(folder: Path, **entries: Any) -> Path:
 def test_a_tokenizers_rules_are_bounded(entry: str, value: Any, tmp_path: Path) -> None:
     line = refusal(check_tokenizer, tokenizer(tmp_path, **{entry: value}))
     assert line.startswith(str(tmp_path / "tokenizer.json")) and len(line) < 500
+
+
+def test_the_rules_of_a_processors_tokenizer_are_bounded(tmp_path: Path) -> None:
+    tokenizer(tmp_path, pre_tokenizer={"type": "Split", "pattern": {"Regex": "(a+)+$"}})
+
+    assert "tokenizer.json: pre_tokenizer" in refusal(check_part, tmp_path, "Qwen2VLProcessor")
+
+
+def test_a_tokenizer_beside_weights_is_bounded_too(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    save_file({"weight": np.zeros(1)}, tmp_path / "model.safetensors")
+    tokenizer(tmp_path, pre_tokenizer={"type": "Split", "pattern": {"Regex": "(a+)+$"}})
+
+    assert "tokenizer.json: pre_tokenizer" in refusal(check_part, tmp_path, "Qwen2VLProcessor")
+
+
+def test_processors_that_count_pixels_have_bounds_of_their_own(tmp_path: Path) -> None:
+    config = tmp_path / "preprocessor_config.json"
+    config.write_text(json.dumps({"size": {"longest_edge": 16_777_216, "shortest_edge": 65_536}}))  # Qwen3-VL's
+
+    check_part(tmp_path, "Qwen3VLProcessor")
+    assert "size.longest_edge" in refusal(check_part, tmp_path, "CLIPImageProcessor")
+    for edges in ({"longest_edge": 10**9}, {"shortest_edge": 10**7}):
+        config.write_text(json.dumps({"size": edges}))
+        assert f"size.{next(iter(edges))}" in refusal(check_part, tmp_path, "Qwen3VLProcessor")
 
 
 def test_published_tokenizers_pass(tmp_path: Path) -> None:

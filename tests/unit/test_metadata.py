@@ -145,3 +145,14 @@ def test_quality_trades_bytes_for_looks(extension: str) -> None:
     noise = Image.merge("RGB", [Image.effect_noise((64, 48), 100) for _ in range(3)])
     sizes = [len(encode(noise, "text", extension, quality).data) for quality in (1, 50, 100)]
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1] / 2
+
+
+def test_jpeg_has_white_where_a_picture_is_transparent() -> None:
+    picture = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
+    picture.paste((0, 0, 255, 255), (0, 0, 8, 16))
+
+    read = Image.open(io.BytesIO(encode(picture, "", "jpeg", 100).data))
+
+    assert read.mode == "RGB"
+    assert min(read.getpixel((15, 8))) > 240
+    assert read.getpixel((0, 8))[2] > 240 > 20 > read.getpixel((0, 8))[0]

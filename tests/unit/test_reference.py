@@ -69,6 +69,15 @@ def test_a_readme_with_a_table_that_has_drifted_is_refused(
     assert check(copy) == "not current: README.md; run `make docs`"
 
 
+@pytest.mark.parametrize("name", ["models", "memory"])
+def test_a_page_of_models_that_has_drifted_is_refused(copy: Path, name: str, check: Callable[[Path], object]) -> None:
+    page = copy / "docs" / "models.md"
+    before, mark, after = page.read_text().partition(f"<!-- {name} -->\n")
+    assert mark
+    page.write_text(before + mark + after.replace(" GB", " TB", 1))
+    assert check(copy) == "not current: docs/models.md; run `make docs`"
+
+
 def test_a_readme_without_a_table_is_refused(copy: Path, check: Callable[[Path], object]) -> None:
     readme = copy / "README.md"
     readme.write_text(readme.read_text().replace("<!-- /settings -->", ""))

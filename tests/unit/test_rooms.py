@@ -56,6 +56,7 @@ ENGINE = [
             "refusals",
             "unreadable",
             "weights",
+            "memory_plan",
         )
     },
     {f"{E}.{name}" for name in ("adapters", "memory", "recovery", "batch_size")},

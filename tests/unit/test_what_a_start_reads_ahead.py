@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker import read_ahead
-from worker.settings import EMBEDDED_MODEL
+from worker.settings import EMBEDDED_MODEL, Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +30,17 @@ def test_weights_are_those_that_will_be_loaded(tmp_path: Path) -> None:
     (half,) = read_ahead.list_weights(tmp_path, "fp16")
     assert plain.name == "diffusion_pytorch_model.safetensors"
     assert half.name == "diffusion_pytorch_model.fp16.safetensors"
+
+
+def test_a_denoiser_of_its_own_is_read_instead_of_the_bases(tmp_path: Path) -> None:
+    for name in ("base/transformer", "base/vae", "."):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "model.safetensors").touch()
+    settings = Settings(model_name=str(tmp_path / "base"), transformer_name=str(tmp_path / "model.safetensors"))
+
+    found = [file for file in read_ahead._list_files(settings) if file.is_relative_to(tmp_path)]
+
+    assert found == [tmp_path / "base" / "vae" / "model.safetensors", tmp_path / "model.safetensors"]
 
 
 def test_the_embedded_model_has_weights_to_read() -> None:

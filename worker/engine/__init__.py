@@ -17,6 +17,11 @@ transformers.utils.logging.set_verbosity_error()
 # 8-bit weights it tells of every single cast.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
+# Where fp8 is wanted, torchao is imported, which warns of kernels for other devices and versions of Python, and of its
+# own enums; and diffusers of kinds of weights that torchao no longer has.
+for _name in ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
 # Retries and progress bars are noise in a worker's log; what finally failed is said once, by the caller.
 hub_logging.set_verbosity(logging.CRITICAL)
 disable_progress_bars()

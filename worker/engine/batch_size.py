@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from worker.engine.memory import DENOISE
+from worker.engine.memory_plan import DENOISE
 from worker.plan import Plan
 from worker.request import Control
 

@@ -1,85 +1,21 @@
-"""How a pipeline fits into the device's memory: the plan, with its reason, and putting it into effect.
+"""Putting a memory plan into effect: what the weights of pipelines take, and where they go.
 
-The plan is pure arithmetic on sizes, so it can be read and tested without a device.
+What is chosen, and why, is in memory_plan.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from accelerate import cpu_offload_with_hook
+from diffusers import AutoencoderKL
 from diffusers.hooks import apply_group_offloading
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from worker.engine.decoder import decode_by_tiles
+from worker.engine.memory_plan import GraphNeeds, MemoryPlan, Offload, Quantize, choose_memory_plan
 from worker.engine.pipelines import modules
 from worker.models.capabilities import Capabilities
-
-Offload = Literal["none", "model", "group"]
-Quantize = Literal["none", "8bit", "4bit"]
-
-# Working memory beyond the weights, in bytes for each pixel drawn: upper bounds of what was reserved on an H200 for
-# full-size SDXL (9,270 undivided, in float32) and FLUX (4,820) at 1024x1024; SDXL by tiles in 8 GB stayed below.
-DENOISE = 1_600
-DECODE = 9_500
-DECODE_TILED = 1_600
-RESERVE = 300_000_000  # the CUDA context's workspaces and what the allocator cannot use
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """Where weights stay between uses, and whether the VAE decodes by tiles.
-
-    Attributes:
-        offload: none, all on the device; model, one component at a time; group, layer by layer, streamed.
-        room: bytes of device memory beside the weights that are there while the denoiser works.
-    """
-
-    offload: Offload
-    tiling: bool
-    reason: str
-    room: int = 0
-
-
-def choose_memory_plan(
-    sizes: Mapping[str, int], pixels: int, free: int, wanted: Offload | None, quantize: Quantize = "none"
-) -> MemoryPlan:
-    """The fastest plan that fits.
-
-    Args:
-        sizes: bytes of each component's weights.
-        pixels: of the native size.
-        free: bytes of device memory before anything is placed there.
-        wanted: the owner's choice; None to choose by memory.
-        quantize: how the weights are kept; in 8 bits they cannot leave the device.
-    """
-    kept = wanted or ("none" if quantize == "8bit" else None)
-    usable = free - RESERVE
-    total = sum(sizes.values())
-    others = max((size for name, size in sizes.items() if name != "vae"), default=0)
-    vae = sizes.get("vae", 0)
-    scales = total // 8 if quantize == "4bit" else 0  # one 32-bit scale for 64 weights; they wait on the device
-    needs: list[tuple[Offload, bool, int]] = [
-        ("none", False, total + pixels * max(DENOISE, DECODE)),
-        ("none", True, total + pixels * max(DENOISE, DECODE_TILED)),
-        ("model", False, max(others + pixels * DENOISE, vae + pixels * DECODE)),
-        ("model", True, max(others + pixels * DENOISE, vae + pixels * DECODE_TILED)),
-        ("group", False, scales + vae + pixels * max(DENOISE, DECODE)),
-        ("group", True, 0),
-    ]
-    offload, tiling, need = next(
-        plan for plan in needs if (kept in (None, plan[0])) and (plan[2] <= usable or plan[:2] == _last(kept))
-    )
-    how = {"none": "all on the device", "model": "one component at a time", "group": "layer by layer"}[offload]
-    why = "OFFLOAD says so" if wanted else f"about {need / 1e9:.1f} GB needed of {free / 1e9:.1f} GB free"
-    what = f"weights {total / 1e9:.1f} GB" + (f" with QUANTIZE={quantize}" if quantize != "none" else "")
-    room = max(0, usable - {"none": total, "model": others, "group": scales + vae}[offload])
-    return MemoryPlan(offload, tiling, f"{how}{', the VAE by tiles' if tiling else ''}: {why}; {what}", room)
-
-
-def _last(wanted: Offload | None) -> tuple[Offload, bool]:
-    """The plan that is taken when none is sure to fit."""
-    return wanted or "group", True
 
 
 def weight_sizes(
@@ -107,7 +43,9 @@ def _bytes(module: torch.nn.Module, device: str | None) -> int:
 
 
 def _weight_bytes(weight: Any) -> int:
-    """Of a weight and, where it is quantised, of the scales that bitsandbytes hangs on it."""
+    """Of a weight and, where it is quantised, of its scales: bitsandbytes hangs them on it, torchao's holds both."""
+    if is_traceable_wrapper_subclass(weight):
+        return sum(_weight_bytes(getattr(weight, name)) for name in weight.__tensor_flatten__()[0])
     scales = (getattr(weight, "SCB", None), getattr(getattr(weight, "quant_state", None), "absmax", None))
     return sum(part.numel() * part.element_size() for part in (weight, *scales) if part is not None)
 
@@ -170,6 +108,16 @@ def free_memory() -> int:
     return int(torch.cuda.mem_get_info()[0])
 
 
+def find_graph_needs(pipeline: Any) -> GraphNeeds:
+    """What graphs of this pipeline's passes take; see `DecoderRunner`, which keeps a decoder that is cast twice."""
+    vae: Any = getattr(pipeline, "vae", None)
+    if type(vae) is not AutoencoderKL:
+        return GraphNeeds(decoder=False)
+    is_cast = hasattr(pipeline, "upcast_vae") and vae.dtype == torch.float16 and vae.config.force_upcast
+    weights = sum(weight.numel() for weight in vae.decoder.parameters())
+    return GraphNeeds(copies=weights * 6 if is_cast else 0)  # in float32, and in bfloat16 for compiled passes
+
+
 def plan_memory(
     model: Capabilities,
     pipelines: Sequence[Any],
@@ -177,11 +125,17 @@ def plan_memory(
     wanted: Offload | None,
     device: torch.device,
     quantize: Quantize = "none",
+    accelerated: bool = False,
 ) -> MemoryPlan:
-    """The plan for these pipelines on this device; on a CPU there is nothing to plan."""
+    """The plan for these pipelines on this device; on a CPU there is nothing to plan.
+
+    Args:
+        accelerated: whether passes shall become graphs.
+    """
     if device.type == "cpu":
         return MemoryPlan("none", False, "all in main memory")
     # Quantised weights are made on the device.
     already_there = sum(weight_sizes(pipelines, controlnets, device.type).values())
     sizes = weight_sizes(pipelines, controlnets)
-    return choose_memory_plan(sizes, model.width * model.height, free_memory() + already_there, wanted, quantize)
+    free, graphs = free_memory() + already_there, find_graph_needs(pipelines[0]) if accelerated else None
+    return choose_memory_plan(sizes, model.width * model.height, free, wanted, quantize, graphs)

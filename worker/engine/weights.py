@@ -27,7 +27,17 @@ def limit_weights(what: str, files: Iterable[Path]) -> Iterator[None]:
     Raises:
         ModelError: it has.
     """
-    tensors = sum(_count_tensors(file) for file in files)
+    with limit_layers(what, sum(_count_tensors(file) for file in files)):
+        yield
+
+
+@contextmanager
+def limit_layers(what: str, tensors: int) -> Iterator[None]:
+    """The same, where it is known how many tensors these files have.
+
+    Raises:
+        ModelError: as there.
+    """
     left = MAX_WEIGHTS + MAX_WEIGHTS_PER_TENSOR * tensors
 
     def count(*_: object) -> None:

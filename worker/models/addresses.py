@@ -150,13 +150,20 @@ def read_civitai(text: str) -> CivitaiPlace | None:
     )
 
 
-def check_suffix(name: str) -> None:
-    """Refuse a file that holds no safetensors, by its name.
+def check_suffix(name: str, more: Sequence[str] = ()) -> None:
+    """Refuse a file that holds no weights that are read, by its name.
+
+    Args:
+        more: endings that are taken beside .safetensors.
 
     Raises:
         ModelError: says why.
     """
     if name.lower().endswith(PICKLES):
         raise ModelError(f"{name} can run code when it is read and is refused; only .safetensors files are read")
-    if not name.endswith(WEIGHTS):
+    if name.endswith(".gguf") and not more:
+        raise ModelError(
+            f"{name} is GGUF, which is taken of a denoiser alone; name it in TRANSFORMER_NAME, beside a base"
+        )
+    if not name.endswith((WEIGHTS, *more)):
         raise ModelError(f"{name} is no .safetensors file, the only kind of weights that is read")

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from worker.models.control_kinds import ControlKind
 from worker.models.editing import Editing
-from worker.models.families import Family
+from worker.models.family import Family
 from worker.models.schedulers import SCHEDULERS, Scheduler, is_usable
 
 # What a pipeline is started from. Those with a ControlNet are classes of their own in diffusers.

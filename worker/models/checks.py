@@ -1,6 +1,7 @@
 """Are these files what they should be? Every weight file is checked before anything reads it, and named if it is bad.
 
-Only safetensors count as weights: other formats can run code when they are read. Nothing here knows torch.
+Only safetensors, and GGUF for a denoiser, count as weights: other formats can run code when they are read. Nothing here
+knows torch.
 """
 
 import re
@@ -12,18 +13,21 @@ from safetensors import SafetensorError, safe_open
 from worker.errors import ModelError
 from worker.files import UnreadableError, exists, open_file, wait_for_disk
 from worker.models.configs import check_config
+from worker.models.gguf import GGUF, read_gguf
 from worker.models.index import INDEX, read_model_index
 from worker.models.json_file import read_json
 from worker.models.paths import check_entries, name_unreadable
 from worker.models.tokenizers import check_tokenizer
 
 SAFETY_CHECKER = "safety_checker"
+DENOISER = "transformer"  # that can come from a file of its own
 MAX_SHARDS = 1_000
 MAX_TENSORS = 20_000  # of one file; the largest models that are published have some 5,000
 MAX_TENSOR_NAME = 500  # characters
 MAX_REASON_LENGTH = 200  # characters of what a library says
 _MAX_HEADER_BYTES = 100_000_000  # as the safetensors library has it
 _CONFIGS = "config.json", "scheduler_config.json", "preprocessor_config.json", "processor_config.json"
+_COUNT_PIXELS = ("Qwen", "Glm")  # their processors bound a picture's pixels, and call them edges
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _SHARD = re.compile(r"[\w.-]{1,200}\.safetensors")
 
@@ -43,6 +47,18 @@ def check_model(folder: Path, wanted: Collection[str] | None = None) -> Path:
         if component != SAFETY_CHECKER if wanted is None else component in wanted:
             check_part(folder / component, kind)
     return folder
+
+
+def check_base(folder: Path) -> Path:
+    """Check a model whose denoiser comes from elsewhere: every other component, as `check_model` does.
+
+    Raises:
+        ModelError: as in `check_model`.
+    """
+    if not exists(folder / INDEX):
+        return check_model(folder)
+    parts = read_model_index(folder / INDEX).parts
+    return check_model(folder, [part for part in parts if part not in (DENOISER, SAFETY_CHECKER)])
 
 
 def check_vae(folder: Path) -> Path:
@@ -71,11 +87,14 @@ def check_component(folder: Path) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Check one safetensors file: its header is readable, not of too many tensors, and the file as long as it says.
+    """Check one file of weights: its header is readable, not of too many tensors, and the file as long as it says.
 
     Raises:
         ModelError: says what the file is instead.
     """
+    if path.suffix == GGUF:
+        read_gguf(path)
+        return
     with name_unreadable():
         wait_for_disk(path, lambda came: _read_header(path))
     try:
@@ -133,6 +152,7 @@ def check_part(folder: Path, kind: str) -> None:
         ModelError: as in `check_model`.
     """
     check_entries(folder)
+    rules = (folder / "tokenizer.json").is_file()  # a processor brings them, too
     if (folder / "config.json").is_file():
         check_component(folder)
     elif any(folder.glob("*.safetensors")):
@@ -141,11 +161,14 @@ def check_part(folder: Path, kind: str) -> None:
         raise ModelError(f"{folder} is missing")
     elif folder.name.startswith("scheduler") and not (folder / "scheduler_config.json").is_file():
         raise ModelError(f"{folder} holds no scheduler_config.json")
-    elif folder.name.startswith("tokenizer") or (folder / "tokenizer_config.json").is_file():
+    elif (folder.name.startswith("tokenizer") or (folder / "tokenizer_config.json").is_file()) and not rules:
         check_tokenizer(folder, byte_level=kind.startswith("ByT5"))
+    if rules:
+        check_tokenizer(folder)
     for name in _CONFIGS[1:]:
         if (folder / name).is_file():
-            check_config(folder / name, read_json(folder / name))
+            counts_pixels = kind.startswith(_COUNT_PIXELS)
+            check_config(folder / name, read_json(folder / name), counts_pixels)
 
 
 def _check_weights(folder: Path) -> None:

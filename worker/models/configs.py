@@ -24,7 +24,7 @@ MAX_DEPTH = 20  # entries in entries
 
 _INFINITE = ("lambda_min_clipped", "time_step_limit")  # may be: no limit
 _SPACINGS = "linspace", "leading", "trailing"
-_PREDICTED = (*PREDICTIONS, "flow_prediction", "v-prediction", "dsm")
+_PREDICTED = (*PREDICTIONS, "flow_prediction", "v-prediction", "dsm", "trigflow")
 
 
 @dataclass(frozen=True)
@@ -88,16 +88,17 @@ _COUNTING_PIXELS = ("Qwen2VL", "GlmImage")
 _PIXELS = MappingProxyType({"shortest_edge": _Bound(1, 2**22, many=0), "longest_edge": _Bound(1, 2**25, many=0)})
 
 
-def check_config(path: Path, config: Mapping[str, Any]) -> None:
+def check_config(path: Path, config: Mapping[str, Any], counts_pixels: bool = False) -> None:
     """Check what a config says.
 
     Args:
         path: where it stands, for the message.
+        counts_pixels: whether what it calls edges is known to be how many pixels a picture is scaled to.
 
     Raises:
         ModelError: names the first entry that cannot be, what it is and what is allowed.
     """
-    for name, problem in _find_problems(config, 0, False):
+    for name, problem in _find_problems(config, 0, counts_pixels):
         raise ModelError(f"{path}: {name}: {problem}")
 
 

@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,8 @@ from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from worker.errors import ModelError
 from worker.files import StalledError, UnreadableError, check_readable, exists, is_folder, list_folder, read_file
 from worker.models.addresses import HubPlace, check_suffix, read_hub
-from worker.models.checks import check_component, check_file, check_model, check_vae
+from worker.models.checks import check_base, check_component, check_file, check_model, check_vae
+from worker.models.gguf import GGUF
 from worker.models.index import INDEX, read_model_index
 from worker.models.paths import name_unreadable
 from worker.models.view import is_data
@@ -79,6 +80,15 @@ def find_model(name: str | None, revision: str | None = None, caches: Mapping[st
     return _find(name, revision, caches, check_model)
 
 
+def find_base(name: str | None, revision: str | None = None, caches: Mapping[str, Path] = CACHES) -> ModelSource:
+    """The model of this name, all of it but the denoiser, which comes from elsewhere.
+
+    Raises:
+        ModelError: as in `find_model`.
+    """
+    return find_model(name) if name is None else _find(name, revision, caches, check_base)
+
+
 def seek(name: str | None, revision: str | None = None, caches: Mapping[str, Path] = CACHES) -> Path | None:
     """Where on this machine the files of this name seem to be, for whoever only looks at them; None if nowhere.
 
@@ -106,6 +116,15 @@ def find_vae(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
     return _find(name, None, caches, check_vae)
 
 
+def find_transformer(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
+    """A denoiser alone: one file of weights, whose config is that of the model beside it.
+
+    Raises:
+        ModelError: as in `find_model`.
+    """
+    return _find(name, None, caches, check_component, (GGUF,))
+
+
 def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
     """A part that stands beside the model, such as a ControlNet: a folder with its config, or a repository of its own.
 
@@ -129,14 +148,16 @@ def exists_here(name: str) -> bool:
         return exists(path)
 
 
-def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Check) -> ModelSource:
+def _find(
+    name: str, revision: str | None, caches: Mapping[str, Path], check: Check, suffixes: Sequence[str] = ()
+) -> ModelSource:
     if exists_here(name):
-        return _find_local(Path(name).expanduser(), check)
+        return _find_local(Path(name).expanduser(), check, suffixes)
     place = read_hub(name)
-    if place.kind == "folder" and check is check_model:
+    if place.kind == "folder" and check in (check_model, check_base):
         raise ModelError(f"{name} names a folder in {place.repository}; a model is a whole repository, or one file")
     if place.kind == "file":
-        check_suffix(place.location)
+        check_suffix(place.location, suffixes)
     if place.revision and revision and place.revision != revision:
         raise ModelError(f"{name} names revision {place.revision}, and MODEL_REVISION {revision}; leave one out")
     revision = place.revision or revision
@@ -145,14 +166,14 @@ def _find(name: str, revision: str | None, caches: Mapping[str, Path], check: Ch
     return _find_cached(place, revision, caches, check) or _hub(place, revision)
 
 
-def _find_local(path: Path, check: Check) -> ModelSource:
+def _find_local(path: Path, check: Check, suffixes: Sequence[str]) -> ModelSource:
     with name_unreadable():
         folder = is_folder(path)
     if folder:
         return ModelSource("folder", str(check(path)), path.resolve().name, "it is an existing folder")
     with name_unreadable():
         check_readable(path)
-    check_suffix(path.name)
+    check_suffix(path.name, suffixes)
     check_file(path)
     return ModelSource("file", str(path), path.stem, "it is an existing file")
 

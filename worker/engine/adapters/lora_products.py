@@ -197,8 +197,6 @@ class _Decomposed(nn.Module):
     """
 
     def __init__(self, inner: _Inner, layer: nn.Module, magnitude: Tensor, scale: float, rows: Tensor | None) -> None:
-        from peft.utils.integrations import dequantize_module_weight  # hidden where no LoRA can be named
-
         super().__init__()
         self.inner, self._scale, self._form = inner, scale, (-1, *[1] * (len(_weight_shape(layer)) - 2))
         self._layer = (layer,)  # in a tuple, so that torch does not take it for a part of this
@@ -207,7 +205,7 @@ class _Decomposed(nn.Module):
             if not self._of_outputs or len(magnitude) <= int(rows.max()):
                 raise ValueError("its magnitudes are of a layer that is several in this model")
             magnitude = magnitude[rows]
-        summed = dequantize_module_weight(layer).float() + scale * inner.delta().float()
+        summed = _unpack(layer).float() + scale * inner.delta().float()
         axis = 0 if self._of_outputs else 1
         if magnitude.numel() != summed.shape[axis]:
             size = write_shape(summed.shape[:2])
@@ -235,6 +233,18 @@ class _Decomposed(nn.Module):
         weight, bias = _weight_of(layer), layer.bias
         y: Tensor = layer(x.to(weight.dtype) if weight.is_floating_point() else x)
         return (y if bias is None else y - bias.reshape(self._form)).to(x.dtype)  # type: ignore[operator]
+
+
+def _unpack(layer: nn.Module) -> Tensor:
+    """The weights of a layer that may hold them in fewer bits."""
+    from peft.utils.integrations import dequantize_module_weight  # hidden where no LoRA can be named
+
+    if not hasattr(layer.weight, "quant_type"):
+        return dequantize_module_weight(layer)
+    from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor  # hidden where no GGUF file is named
+
+    unpacked: Tensor = dequantize_gguf_tensor(layer.weight)
+    return unpacked
 
 
 def _form(layer: nn.Conv2d) -> dict[str, Any]:

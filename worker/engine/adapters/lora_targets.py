@@ -8,15 +8,17 @@ each row of a layer ends up, also where one layer of the original is several in 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from torch import Tensor, nn
 
 from worker.engine.adapters.lora_file import PEFT_PREFIX, Parts, split_key
 
 MAX_ROWS = 20_000_000  # in all, of the layers whose names need conversion; FLUX has some 3,000,000
-MAX_FAILURES = 500  # of conversions of one file; each names half of the layers that the one before could not name
+MAX_FAILURES = 500  # of conversions of one file, under its own names and the usual ones; each halves what had none
 MAX_WORK = 3_000_000  # layers times different numbers in their names, by which conversions take time; some 4 s
 
 # How trainers begin the names of a component's layers. The first that fits counts; "" is the denoiser.
@@ -40,10 +42,14 @@ _PREFIXES = {
     "transformer.": "",
 }
 _KOHYA = ("lora_unet_", "lora_transformer_", "lora_te")
+_USUAL = "diffusion_model.", "lora_unet_"  # before the denoiser's layers, with dots and with underscores
 _OLD_NAMES = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}  # in text encoders
 
 # How diffusers' conversions know the two factors, tried in turn; those of kohya's names know no others.
 _SPELLINGS = (("lora_down", "lora_up"), ("lora_A", "lora_B"), ("down", "up"))
+
+
+Read = Callable[[Mapping[str, int]], "dict[str, tuple[Target, ...]]"]
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,21 @@ class Targets:
         for kohya in (True, False):
             for spelling in _SPELLINGS[: 1 if kohya else None]:
                 rest = [name for name in rows if name not in found and name.startswith(_KOHYA) is kohya]
-                found |= self._find_converted({name: rows[name] for name in rest}, spelling)
+                found |= self._find_converted({name: rows[name] for name in rest}, partial(self._read_marks, spelling))
+        self._failures = 0
+        reads: list[Read] = [partial(self._read_marks, spelling) for spelling in _SPELLINGS[:2]]
+        for read in (*reads, self._read_checkpoint):
+            usual = {self._spell_usually(name): name for name in rows if name not in found}
+            converted = self._find_converted({new: rows[name] for new, name in usual.items() if new}, read)
+            found |= {usual[new]: targets for new, targets in converted.items()}
         return found
+
+    def _spell_usually(self, name: str) -> str:
+        """A layer of the denoiser as ComfyUI or kohya's scripts name it, which conversions know; empty for others."""
+        rest = name.removeprefix(PEFT_PREFIX)
+        prefix = next((prefix for prefix in _PREFIXES if rest.startswith(prefix)), "")
+        kohya = prefix.startswith((*_KOHYA, "lycoris_"))
+        return "" if _PREFIXES.get(prefix) else f"{_USUAL[kohya]}{rest.removeprefix(prefix)}"
 
     def _look_up(self, name: str) -> Target | None:
         rest = name.removeprefix(PEFT_PREFIX)
@@ -107,13 +126,13 @@ class Targets:
                 return Target(component, layer)
         return None
 
-    def _find_converted(self, rows: Mapping[str, int], spelling: tuple[str, str]) -> dict[str, tuple[Target, ...]]:
+    def _find_converted(self, rows: Mapping[str, int], read: Read) -> dict[str, tuple[Target, ...]]:
         """What diffusers' conversion makes of these; a layer at which it fails has none."""
         try:
             self._work += len(rows) * len(set(re.findall(r"\d+", " ".join(rows))))
             if not rows or self._failures > MAX_FAILURES or self._work > MAX_WORK:
                 return {}
-            return self._read_marks(rows, spelling)
+            return read(rows)
         except Exception:  # of names that it does not expect it raises whatever comes
             self._failures += 1
             if len(rows) == 1:
@@ -123,10 +142,34 @@ class Targets:
             return {
                 name: targets
                 for half in halves
-                for name, targets in self._find_converted({one: rows[one] for one in half}, spelling).items()
+                for name, targets in self._find_converted({one: rows[one] for one in half}, read).items()
             }
 
-    def _read_marks(self, rows: Mapping[str, int], spelling: tuple[str, str]) -> dict[str, tuple[Target, ...]]:
+    def _read_checkpoint(self, rows: Mapping[str, int]) -> dict[str, tuple[Target, ...]]:
+        """Where diffusers puts these layers' own weights when it reads a whole file in the original layout.
+
+        Each row holds its number, and which layer it is of.
+        """
+        names = [name for name in rows if name.startswith(_USUAL[False])]
+        marks = {
+            f"{name.removeprefix(_USUAL[False])}.weight": torch.stack(
+                (torch.arange(rows[name], dtype=torch.float64), torch.full((rows[name],), number).double()), dim=1
+            )
+            for number, name in enumerate(names)
+        }
+        kind = type(getattr(self._pipeline, self._denoiser)).__name__
+        converted = SINGLE_FILE_LOADABLE_CLASSES[kind]["checkpoint_mapping_fn"](checkpoint=marks, config={})
+        found: dict[str, tuple[Target, ...]] = {}
+        for key, mark in converted.items():
+            target = self._look_up(key.removesuffix(".weight"))
+            if target is not None:
+                name, taken = names[int(mark[0, 1])], mark[:, 0].long()
+                whole = torch.equal(taken, torch.arange(rows[name]))
+                placed = Target(target.component, target.layer, None if whole else taken)
+                found[name] = (*found.get(name, ()), placed)
+        return found
+
+    def _read_marks(self, spelling: tuple[str, str], rows: Mapping[str, int]) -> dict[str, tuple[Target, ...]]:
         names = list(rows)
         converted = _convert(self._pipeline, _mark(names, rows, spelling))
         marks: dict[str, Parts] = {}

@@ -13,7 +13,7 @@ from worker.engine.batch_size import BatchSize
 from worker.engine.denoiser.cuda_graphs import CudaDevice
 from worker.engine.denoiser.graphs import Graphs
 from worker.engine.denoiser.runner import DecoderRunner, PassRunner
-from worker.engine.memory import MemoryPlan
+from worker.engine.memory_plan import MemoryPlan
 from worker.models.capabilities import Capabilities
 from worker.settings import VOLUME, Settings
 
@@ -27,12 +27,20 @@ def run_others(pipeline: Any, controlnets: Mapping[str, Any]) -> list[PassRunner
     return [*decoders, *(PassRunner(f"ControlNet {name}", net) for name, net in controlnets.items())]
 
 
+def wants_graphs(settings: Settings) -> bool:
+    """Whether passes shall become graphs where there is room for them; none reads weights that are unpacked first."""
+    return settings.acceleration != "off" and settings.quantize == "none"
+
+
 def choose_graphs(settings: Settings, plan: MemoryPlan, device: torch.device) -> Graphs | None:
     """Where graphs of passes are kept; None where every pass runs as it is written."""
     if device.type != "cuda" or settings.acceleration == "off":
         return None
-    if plan.offload != "none" or settings.quantize != "none":
+    if plan.offload != "none" or settings.quantize != "none" or settings.may_be_packed:
         log.info("acceleration off: weights that travel, or are unpacked at every pass, can be in no graph")
+        return None
+    if plan.graphs == "none":
+        log.info("acceleration off: no memory for graphs beside the weights")
         return None
     reason = "a graph where it is faster" if settings.acceleration == "auto" else "ACCELERATION says so"
     log.info("acceleration by graphs: %s", reason)
@@ -74,7 +82,8 @@ def choose_batch_size(pipeline: Any, model: Capabilities, settings: Settings, pl
     """How many pictures are drawn at once."""
     # Stable Diffusion 3's ControlNets sample the pictures that they follow without any generator.
     joins_controls = "StableDiffusion3" not in type(pipeline).__name__
-    batch_size = BatchSize(settings.pictures_at_once, plan.room, model.family.batch_pixels, joins_controls)
+    wanted = 1 if model.family.alone else settings.pictures_at_once
+    batch_size = BatchSize(wanted, plan.room, model.family.batch_pixels, joins_controls)
     if plan.room:  # where there is something to choose
         log.info("drawn at once: %s", batch_size.explain(model.width, model.height))
     return batch_size

@@ -4,13 +4,14 @@ Knows how the original code (CompVis, Stability) names its tensors, and the othe
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors import SafetensorError, safe_open
 
+from worker.engine.load.denoisers import tell_denoiser
 from worker.errors import ModelError
 from worker.files import exists, read_file
 from worker.models.checks import describe_file
@@ -93,6 +94,8 @@ _REFINER = "the SDXL refiner; name it in REFINER_NAME, beside a base model"
 
 # Part of a tensor's name -> what such a file is. These have the UNet of a known architecture, but another use.
 _VARIANTS = {"control_model.": "a ControlNet", "edm_mean": "Playground v2.5", "edm_vpred.": "CosXL"}
+_BESIDE = "name it in TRANSFORMER_NAME, beside a MODEL_NAME in diffusers layout, which has what no such file holds"
+_DENOISERS = f"FLUX; {_BESIDE}", f"Stable Diffusion 3; {_BESIDE}", f"a denoiser alone; {_BESIDE}"
 # The same for files with another UNet or none; the first that fits names the file, so LoRAs of anything come first.
 _OTHERS = {
     "lora_": "a LoRA, which changes a model and is none; LORA_DIR and LORA_REPOS offer such",
@@ -100,8 +103,10 @@ _OTHERS = {
     "control_model.": "a ControlNet; name it in CONTROLNETS, beside a model",
     "controlnet_": "a ControlNet; name it in CONTROLNETS, beside a model",
     "conditioner.embedders.0.model.": _REFINER,
-    "double_blocks.0.": "FLUX",
-    "joint_blocks.0.": "Stable Diffusion 3",
+    "double_blocks.0.": _DENOISERS[0],
+    "joint_blocks.0.": _DENOISERS[1],
+    "transformer_blocks.0.attn.": _DENOISERS[2],
+    "all_x_embedder.": _DENOISERS[2],
     "down_blocks.0.": "one part of a model in diffusers layout, which loads from the whole folder only",
     "emb_params": "a textual inversion embedding",
     "decoder.conv_in.": "a VAE alone; name it in VAE_NAME, beside a model",
@@ -161,6 +166,11 @@ def inspect_refiner(path: Path) -> None:
     raise ModelError(f"{path} is {found}; it is no SDXL refiner")
 
 
+def name_other(names: Collection[str]) -> str | None:
+    """What a file with such tensors is, if it is known and has no denoiser."""
+    return _name({part: title for part, title in _OTHERS.items() if title not in _DENOISERS}, names)
+
+
 def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], Mapping[str, str]]:
     """The shapes of a file's tensors by name, and what it says of itself."""
     try:
@@ -176,8 +186,18 @@ def _recognise(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Architectur
         if _fits(architecture.context, shapes):
             return architecture
     refiner = _REFINER if _fits(_REFINER_CONTEXT, shapes) else None
-    found = refiner or _name(_OTHERS, shapes) or "of an architecture this worker does not know"
+    found = (
+        refiner or _name_denoiser(shapes) or _name(_OTHERS, shapes) or "of an architecture this worker does not know"
+    )
     raise ModelError(f"{path} is {found}; single files of {_titles()} load")
+
+
+def _name_denoiser(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Whose denoiser a file holds, and what takes it."""
+    found = tell_denoiser(shapes)
+    if found is None:
+        return None
+    return f"{found.title}; {_BESIDE}" if found.beside_a_base else found.title
 
 
 def _fits(context: tuple[str, int], shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -210,7 +230,7 @@ def _check_parts(path: Path, architecture: Architecture, shapes: Mapping[str, tu
         raise ModelError(f"{path} is {architecture.title} without a VAE; use a version with the VAE baked in")
 
 
-def _name(table: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+def _name(table: Mapping[str, str], shapes: Collection[str]) -> str | None:
     return next((title for part, title in table.items() if any(part in name for name in shapes)), None)
 
 

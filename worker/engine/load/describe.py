@@ -1,5 +1,6 @@
 """A loaded pipeline -> the `Capabilities` that requests are checked against. Reads configs and signatures only."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -21,11 +22,13 @@ from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import Capabilities
 from worker.models.control_kinds import OWN_CONTROL, ControlKind
 from worker.models.editing import EDITORS
-from worker.models.families import Family, find_family, general_family
+from worker.models.families import Found, find_family
+from worker.models.family import Family, general_family
 from worker.models.scheduler_classes import BETA_SCHEDULES, PREDICTIONS
 from worker.models.schedulers import Noise
 from worker.settings import Settings
 
+log = logging.getLogger("worker")
 # Where a pipeline takes more tokens than its call does by default.
 _LONGEST = {"StableDiffusion3": 512, "QwenImage": 1024, "Lumina2": 512}
 _READ_WHOLE = ("QwenImageEditPipeline", "QwenImageEditPlusPipeline")  # whatever max_sequence_length says
@@ -39,13 +42,8 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         SettingsError: a setting does not fit it.
     """
     _check_draws_from_prompt(pipeline, name)
-    arguments = call_arguments(type(pipeline))
-    kind = type(pipeline).__name__
-    family = find_family(kind, lambda key: read_config_entry(pipeline, key))
-    if family is None:
-        family = general_family(kind, arguments, _vae_scale(pipeline))
-    else:
-        family = replace(family, noise=_tell_noise(pipeline, family))
+    kind, arguments = type(pipeline).__name__, call_arguments(type(pipeline))
+    family = _choose_family(pipeline, name)
     height, width = _native_size(pipeline, arguments)
     max_pixels = settings.max_pixels or family.max_pixels
     if width * height > max_pixels:
@@ -84,10 +82,24 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
     return apply_defaults(capabilities, settings)
 
 
+def _choose_family(pipeline: Any, name: str) -> Family:
+    """The row for this pipeline; the log is told why."""
+    kind = type(pipeline)
+    found = find_family(kind.__name__, lambda key: read_config_entry(pipeline, key), name)
+    if found is None:
+        general = general_family(kind.__name__, call_arguments(kind), _vae_scale(pipeline))
+        found = Found(general, "the table has no row for its pipeline; its own defaults hold")
+    log.info("family %s: %s", found.family.title, found.reason)
+    sigmas = read_config_entry(pipeline, "pipeline.sample_sigmas")
+    steps = len(sigmas) if sigmas else found.family.steps
+    return replace(found.family, noise=_tell_noise(pipeline, found.family), steps=steps)
+
+
 def read_config_entry(pipeline: Any, key: str) -> Any:
-    """The pipeline's "component.entry" config entry, or None."""
+    """The "component.entry" config entry of the pipeline, which is the component "pipeline" itself; or None."""
     component, entry = key.split(".")
-    config = getattr(getattr(pipeline, component, None), "config", {})
+    part = pipeline if component == "pipeline" else getattr(pipeline, component, None)
+    config = getattr(part, "config", {})
     return config.get(entry) if isinstance(config, Mapping) else getattr(config, entry, None)
 
 
@@ -119,6 +131,9 @@ def _native_size(pipeline: Any, arguments: Mapping[str, object]) -> tuple[int, i
     height, width = arguments.get("height"), arguments.get("width")
     if isinstance(height, int) and isinstance(width, int):
         return height, width
+    side = arguments.get("output_resolution")  # Qwen-Image 2.1's word for it
+    if isinstance(side, int):
+        return side, side
     sizes = (getattr(pipeline, "default_sample_size", None), *_sample_sizes(pipeline))
     size = next((size for size in sizes if size), 128)
     rows, columns = (size, size) if isinstance(size, int) else size
@@ -136,6 +151,8 @@ def _read_prediction_type(pipeline: Any) -> str:
 def _tell_noise(pipeline: Any, family: Family) -> Noise:
     """The family's kind of noise, or "own" where the model's scheduler says what classes beside it cannot read."""
     kind, config = type(pipeline.scheduler).__name__, pipeline.scheduler.config
+    if family.noise == "own":
+        return "own"
     if family.noise == "flow":
         return "flow" if kind.startswith("FlowMatch") else "own"
     plain = (

@@ -18,12 +18,19 @@ from worker.engine.adapters.embeddings import load_bundled_words, load_words
 from worker.engine.adapters.ip_adapter import load_ip_adapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.decoder import convert_on_device, guard_decoder
-from worker.engine.denoiser.runner import PassRunner
+from worker.engine.denoiser.runner import DecoderRunner, PassRunner
 from worker.engine.engine import Engine
-from worker.engine.load.acceleration import choose_batch_size, choose_graphs, lay_out, run_others
+from worker.engine.load.acceleration import (
+    choose_batch_size,
+    choose_graphs,
+    lay_out,
+    run_others,
+    wants_graphs,
+)
 from worker.engine.load.completeness import check_complete
 from worker.engine.load.describe import describe
 from worker.engine.load.dtype import choose_dtype
+from worker.engine.load.fp8 import keep_in_fp8
 from worker.engine.load.mapped import copy_mapped_weights
 from worker.engine.load.pretrained import load_pretrained
 from worker.engine.load.quantize import check_quantize
@@ -34,12 +41,12 @@ from worker.engine.memory import place_weights, plan_memory
 from worker.engine.pipelines import find_denoiser, stay_on
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
-from worker.errors import ModelError
+from worker.errors import ModelError, SettingsError
 from worker.files import settle_temporary_folder
 from worker.models.adapters import AdapterCatalogue, find_adapters
 from worker.models.civitai import fetch_place
 from worker.models.hub import hub_options, local_file, make_lora_fetcher
-from worker.models.locate import ModelSource, find_model
+from worker.models.locate import ModelSource, find_base, find_model
 from worker.settings import Settings
 
 log = logging.getLogger("worker")
@@ -61,6 +68,8 @@ def load(settings: Settings, device: torch.device) -> Engine:
     log.info("model %s: %s", source.name, source.reason)
     check_quantize(settings, source, device)
     pipeline = _read(source, settings, device)
+    if settings.quantize == "fp8":
+        keep_in_fp8(pipeline, device)
     replace_vae(pipeline, settings)
     pipeline.set_progress_bar_config(disable=True)
     engine = _assemble(pipeline, source.name, settings, catalogue, device)
@@ -95,7 +104,7 @@ def _assemble(
         check_complete({"the image encoder": pipeline.image_encoder}, "IP_ADAPTER_ENCODER: it is not complete")
     nets = list(controlnets.values())
     wanted = None if settings.offload == "auto" else settings.offload
-    plan = plan_memory(model, pipelines, nets, wanted, device, settings.quantize)
+    plan = plan_memory(model, pipelines, nets, wanted, device, settings.quantize, wants_graphs(settings))
     if device.type != "cpu":  # where there is nothing to choose
         log.info("memory: %s", plan.reason)
     release = place_weights(pipelines, nets, plan, device)
@@ -106,7 +115,7 @@ def _assemble(
     graphs = choose_graphs(settings, plan, device)
     lay_out(graphs, unique_modules(pipelines, nets))
     for runner in runners:
-        runner.graphs = graphs
+        runner.graphs = None if plan.graphs == "denoiser" and isinstance(runner, DecoderRunner) else graphs
     if hasattr(pipeline, "vae"):
         guard_decoder(pipeline.vae)
     if ip_adapter is not None:
@@ -142,6 +151,10 @@ def choose_device() -> torch.device:
 
 def _read(source: ModelSource, settings: Settings, device: torch.device) -> Any:
     if source.is_file:
+        if settings.transformer_name is not None:
+            raise SettingsError(
+                f"TRANSFORMER_NAME: {source.name} is a single file; it goes with a folder or repository"
+            )
         file = local_file(source, hub_options(source, settings))
         return load_single_file(file, choose_dtype(settings, device, transformer=False))
     return load_pretrained(source, settings, device)
@@ -150,6 +163,7 @@ def _read(source: ModelSource, settings: Settings, device: torch.device) -> Any:
 def _find(settings: Settings) -> ModelSource:
     try:
         name = settings.model_name and fetch_place(settings.model_name, settings)
-        return find_model(name, settings.model_revision)
+        find = find_model if settings.transformer_name is None else find_base
+        return find(name, settings.model_revision)
     except ModelError as error:
         raise ModelError(f"MODEL_NAME: {error}") from error

@@ -9,7 +9,8 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoPipelineForText2Image, DiffusionPipeline, ModelMixin, SchedulerMixin
+from diffusers import ModelMixin, SchedulerMixin
+from diffusers.guiders import BaseGuidance
 from transformers import (
     FeatureExtractionMixin,
     ImageProcessingMixin,
@@ -20,13 +21,14 @@ from transformers import (
 
 from worker.engine.load.completeness import check_complete, check_tokens
 from worker.engine.load.dtype import choose_dtype
+from worker.engine.load.pipeline_class import choose_reader, find_class
 from worker.engine.load.processors import read_processors
 from worker.engine.load.quantize import quantization_options
+from worker.engine.load.transformer import load_transformer
 from worker.engine.pipelines import needs_a_prior
 from worker.engine.unreadable import explain_unreadable
 from worker.errors import ModelError
-from worker.models.checks import SAFETY_CHECKER, check_component
-from worker.models.editing import EDITORS
+from worker.models.checks import DENOISER, SAFETY_CHECKER, check_component
 from worker.models.hub import download, hub_options, local_model
 from worker.models.index import INDEX, ModelIndex, read_model_index
 from worker.models.json_file import read_json
@@ -38,13 +40,15 @@ from worker.settings import Settings
 _KINDS = (
     ModelMixin,
     SchedulerMixin,
+    BaseGuidance,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     FeatureExtractionMixin,
     ImageProcessingMixin,
     ProcessorMixin,
 )
-_READ_BY_CLASS = {*EDITORS, "FluxFillPipeline"}  # not by AutoPipeline, which knows text to image
+# Of a processor that transformers makes with torchvision, the part that is used: FLUX.2 reads text alone with it.
+_READ_AS = {("transformers", "PixtralProcessor"): ("transformers", "PreTrainedTokenizerFast")}
 _NEEDED = ("scheduler", "text_encoder", "tokenizer", "transformer", "unet", "vae")  # where the class takes it
 
 
@@ -62,14 +66,14 @@ def load_pretrained(source: ModelSource, settings: Settings, device: torch.devic
         raise ModelError(f"{source.name} needs a second model, its prior, which this worker does not load")
     options: dict[str, Any] = {"dtype": choose_dtype(settings, device, "transformer" in index.parts)}
     options |= quantization_options(settings, read_json(path), options["dtype"])
+    if settings.transformer_name is not None:
+        options[DENOISER] = load_transformer(source, index, settings, options["dtype"])
     if settings.safety_checker == "off" and SAFETY_CHECKER in index.parts:
         options |= {SAFETY_CHECKER: None, "requires_safety_checker": False}
     elif source.kind == "folder" and SAFETY_CHECKER in index.parts:
         _check_safety_checker(Path(source.location) / SAFETY_CHECKER)
-    kind = getattr(diffusers, index.pipeline, None)
-    kind = kind if isinstance(kind, type) and issubclass(kind, DiffusionPipeline) else None
-    reader = kind if kind is not None and index.pipeline in _READ_BY_CLASS else AutoPipelineForText2Image
-    return read_pipeline(reader, kind, source, path, settings, options, "model")
+    kind = find_class(index.pipeline, source.name)
+    return read_pipeline(choose_reader(kind), kind, source, path, settings, options, "model")
 
 
 def read_index(source: ModelSource, settings: Settings, setting: str) -> Path:
@@ -123,7 +127,8 @@ def _choose_parts(index: ModelIndex, kind: type | None, path: Path, options: Map
     if kind is None:
         return index
     taken = inspect.signature(kind).parameters
-    parts = {name: entry for name, entry in index.parts.items() if name in taken and name not in options}
+    wanted = {name: entry for name, entry in index.parts.items() if name in taken and name not in options}
+    parts = {name: _READ_AS.get(entry, entry) for name, entry in wanted.items()}
     for name, (library, found) in parts.items():
         _check_class(path, name, library, found)
     optional = getattr(kind, "_optional_components", [])

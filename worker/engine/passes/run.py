@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
@@ -18,7 +19,9 @@ from worker.engine.prompts.phases import Phase, PhaseChanger
 from worker.engine.prompts.schedule import list_pass_steps
 from worker.engine.scheduling import build_scheduler, watch
 from worker.engine.steps import step_callbacks
+from worker.models.family import Family
 from worker.plan import Pass
+from worker.request import Request
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,17 @@ def run_pass(
         generators: one for each picture of the batch.
     """
     plan = items[0].job.plan
-    request, one, guidance = plan.request, plan.passes[number], engine.capabilities.family.guidance
+    request, one = plan.request, plan.passes[number]
     pipeline.scheduler = build_scheduler(request.scheduler, engine.scheduler_config, engine.schedulers)
     changer = PhaseChanger(phases, list_pass_steps(plan.passes)[number].start, one.num_inference_steps)
     arguments = {**arguments, **phases[0].embeddings, **changer.arguments(pipeline)}
-    arguments |= {"generator": list(generators), "guidance_rescale": request.guidance_rescale}
-    arguments |= {"true_cfg_scale": request.true_cfg_scale, "max_sequence_length": request.max_sequence_length}
-    if guidance:
-        arguments[guidance] = request.guidance_scale
+    arguments |= {
+        "generator": list(generators) if len(generators) > 1 else generators[0],
+        "guidance_rescale": request.guidance_rescale,
+        "true_cfg_scale": request.true_cfg_scale,
+        "max_sequence_length": request.max_sequence_length,
+    }
+    arguments |= _guide(engine.capabilities.family, request, one.num_inference_steps)
     if request.image_prompt is not None and one.kind != "refine":  # the refiner has no IP-Adapter
         arguments["ip_adapter_image"] = request.image_prompt.image
     for runner in engine.runners:
@@ -76,10 +82,37 @@ def run_pass(
     accepted = call_arguments(type(pipeline))
     if not {"callback_on_step_end", "callback"} & accepted.keys():  # then the scheduler's steps are those of the pass
         watch(pipeline.scheduler, lambda *_: on_step())
-    result = pipeline(**{name: value for name, value in arguments.items() if name in accepted and value is not None})
+    given = {name: value for name, value in arguments.items() if name in accepted and value is not None}
+    given |= _drop_schedule(engine.capabilities.family, request, one.num_inference_steps)
+    result = pipeline(**given, **_replace_sigmas(pipeline, one.num_inference_steps))
+    images = (
+        result.images if hasattr(result, "images") else result.image
+    )  # Kandinsky 5 has its own name for a list of them
     if one.returns_latents:
-        return PassResult([], [], result.images)
-    return PassResult(list(result.images), _flags(result))
+        return PassResult([], [], images)
+    return PassResult(list(images), _flags(result, len(images)))
+
+
+def _guide(family: Family, request: Request, steps: int) -> dict[str, Any]:
+    """How strongly the prompt is followed, where the pipeline's own schedule does not say it."""
+    follows = family.guidance_follows and _keeps_schedule(family, request, steps)
+    return {} if family.guidance is None or follows else {family.guidance: request.guidance_scale}
+
+
+def _drop_schedule(family: Family, request: Request, steps: int) -> dict[str, Any]:
+    """Nothing in the place of a schedule that is one for other steps, or another guidance scale."""
+    return {} if family.schedule is None or _keeps_schedule(family, request, steps) else {family.schedule: None}
+
+
+def _replace_sigmas(pipeline: Any, steps: int) -> dict[str, Any]:
+    """Evenly spaced sigmas where the model's config has some for another number of steps, which would count."""
+    configured = pipeline.config.get("sample_sigmas")
+    return {"sigmas": np.linspace(1.0, 1 / steps, steps)} if configured and len(configured) != steps else {}
+
+
+def _keeps_schedule(family: Family, request: Request, steps: int) -> bool:
+    guided = not family.guidance_follows or request.guidance_scale == family.guidance_scale
+    return steps == family.steps and guided
 
 
 def _count_step(engine: Engine, items: Sequence[Item], number: int, pipeline: Any, prediction: Prediction) -> None:
@@ -113,7 +146,7 @@ def _make_preview(engine: Engine, one: Pass, prediction: Prediction, index: int)
     return None if latents is None else engine.previewer.make_preview(latents[index:], one.width, one.height)
 
 
-def _flags(result: Any) -> list[bool]:
-    """What the safety checker said, under either name that diffusers' pipelines have for it."""
+def _flags(result: Any, count: int) -> list[bool]:
+    """What the safety checker said of so many pictures, under either name that diffusers' pipelines have for it."""
     said = getattr(result, "nsfw_content_detected", None) or getattr(result, "nsfw_detected", None)
-    return [bool(one) for one in said] if said else [False] * len(result.images)
+    return [bool(one) for one in said] if said else [False] * count

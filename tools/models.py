@@ -1,0 +1,178 @@
+"""What docs/models.md says of the models that people run: what they take, where they fit, and how they are deployed.
+
+Where they fit is what the worker's own plan says of their weights; nothing of it has been drawn.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import diffusers
+import torch
+
+from tools.published import PUBLISHED, Checkpoint, Published
+from worker.engine.load.fp8 import find_layers
+from worker.engine.load.quantize import is_large
+from worker.engine.memory_plan import MemoryPlan, Quantize, choose_memory_plan
+from worker.engine.pipelines import task_classes
+from worker.models.capabilities import CONTROLLED, TEXT
+from worker.models.families import FAMILIES
+
+POOLS = (16, 24, 48, 80, 141)  # RunPod's, in gigabytes of the GPU's memory
+TAKEN = 1  # gigabyte of it that is not free before a model is there
+ENOUGH = 48  # gigabytes; a larger GPU is asked for only where QUANTIZE=fp8 needs one, too
+HALF = 2  # bytes of a weight as published
+MEGAPIXEL = 1024 * 1024
+SD1_PIXELS = 512 * 512
+
+_BLOCK = 64  # weights of 4 bits that share a scale
+_SCALE = 4  # bytes
+_ON_THE_DEVICE = ("8bit", "4bit")  # are made there, all of them before any can leave
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One model on one size of GPU."""
+
+    plan: MemoryPlan
+    loads: bool
+
+    def describe(self) -> str:
+        """In a word or two."""
+        if not (self.loads and self.plan.fits):
+            return "no"
+        where = {"none": "all", "model": "parts", "group": "layers"}[self.plan.offload]
+        return f"{where}, tiles" if self.plan.tiling else where
+
+
+def predict_sizes(parts: Mapping[str, torch.nn.Module], quantize: Quantize, width: int = HALF) -> dict[str, int]:
+    """Bytes of each part's weights as QUANTIZE keeps them.
+
+    Args:
+        width: bytes of a weight that is not quantised.
+    """
+    sizes: dict[str, int] = {}
+    for name, part in parts.items():
+        sizes[name] = sum(weight.numel() for weight in part.parameters()) * width
+        if is_large(name, type(part).__name__):
+            sizes[name] += sum(
+                _weigh(layer, quantize) - layer.weight.numel() * width for layer in _find(part, quantize)
+            )
+    return sizes
+
+
+def _find(part: Any, quantize: Quantize) -> Iterator[torch.nn.Linear]:
+    """The layers that are quantised; bitsandbytes takes all of a denoiser's, and leaves T5's sensitive ones."""
+    if quantize == "none":
+        return
+    if quantize == "fp8" or hasattr(part, "get_input_embeddings"):
+        kept = set() if quantize == "fp8" else set(part._keep_in_fp32_modules or ())
+        names = {id(layer): name.rpartition(".")[2] for name, layer in part.named_modules()}
+        yield from (layer for layer in find_layers(part) if names[id(layer)] not in kept)
+    else:
+        yield from (layer for layer in part.modules() if isinstance(layer, torch.nn.Linear))
+
+
+def _weigh(layer: torch.nn.Linear, quantize: Quantize) -> int:
+    numbers = layer.weight.numel()
+    return numbers // 2 + numbers // _BLOCK * _SCALE if quantize == "4bit" else numbers + layer.out_features * _SCALE
+
+
+@functools.cache
+def _list_sizes(model: Published) -> dict[Quantize, dict[str, int]]:
+    parts = model.build()
+    kinds: Sequence[Quantize] = [one for one in get_args(Quantize) if one != "fp8" or "transformer" in parts]
+    return {kind: predict_sizes(parts, kind) for kind in kinds}
+
+
+def find_fit(sizes: Mapping[str, int], gigabytes: int, quantize: Quantize, pixels: int) -> Fit:
+    """How these weights fit on a GPU of so many gigabytes."""
+    free = (gigabytes - TAKEN) * 10**9
+    plan = choose_memory_plan(sizes, pixels, free, None, quantize)
+    return Fit(plan, quantize not in _ON_THE_DEVICE or sum(sizes.values()) < free)
+
+
+def memory_rows() -> Iterator[Row]:
+    """Every model with every QUANTIZE on every pool."""
+    yield "model", "`QUANTIZE`", "weights", *(f"{pool} GB" for pool in POOLS)
+    for model in PUBLISHED:
+        for kind, sizes in _list_sizes(model).items():
+            cells = (find_fit(sizes, pool, kind, _pixels(model)).describe() for pool in POOLS)
+            yield model.title if kind == "none" else "", f"`{kind}`", f"{sum(sizes.values()) / 1e9:.1f} GB", *cells
+
+
+def _pixels(model: Published) -> int:
+    return SD1_PIXELS if model.title == "Stable Diffusion 1.5" else MEGAPIXEL
+
+
+def write_models() -> str:
+    """A section for each model."""
+    return "\n\n".join(part for model in PUBLISHED for part in _write(model))
+
+
+def _write(model: Published) -> Iterator[str]:
+    sizes = _list_sizes(model)
+    yield f"## {model.title}"
+    numbers = {name: size / HALF / 1e9 for name, size in sizes["none"].items() if name != "vae"}
+    large = ", ".join(f"{name} {number:.3g} B" for name, number in numbers.items() if number >= 1 or name == "unet")
+    yield f"{large} weights; {sum(sizes['none'].values()) / 1e9:.1f} GB on disk in 16 bits. {_advise(model)}"
+    head = ("checkpoint", "licence", "steps", "guidance", "beside text")
+    yield _markdown([head, *(_describe(one) for one in model.checkpoints)])
+    yield _deploy(model)
+
+
+def _advise(model: Published) -> str:
+    """From which pool on all weights stay on the GPU, as published and with fewer bits."""
+    pools = {kind: pool for kind in _list_sizes(model) if (pool := _first_pool(model, kind))}
+    whole = pools.pop("none", None)
+    told = [f"{pool} GB with `{kind}`" for kind, pool in pools.items() if whole is None or pool < whole]
+    fewer = f"; `QUANTIZE`: {', '.join(told)}" if told else ""
+    return f"All of it stays on a GPU of {whole} GB{fewer}."
+
+
+def _first_pool(model: Published, kind: Quantize) -> int | None:
+    """The smallest pool on which all weights stay on the GPU."""
+    sizes = _list_sizes(model)[kind]
+    fits = ((pool, find_fit(sizes, pool, kind, _pixels(model))) for pool in POOLS)
+    return next((pool for pool, fit in fits if fit.describe().startswith("all")), None)
+
+
+def _describe(checkpoint: Checkpoint) -> Row:
+    family = next((row for row in FAMILIES if row.name == checkpoint.family), None)
+    licence = checkpoint.licence + (", gated" if checkpoint.gated else "")
+    link = f"[{checkpoint.repository}](https://huggingface.co/{checkpoint.repository})"
+    if family is None:
+        return link, licence, "the pipeline's", "the pipeline's", ""
+    guidance = "built in" if family.guidance is None else f"{family.guidance_scale:g}"
+    return link, licence, str(family.steps), guidance, ", ".join(_list_tasks(getattr(diffusers, family.pipeline)))
+
+
+def _list_tasks(kind: type) -> Iterator[str]:
+    """What a pipeline's model can do beside drawing from text."""
+    tasks = [task for task in task_classes(kind) if task != TEXT]
+    yield from (task for task in tasks if not task.endswith(CONTROLLED))
+    if any(task.endswith(CONTROLLED) for task in tasks):
+        yield "ControlNets"
+    if hasattr(kind, "load_lora_weights"):
+        yield "LoRAs"
+
+
+def _deploy(model: Published) -> str:
+    """The environment of the first checkpoint, with fp8 where it would else take a very large GPU."""
+    first = model.checkpoints[0]
+    whole = _first_pool(model, "none")
+    lines = [f"MODEL_NAME={first.repository}"]
+    if first.gated:
+        lines.append("HF_TOKEN=hf_...")
+    kind: Quantize = "none" if (whole or max(POOLS)) <= ENOUGH else "fp8"
+    if kind != "none":
+        lines.append(f"QUANTIZE={kind}")
+    return "\n".join((f"On a GPU of {_first_pool(model, kind)} GB:", "", "```sh", *lines, "```"))
+
+
+def _markdown(rows: Sequence[Row]) -> str:
+    head, *body = rows
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, tuple("---" for _ in head), *body))
