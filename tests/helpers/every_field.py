@@ -14,6 +14,7 @@ from worker.models.capabilities import Capabilities
 
 FAMILIES = ("sd1", "sdxl", "sd3", "flux", "qwen")
 _PICTURES = [uri(scene(seed=seed)) for seed in range(2)]
+_WIDER = {"image": _PICTURES[0], "outpaint": {"left": 8, "bottom": 20}}
 _SHARES = st.sampled_from([0.0, 0.3, 0.5, 1.0])
 
 
@@ -46,6 +47,8 @@ def requests(model: Capabilities) -> st.SearchStrategy[dict[str, Any]]:
         "strength": st.sampled_from([0.5, 1.0]),
         "clip_skip": st.just(1),
         "guidance_rescale": st.sampled_from([0.0, 0.7]),
+        "true_cfg_scale": st.sampled_from([1.0, 3.0]),
+        "max_sequence_length": st.sampled_from([8, 64]),
         "hires": st.fixed_dictionaries(
             {"scale": st.just(1.5)}, optional={"upscaler": st.sampled_from(["lanczos", "latent"]), "steps": st.just(2)}
         ),
@@ -55,13 +58,19 @@ def requests(model: Capabilities) -> st.SearchStrategy[dict[str, Any]]:
         "ip_adapter": st.fixed_dictionaries({"image": pictures}, optional={"scale": _SHARES}),
         "controlnet": _controls(model.controlnets),
     }
-    source = st.sampled_from([{}, {"image": _PICTURES[0]}, {"image": _PICTURES[0], "mask": uri(hole())}])
+    source = st.sampled_from([{}, {"image": _PICTURES[0]}, {"image": _PICTURES[0], "mask": uri(hole())}, _WIDER])
     fields = {name: values for name, values in optional.items() if values is not None}
     fixed = {"prompt": st.sampled_from(["a red square", "a (red:1.2) square"]), "seed": st.just(7)}
     # A few at once, so that most are admitted.
     names = st.lists(st.sampled_from(sorted(fields)), max_size=5, unique=True)
     drawn = names.flatmap(lambda some: st.fixed_dictionaries({**fixed, **{name: fields[name] for name in some}}))
-    return st.builds(lambda job, start: {**SMALLEST, **job, **start}, drawn, source)
+    return st.builds(_join, drawn, source)
+
+
+def _join(job: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:
+    """One job; of a picture that is drawn on, the sides say the size."""
+    sizes = {"width", "height"} if "outpaint" in start else set()
+    return {name: value for name, value in {**SMALLEST, **job, **start}.items() if name not in sizes}
 
 
 SMALLEST = {"width": 64, "height": 64, "num_inference_steps": 2}

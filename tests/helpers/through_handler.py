@@ -34,4 +34,4 @@ def drawn(worker: Worker, *given: Mapping[str, Any], **fields: Any) -> Image:
     answer = ask(worker, *given, **fields)
     assert "error" not in answer, answer
     (picture,) = answer["images"]
-    return open_picture(picture).convert("RGB")
+    return open_picture(picture)

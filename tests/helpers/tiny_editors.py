@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from diffusers import (
     AutoencoderKLFlux2,
     DiffusionPipeline,
@@ -22,11 +23,13 @@ from diffusers import (
     QwenImageEditPlusPipeline,
 )
 from diffusers.pipelines.flux import pipeline_flux_kontext, pipeline_flux_kontext_inpaint
+from diffusers.pipelines.longcat_image import pipeline_longcat_image_edit
 from diffusers.pipelines.qwenimage import (
     pipeline_qwenimage_edit,
     pipeline_qwenimage_edit_inpaint,
     pipeline_qwenimage_edit_plus,
 )
+from diffusers.pipelines.qwenimage21 import pipeline_qwenimage21
 from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -37,7 +40,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tests.helpers import tiny_models, tiny_transformers
+from tests.helpers import tiny_transformers
 
 _WORDS = [f"<|{word}|>" for word in ("endoftext", "im_start", "im_end", "vision_start", "vision_end")]
 _WORDS += ["<|image_pad|>", "<|video_pad|>"]
@@ -104,17 +107,22 @@ def klein(is_distilled: bool = True) -> Flux2KleinPipeline:
     )
 
 
-class _PictureProcessor(Qwen2VLProcessor):
-    """Qwen's own, but for the part for videos, which transformers makes with torchvision."""
-
-    @classmethod
-    def get_attributes(cls) -> list[str]:
-        return ["image_processor", "tokenizer"]
+def without_videos(kind: Any) -> Any:
+    """The processor's class without the part that transformers makes with torchvision."""
+    names = [name for name in kind.get_attributes() if name != "video_processor"]
+    return type(kind.__name__, (kind,), {"get_attributes": classmethod(lambda _: names), "__module__": kind.__module__})
 
 
 def processor() -> Qwen2VLProcessor:
     """Hands at most four by four patches of a picture to the language model, and the prompt."""
-    return _PictureProcessor(Qwen2VLImageProcessor(min_pixels=28**2, max_pixels=56**2), tokenizer())
+    return without_videos(Qwen2VLProcessor)(Qwen2VLImageProcessor(min_pixels=28**2, max_pixels=56**2), tokenizer())
+
+
+def vision_tokens(tokens: Qwen2Tokenizer) -> dict[str, int]:
+    """Which of them stand for pictures, as encoders' configs call them."""
+    words = {f"{name}_token_id": f"<|{name}_pad|>" for name in ("image", "video")}
+    words |= {f"vision_{end}_token_id": f"<|vision_{end}|>" for end in ("start", "end")}
+    return {name: tokens.convert_tokens_to_ids(word) for name, word in words.items()}
 
 
 def _qwen_edit(kind: Any) -> Any:
@@ -124,11 +132,8 @@ def _qwen_edit(kind: Any) -> Any:
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
     rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [1, 1, 2]}
     sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
-    names = {f"{name}_token_id": tokens.convert_tokens_to_ids(f"<|{name}_pad|>") for name in ("image", "video")}
-    ends = {f"vision_{end}_token_id": tokens.convert_tokens_to_ids(f"<|vision_{end}|>") for end in ("start", "end")}
-    config = Qwen2_5_VLConfig(
-        text_config={**text, **heads, "rope_parameters": rope}, vision_config=sight, **names, **ends
-    )
+    reading = {**text, **heads, "rope_parameters": rope}
+    config = Qwen2_5_VLConfig(text_config=reading, vision_config=sight, **vision_tokens(tokens))
     parts = {"text_encoder": Qwen2_5_VLForConditionalGeneration(config), "tokenizer": tokens, "processor": processor()}
     return kind(**{**made.components, **parts})
 
@@ -141,25 +146,6 @@ def qwen_edit() -> QwenImageEditPipeline:
 def qwen_edit_plus() -> QwenImageEditPlusPipeline:
     """Qwen-Image-Edit-2509 and later: the same with up to three."""
     return _qwen_edit(QwenImageEditPlusPipeline)
-
-
-def save(pipeline: DiffusionPipeline, folder: Path) -> Path:
-    """Write it in diffusers layout, under the names of the published one's classes."""
-    tiny_models.save(pipeline, folder)
-    index = folder / "model_index.json"
-    content = json.loads(index.read_text())
-    if "processor" in content:
-        content["processor"] = ["transformers", "Qwen2VLProcessor"]
-        index.write_text(json.dumps(content))
-    return folder
-
-
-def load_plain(folder: Path) -> DiffusionPipeline:
-    """The same model in diffusers' own pipeline."""
-    own = {"processor": processor()} if (folder / "processor").is_dir() else {}
-    plain = DiffusionPipeline.from_pretrained(folder, **own)
-    plain.set_progress_bar_config(disable=True)
-    return plain
 
 
 def _flux_with(in_channels: int, out_channels: int = 64) -> dict[str, Any]:
@@ -180,6 +166,21 @@ def control() -> FluxControlPipeline:
     return FluxControlPipeline(**_flux_with(128))
 
 
+def load_plain(folder: Path, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
+    """The model in diffusers' own pipeline."""
+    index = json.loads((folder / "model_index.json").read_text())
+    own = {}
+    for name in ("processor", "text_processor"):
+        if isinstance(index.get(name), list):
+            own[name] = without_videos(getattr(transformers, index[name][1])).from_pretrained(folder / name)
+    plain = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, **own)
+    plain.set_progress_bar_config(disable=True)
+    return plain
+
+
+_EDIT_MODULES = pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus, pipeline_qwenimage_edit_inpaint
+
+
 @contextmanager
 def small_references() -> Iterator[None]:
     """Inside the `with`, pictures that pipelines scale to a million pixels or so become a sixty-fourth part of that."""
@@ -187,7 +188,7 @@ def small_references() -> Iterator[None]:
         sizes = [(width // 8, height // 8) for width, height in pipeline_flux_kontext.PREFERRED_KONTEXT_RESOLUTIONS]
         patch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
         patch.setattr(pipeline_flux_kontext_inpaint, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
-        for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus, pipeline_qwenimage_edit_inpaint):
+        for module in (*_EDIT_MODULES, pipeline_longcat_image_edit, pipeline_qwenimage21):
             patch.setattr(module, "calculate_dimensions", _shrink(module.calculate_dimensions))
         yield
 

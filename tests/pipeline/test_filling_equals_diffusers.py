@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image as Pillow
 from PIL.Image import Image
 
-from tests.helpers import tiny_editors
+from tests.helpers import tiny_editors, tiny_models
 from tests.helpers.drawing import assert_same, hole, scene, uri
 from tests.helpers.faults import a_worker
 from tests.helpers.plain_diffusers import around
@@ -48,7 +48,7 @@ def small_references() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("fillers")
-    return {name: tiny_editors.save(make(), root / name) for name, make in MAKERS.items()}
+    return {name: tiny_models.save(make(), root / name) for name, make in MAKERS.items()}
 
 
 @pytest.fixture(scope="module")

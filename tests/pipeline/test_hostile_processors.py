@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import tiny_editors
+from tests.helpers import tiny_editors, tiny_models
 from tests.helpers.drawing import load_engine
 from worker.errors import ModelError
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_editors.save(tiny_editors.qwen_edit(), tmp_path_factory.mktemp("whole") / "model")
+    return tiny_models.save(tiny_editors.qwen_edit(), tmp_path_factory.mktemp("whole") / "model")
 
 
 def _edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -70,7 +70,7 @@ def task_classes(kind: type) -> dict[str, type]:
     family = kind.__name__.removesuffix("Pipeline")
     for task, name in _NAMES.items():
         plain = getattr(diffusers, f"{family}{name}Pipeline", None)
-        if plain not in (None, kind) and _fits(plain, task, kind):
+        if plain is not None and plain.__name__ != kind.__name__ and _fits(plain, task, kind):
             found[task + CONTROLLED if follows(plain) else task] = plain
         controlled = getattr(diffusers, f"{family}ControlNet{name}Pipeline", None)
         if controlled is not None and _fits(controlled, task, kind) and "controlnet" in _parts(controlled):

@@ -29,6 +29,9 @@ EDITORS: Mapping[str, Editing] = MappingProxyType(
         "FluxKontextPipeline": Editing(1),
         "Flux2Pipeline": Editing(MAX_REFERENCES),
         "Flux2KleinPipeline": Editing(4),
+        "QwenImage21Pipeline": Editing(MAX_REFERENCES),
+        "ZImageOmniPipeline": Editing(MAX_REFERENCES),
+        "LongCatImageEditPipeline": Editing(1, from_prompt=False),
         "QwenImageEditPipeline": Editing(1, from_prompt=False),
         "QwenImageEditPlusPipeline": Editing(3, from_prompt=False),
     }

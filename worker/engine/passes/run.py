@@ -80,6 +80,8 @@ def run_pass(
 
     arguments |= step_callbacks(on_step, changer.change)
     accepted = call_arguments(type(pipeline))
+    if not {"callback_on_step_end", "callback"} & accepted.keys():  # then the scheduler's steps are those of the pass
+        watch(pipeline.scheduler, lambda *_: on_step())
     given = {name: value for name, value in arguments.items() if name in accepted and value is not None}
     given |= _drop_schedule(engine.capabilities.family, request, one.num_inference_steps)
     result = pipeline(**given, **_replace_sigmas(pipeline, one.num_inference_steps))
