@@ -65,7 +65,7 @@ def decibels(ours: Image, theirs: Image) -> float:
 def assert_same(ours: Image, theirs: Image) -> None:
     """Pixel for pixel the same picture, and not an empty one."""
     assert ours.size == theirs.size
-    assert ImageChops.difference(ours, theirs).getbbox() is None
+    assert ImageChops.difference(ours, theirs).getbbox(alpha_only=False) is None
     assert ImageStat.Stat(ours).stddev[0] > 1, "an empty picture proves nothing"
 
 
