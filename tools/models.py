@@ -15,8 +15,9 @@ from tools.published import PUBLISHED, Checkpoint, Published
 from worker.engine.load.fp8 import find_layers
 from worker.engine.load.quantize import is_large
 from worker.engine.memory_plan import MemoryPlan, Quantize, choose_memory_plan
-from worker.engine.pipelines import task_classes
+from worker.engine.pipelines import starts_from_pictures, task_classes
 from worker.models.capabilities import CONTROLLED, TEXT
+from worker.models.editing import EDITORS
 from worker.models.families import FAMILIES
 
 POOLS = (16, 24, 48, 80, 141)  # RunPod's, in gigabytes of the GPU's memory
@@ -119,7 +120,7 @@ def _write(model: Published) -> Iterator[str]:
     numbers = {name: size / HALF / 1e9 for name, size in sizes["none"].items() if name != "vae"}
     large = ", ".join(f"{name} {number:.3g} B" for name, number in numbers.items() if number >= 1 or name == "unet")
     yield f"{large} weights; {sum(sizes['none'].values()) / 1e9:.1f} GB on disk in 16 bits. {_advise(model)}"
-    head = ("checkpoint", "licence", "steps", "guidance", "beside text")
+    head = ("checkpoint", "licence", "steps", "guidance", "tasks")
     yield _markdown([head, *(_describe(one) for one in model.checkpoints)])
     yield _deploy(model)
 
@@ -149,7 +150,10 @@ def _describe(checkpoint: Checkpoint) -> Row:
 
 
 def _list_tasks(kind: type) -> Iterator[str]:
-    """What a pipeline's model can do beside drawing from text."""
+    """What a pipeline's model can do."""
+    editing = EDITORS.get(kind.__name__)
+    if editing.from_prompt if editing else not starts_from_pictures(kind):
+        yield "text to image"
     tasks = [task for task in task_classes(kind) if task != TEXT]
     yield from (task for task in tasks if not task.endswith(CONTROLLED))
     if any(task.endswith(CONTROLLED) for task in tasks):

@@ -206,6 +206,9 @@ PUBLISHED = (
         (
             Checkpoint("Qwen/Qwen-Image", _APACHE, "qwen-image"),
             Checkpoint("Qwen/Qwen-Image-2512", _APACHE, "qwen-image"),
+            Checkpoint("Qwen/Qwen-Image-Edit", _APACHE, "qwen-image-edit"),
+            Checkpoint("Qwen/Qwen-Image-Edit-2509", _APACHE, "qwen-image-edit-plus"),
+            Checkpoint("Qwen/Qwen-Image-Edit-2511", _APACHE, "qwen-image-edit-plus"),
         ),
         {"transformer": QwenImageTransformer2DModel, "text_encoder": _qwen_vl, "vae": AutoencoderKLQwenImage},
     ),
@@ -223,6 +226,9 @@ PUBLISHED = (
             Checkpoint(f"{_BFL}/FLUX.1-dev", _FLUX, "flux-dev", gated=True),
             Checkpoint(f"{_BFL}/FLUX.1-Krea-dev", _FLUX, "flux-krea", gated=True),
             Checkpoint(f"{_BFL}/FLUX.1-Kontext-dev", _FLUX, "flux-kontext", gated=True),
+            Checkpoint(f"{_BFL}/FLUX.1-Fill-dev", _FLUX, "flux-fill", gated=True),
+            Checkpoint(f"{_BFL}/FLUX.1-Canny-dev", _FLUX, "flux-canny", gated=True),
+            Checkpoint(f"{_BFL}/FLUX.1-Depth-dev", _FLUX, "flux-depth", gated=True),
             Checkpoint(f"{_BFL}/FLUX.1-schnell", _APACHE, "flux-schnell", gated=True),
         ),
         {
