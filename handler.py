@@ -16,7 +16,7 @@ if __name__ != "__mp_main__":
     from worker.models.quantised import may_be_quantised
     from worker.read_ahead import begin_to_read
     from worker.runtime.output_streams import keep_output_from_failing
-    from worker.settings import list_unused_packages, quiet_sdk, set_aside_certificates
+    from worker.settings import list_needed_packages, list_unused_packages, quiet_sdk, set_aside_certificates
     from worker.spared_imports import spare_imports
 
     if __name__ == "__main__":
@@ -24,7 +24,7 @@ if __name__ != "__mp_main__":
     quiet_sdk()
     set_aside_certificates()
     begin_to_read()
-    spare_imports(list_unused_packages(may_be_quantised))
+    spare_imports(list_unused_packages(may_be_quantised), list_needed_packages())
 
     import runpod
 

@@ -384,6 +384,15 @@ def list_unused_packages(may_be_quantised: Callable[["Settings"], bool]) -> list
     return [name for name, is_unused in unused.items() if is_unused]
 
 
+def list_needed_packages() -> list[str]:
+    """Packages that these settings will use, though others could wait for them until something does."""
+    try:
+        settings = read_settings()
+    except SettingsError:
+        return []
+    return ["torch._dynamo"] if settings.acceleration == "compile" else []
+
+
 def keep_compiled_code(folder: Path) -> None:
     """Have torch's compiler and Triton keep what they make in this folder; they read it from the environment alone."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)

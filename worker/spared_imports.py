@@ -8,7 +8,7 @@ one kind of sigmas that is a beta distribution's.
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -43,18 +43,26 @@ DEFERRED: Mapping[str, Deferral] = {
 }
 
 
-def spare_imports(unused: Iterable[str]) -> None:
-    """Hide these packages, and let others wait; to be called before any library is imported."""
+def spare_imports(unused: Iterable[str], needed: Iterable[str] = ()) -> None:
+    """Hide packages, and let others wait; to be called before any library is imported.
+
+    Args:
+        unused: those that are hidden.
+        needed: those that do not wait, for what they mark will be asked for.
+    """
     sys.modules.update(dict.fromkeys(set(unused) - set(sys.modules)))  # type: ignore[arg-type]
-    sys.meta_path.insert(0, _Finder())
+    sys.meta_path.insert(0, _Finder(DEFERRED.keys() - set(needed)))
 
 
 class _Finder(MetaPathFinder):
+    def __init__(self, deferred: Set[str]) -> None:
+        self._deferred = deferred
+
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         package = sys.modules.get(name.rpartition(".")[0])
         if isinstance(package, _Deferred) and name not in DEFERRED[package.__name__].modules:
             package.load()
-        spec = PathFinder.find_spec(name, path) if name in DEFERRED else None
+        spec = PathFinder.find_spec(name, path) if name in self._deferred else None
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)
         return spec

@@ -57,6 +57,34 @@ def test_they_wait_and_are_there_when_they_are_used() -> None:
     assert done.returncode == 0, done.stderr
 
 
+MARKED = """
+import os, sys
+os.environ["ACCELERATION"] = "compile"
+from worker.settings import list_needed_packages
+from worker.spared_imports import spare_imports
+
+spare_imports([], list_needed_packages())
+import torch
+
+@torch.compiler.disable
+def marked_before_anything_is_compiled(x):
+    return x + 1
+
+graphs = []
+def count(graph, _):
+    graphs.append(graph)
+    return graph.forward
+
+torch.compile(lambda x: marked_before_anything_is_compiled(x * 2) * 3, backend=count)(torch.ones(2))
+assert len(graphs) == 2, "it should be left out of what is compiled, before it and after it"
+"""
+
+
+def test_where_passes_are_compiled_what_libraries_mark_for_the_compiler_is_marked() -> None:
+    done = subprocess.run([sys.executable, "-c", MARKED], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("quantised", [True, False])
 def test_a_model_that_is_quantised_already_finds_what_it_needs(
     quantised: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
