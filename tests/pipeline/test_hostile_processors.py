@@ -50,6 +50,16 @@ CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], None], str]] = {
         lambda config: config["image_processor"].update(size={"shortest_edge": 10**9, "longest_edge": 10**9}),
         "shortest_edge",
     ),
+    "one picture made a million": (
+        "processor/processor_config.json",
+        lambda config: config["image_processor"].update(temporal_patch_size=10**6),
+        "temporal_patch_size",
+    ),
+    "a million patches made one": (
+        "processor/processor_config.json",
+        lambda config: config["image_processor"].update(merge_size=10**6),
+        "merge_size",
+    ),
     "pictures of the sizes that are published": (
         "processor/processor_config.json",
         lambda config: config["image_processor"].update(size={"shortest_edge": 3_136, "longest_edge": 12_845_056}),
