@@ -32,9 +32,15 @@ def _loop(rules: dict[str, Any]) -> None:
     rules["normalizer"] = {"type": "Replace", "pattern": {"Regex": "((a+)+)+$"}, "content": ""}
 
 
+def _grow(rules: dict[str, Any]) -> None:
+    longer = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1_000}
+    rules["normalizer"] = {"type": "Sequence", "normalizers": [longer] * 4}
+
+
 CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], None], str]] = {
     "a token that the encoder does not know": ("processor/tokenizer.json", _add_token, "beyond"),
     "a rule of endless work": ("processor/tokenizer.json", _loop, "normalizer"),
+    "rules that make a letter a million millions": ("processor/tokenizer.json", _grow, "normalizer.*as long"),
     "a class from elsewhere": (
         "model_index.json",
         lambda index: index.update(processor=["os", "system"]),
