@@ -105,6 +105,7 @@ ORDER = {
         "gguf_file.py",
         "vae.py",
         "processors.py",
+        "chat_templates.py",
         "quantize.py",
         "fp8.py",
         "acceleration.py",

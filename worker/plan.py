@@ -78,8 +78,9 @@ class Plan:
             (control.name, control.scale, control.start, control.end, control.mode) for control in one.controls
         )
         image_prompt = None if one.image_prompt is None else id(one.image_prompt)  # speaks to a whole pass
+        references = tuple(map(id, one.references))  # are seen in every picture of a pass
         numbers = one.guidance_scale, one.guidance_rescale, one.clip_skip, one.true_cfg_scale, one.max_sequence_length
-        return self.passes, one.scheduler.name, numbers, one.loras, controls, image_prompt
+        return self.passes, one.scheduler.name, numbers, one.loras, controls, image_prompt, references
 
 
 def make_plan(request: Request) -> Plan:

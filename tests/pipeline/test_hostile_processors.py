@@ -32,9 +32,15 @@ def _loop(rules: dict[str, Any]) -> None:
     rules["normalizer"] = {"type": "Replace", "pattern": {"Regex": "((a+)+)+$"}, "content": ""}
 
 
+def _grow(rules: dict[str, Any]) -> None:
+    longer = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1_000}
+    rules["normalizer"] = {"type": "Sequence", "normalizers": [longer] * 4}
+
+
 CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], None], str]] = {
     "a token that the encoder does not know": ("processor/tokenizer.json", _add_token, "beyond"),
     "a rule of endless work": ("processor/tokenizer.json", _loop, "normalizer"),
+    "rules that make a letter a million millions": ("processor/tokenizer.json", _grow, "normalizer.*as long"),
     "a class from elsewhere": (
         "model_index.json",
         lambda index: index.update(processor=["os", "system"]),
@@ -49,6 +55,16 @@ CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], None], str]] = {
         "processor/processor_config.json",
         lambda config: config["image_processor"].update(size={"shortest_edge": 10**9, "longest_edge": 10**9}),
         "shortest_edge",
+    ),
+    "one picture made a million": (
+        "processor/processor_config.json",
+        lambda config: config["image_processor"].update(temporal_patch_size=10**6),
+        "temporal_patch_size",
+    ),
+    "a million patches made one": (
+        "processor/processor_config.json",
+        lambda config: config["image_processor"].update(merge_size=10**6),
+        "merge_size",
     ),
     "pictures of the sizes that are published": (
         "processor/processor_config.json",

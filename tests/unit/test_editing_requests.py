@@ -57,6 +57,18 @@ def test_a_mask_says_that_a_picture_is_started_from() -> None:
     assert (request.task, request.references) == (MASK, ())
 
 
+@pytest.mark.parametrize(
+    ("size", "fits"), [((640, 80), True), ((80, 640), True), ((648, 80), False), ((1, 4000), False)]
+)
+def test_a_picture_is_no_longer_than_the_model_edits(size: tuple[int, int], fits: bool) -> None:
+    model = replace(EDITOR, editing=EDITORS["Flux2KleinPipeline"])
+    if fits:
+        assert ask(model, images=[picture(64, 64), picture(*size)]).references[1].size == size
+    else:
+        told = refusal(model, images=[picture(64, 64), picture(*size)])
+        assert "images.1: the picture is" in told and "at most 8 times the other" in told
+
+
 def test_no_picture_is_a_prompt_alone() -> None:
     for fields in ({}, {"images": []}, {"image": None}, {"images": None}):
         assert ask(EDITOR, **fields).task == TEXT

@@ -48,7 +48,7 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
     sources = choose_sources(fields, capabilities)
     start = read_start(sources, fields, capabilities, rules, warnings)
     image, mask = start.image, start.mask
-    references = read_references(sources, rules, warnings)
+    references = read_references(sources, capabilities, rules, warnings)
     followed = [
         None if one.image is None else read_picture(f"controlnet.{i}.image", one.image, rules)
         for i, one in enumerate(fields.controlnet or [])

@@ -111,16 +111,25 @@ def _make_transparency_mask(
     return mask
 
 
-def read_references(sources: Sources, rules: PictureRules, warnings: list[str]) -> tuple[Image, ...]:
-    """The pictures that an instruction speaks of, one after the other, within what all of them may take."""
+def read_references(
+    sources: Sources, capabilities: Capabilities, rules: PictureRules, warnings: list[str]
+) -> tuple[Image, ...]:
+    """The pictures that an instruction speaks of, one after the other, within what all of them may take.
+
+    Raises:
+        InvalidInputError: one cannot be had, or is longer than the model edits.
+    """
     left = RemainingPictures(rules)
-    return tuple(_read_reference(one, left, warnings) for one in sources.references)
+    return tuple(_read_reference(one, left, capabilities, warnings) for one in sources.references)
 
 
-def _read_reference(source: Source, left: RemainingPictures, warnings: list[str]) -> Image:
+def _read_reference(source: Source, left: RemainingPictures, capabilities: Capabilities, warnings: list[str]) -> Image:
     """RGB, in its own aspect; one of more pixels than any model looks at is scaled down."""
     image = fill_transparency(source.field, left.read(source.field, source.reference), warnings)
     size = limit_size(image.size, MAX_REFERENCE_PIXELS, 1)
+    if capabilities.editing is not None and max(size) > min(size) * capabilities.editing.aspect:
+        allowed = f"{capabilities.family.title} edits those with one side at most {capabilities.editing.aspect} times"
+        raise InvalidInputError([f"{source.field}: the picture is {image.width}x{image.height}; {allowed} the other"])
     return fit_image(source.field, image, size, warnings)
 
 

@@ -19,6 +19,9 @@ MAX_NUMBER = 10**9  # of entries that no bound is known of
 MAX_LAYERS = 1_000  # of one kind, and entries of a list with one for each block
 MAX_WIDTH = 10**7  # channels, tokens, positions
 MAX_SIDE = 16_384  # pixels or latents
+MAX_POSITIONS = 100_000  # of one axis, for each of which a row of numbers is computed; the most published are 1,536
+MAX_EMBEDDED_SIDE = 1_024  # patches, for each two of which a row of numbers is computed; the most published are 384
+MAX_MERGED = 64  # patches or pictures that a processor makes one of, on a side; mostly 2
 MAX_TIMESTEPS = 10_000  # of the training
 MAX_DEPTH = 20  # entries in entries
 
@@ -76,6 +79,9 @@ _BOUNDS = tuple(
         r"num_.*layers|.*layers_per_block|num_.*blocks|depths?": _Bound(0, MAX_LAYERS, strict=False),
         r"norm_num_groups|num_attention_heads|hidden_size|vocab_size|patch_size|image_size|max_position_embeddings"
         r"|(in|latent|block_out)_channels": _Bound(1, MAX_WIDTH),
+        r"axes_lens": _Bound(1, MAX_POSITIONS),
+        r"pos_embed_max_size": _Bound(1, MAX_EMBEDDED_SIDE, many=0),
+        r"patch_size_t|temporal_patch_size|(spatial_)?merge_size": _Bound(1, MAX_MERGED, strict=False),
         r"min_pixels": _Bound(1, 2**22, many=0),
         r"height|width|shortest_edge|longest_edge|crop_size|size": _Bound(1, MAX_SIDE, many=0, strict=False),
         r".*(_channels|_dim|_dims|_size|_embeddings|_heads|_groups|_kernel)": _Bound(0, MAX_WIDTH, strict=False),

@@ -4,6 +4,7 @@ A tokenizer.json brings regular expressions, which every prompt of every job is 
 place of others. Neither may cost more than the prompt's length.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from worker.models.json_file import read_json
 MAX_TOKEN_ID = 10**7
 MAX_ADDED_TOKENS = 20_000  # a model of languages and pictures has some thousand
 MAX_RULE_LENGTH = 1_000  # characters of a text that a rule puts in
+MAX_GROWTH = 1_000  # times as long as a text came, by all rules together
 MAX_REPEATS = 3  # without end, one after the other; so many loops over a text may stand in each other
 MAX_RULES_DEPTH = 20
 
@@ -78,6 +80,24 @@ def _find_problems(rules: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "vocab", f"got the token {repr(number)[:80]}; should be an integer 0 to {MAX_TOKEN_ID}"
     for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         yield from ((name, problem) for problem in _find_in_rule(rules.get(name), 0))
+    growth = math.prod(_find_growths([rules.get("normalizer"), rules.get("pre_tokenizer")], 0))
+    if growth > MAX_GROWTH:
+        yield "normalizer", f"should make a text {MAX_GROWTH} times as long at most, and makes it {growth:g} times"
+
+
+def _find_growths(rule: object, depth: int) -> Iterator[float]:
+    """How many times as long each rule can make a text that it puts others into, one after the other."""
+    if depth > MAX_RULES_DEPTH:
+        return
+    if isinstance(rule, dict):
+        pattern, content = rule.get("pattern"), rule.get("content")
+        if isinstance(content, str):
+            old = pattern.get("String") if isinstance(pattern, dict) else None
+            yield max(1.0, len(content) / len(old)) if isinstance(old, str) and old else len(content) + 1.0
+        rule = [*rule.values()]
+    if isinstance(rule, list):
+        for part in rule[:MAX_RULE_LENGTH]:
+            yield from _find_growths(part, depth + 1)
 
 
 def _find_in_rule(rule: object, depth: int) -> Iterator[str]:

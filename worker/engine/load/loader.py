@@ -27,6 +27,7 @@ from worker.engine.load.acceleration import (
     run_others,
     wants_graphs,
 )
+from worker.engine.load.chat_templates import bound_chat_templates
 from worker.engine.load.completeness import check_complete
 from worker.engine.load.describe import describe
 from worker.engine.load.dtype import choose_dtype
@@ -61,6 +62,7 @@ def load(settings: Settings, device: torch.device) -> Engine:
     """
     started = time.perf_counter()
     _quiet_libraries()
+    bound_chat_templates()
     if note := settle_temporary_folder():
         log.warning(note)
     catalogue = find_adapters(settings)

@@ -125,7 +125,8 @@ def _choose_conversion(
         if 2 * len(there) > len(wanted):
             return dict
         found = name_other(file.shapes)
-        lack = f"is {found}" if found else f"is no {kind}, or not all of it: {str(error)[:100]} is missing"
+        missing = f": {str(error)[:100]} is missing" if isinstance(error, KeyError) else ""
+        lack = f"is {found}" if found else f"is no {kind}, or not all of it{missing}"
         raise ModelError(f"{file.path} {lack}") from error
     if len(wanted.keys() & converted.keys()) <= len(there):
         return dict
