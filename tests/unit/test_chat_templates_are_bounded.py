@@ -25,7 +25,7 @@ USUAL = """
 {%- for message in messages -%}
 {{- '<|im_start|>' + message.role + '\n' }}{{ show(message.content).strip() }}{{ '<|im_end|>' ~ '\n' -}}
 {%- if (message.role == 'user') != (loop.index0 % 2 == 1) -%}{{ raise_exception('turns') }}{%- endif -%}
-{{- [] | join(', ') -}}
+{{- [] | join(', ') -}}{{- 'a' | replace('a', '') -}}{{- 'b'.replace('b', '') -}}
 {%- if message.tools -%}{{ message.tools | tojson(indent=4) }}{%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
@@ -48,6 +48,7 @@ HOSTILE = {
     "bytes": "{{ (1).to_bytes(3000000000, 'big') }}",
     "much joined": "{{ range(90000) | join('a' ~ range(20000) | join) }}",
     "replacements": "{% set s = 'aaaaaaaaaa' %}" + "{% set s = s.replace('a', s) %}" * 6,
+    "replacements by a filter": "{% set s = 'aaaaaaaaaa' %}" + "{% set s = s | replace('a', s) %}" * 6,
     "an indent": "{{ [1] | tojson(indent=3000000000) }}",
     "words": "{{ lipsum(100000) }}",
     "a loop that calls itself": "{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}",

@@ -52,7 +52,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(*given, **named, finalize=_pay)
         own = {"_each": self._each, "_join": _join, "_made": _pay}
         self.filters = {name: self.filters[name] for name in f"{_FILTERS} {_MORE_FILTERS}".split()} | own
-        self.filters |= {"string": lambda value: str(_pay(value)), "join": _join_with}
+        self.filters |= {"string": lambda value: str(_pay(value)), "join": _join_with, "replace": _replace}
         del self.globals["lipsum"]
         self._step = MAX_TEMPLATE
 
@@ -72,7 +72,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         """As in Jinja, which names its arguments so that a template's can have any name."""
         _spend(__self._step)
         if getattr(__obj, "__name__", "") == "replace" and isinstance(getattr(__obj, "__self__", None), str):
-            _check_size((__obj.__self__.count(str(given[0])) + 1) * len(str(given[1])))
+            return _replace(__obj.__self__, *given)
         return _pay(super().call(__context, __obj, *given, **named))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -145,6 +145,11 @@ def _join(values: Iterable[Any]) -> str:
 def _join_with(values: Iterable[Any], between: str = "") -> str:
     parts = [part for value in values for part in (between, value)]
     return _join(parts[1:])
+
+
+def _replace(text: Any, old: str, new: str, count: int = -1) -> str:
+    _check_size(len(text) + str(text).count(old) * len(new))
+    return str(_pay(str(text).replace(old, new, -1 if count is None else count)))
 
 
 def _pay(value: Any) -> Any:
