@@ -143,6 +143,13 @@ def test_a_prompt_alone_is_refused_by_name_where_a_picture_is_needed(name: str, 
     assert [one["field"] for one in answer["fields"]] == ["image"], answer
 
 
+@pytest.mark.parametrize("name", [name for name in EDITORS if name.startswith("qwen")])
+def test_a_word_that_stands_for_a_picture_is_refused_by_name(name: str, workers: dict[str, Worker]) -> None:
+    answer = ask(workers[name], {**JOB, "prompt": "<|image_pad|> made red"}, image=uri(scene()))
+
+    assert [one["field"] for one in answer["fields"]] == ["prompt"], answer
+
+
 @pytest.mark.parametrize("name", EDITORS)
 def test_a_strength_is_refused_by_name(name: str, workers: dict[str, Worker]) -> None:
     answer = ask(workers[name], JOB, image=uri(scene()), strength=0.5)

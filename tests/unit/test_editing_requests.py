@@ -45,6 +45,14 @@ def test_one_picture_may_stand_in_either_field(name: str) -> None:
     assert request == ask(EDITOR, image=picture(128, 64), seed=1)
 
 
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_no_word_stands_for_a_picture_that_is_not_there(field: str) -> None:
+    model = replace(EDITOR, picture_tokens=("<|image_pad|>",), family=replace(EDITOR.family, negative_prompt=True))
+    words = {"prompt": "make it red", field: "a cat <|image_pad|> on it"}
+    assert f"{field}: " in refusal(model, images=[picture(64, 64)], **words)
+    assert ask(model, images=[picture(64, 64)], prompt="<|image|> of a cat", seed=1).task == EDIT
+
+
 def test_image_is_the_first_of_several() -> None:
     red, blue, green = (picture(64, 64, colour) for colour in ("red", "blue", "green"))
     assert ask(EDITOR, image=red, images=[blue, green], seed=1) == ask(EDITOR, images=[red, blue, green], seed=1)

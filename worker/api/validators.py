@@ -52,6 +52,13 @@ def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterat
         yield refuse("negative_prompt", capabilities, "takes no negative prompt without a true_cfg_scale above 1")
 
 
+def _check_prompts(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    for name, texts in (("prompt", getattr(fields, "prompt", [])), ("negative_prompt", [fields.negative_prompt or ""])):
+        found = next((token for token in capabilities.picture_tokens for text in texts if token in text), None)
+        if found is not None:
+            yield refuse(name, capabilities, f"reads {found} as a picture")
+
+
 def _check_true_cfg_scale(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     task = _choose_task(fields, capabilities)
     if fields.true_cfg_scale is None:
@@ -252,6 +259,7 @@ def _check_safety_checker(fields: Fields, capabilities: Capabilities) -> Iterato
 
 
 RULES: tuple[Rule, ...] = (
+    _check_prompts,
     _check_negative_prompt,
     _check_true_cfg_scale,
     _check_max_sequence_length,

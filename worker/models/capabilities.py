@@ -43,6 +43,7 @@ class Capabilities:
         tasks: what it can be asked to do -> the arguments of that pipeline's call and their defaults.
         editing: what it does with pictures that an instruction speaks of; None where it edits none.
         max_sequence_length: tokens of a prompt that a job may have read; 0 where it has no say in that.
+        picture_tokens: what stands for a picture where it reads prompts.
         weighted_prompts: whether `(word:1.3)` and prompts beyond the text encoder's window are understood.
         plain_prompts: whether the owner wants prompts read as text alone.
         latent_upscaling: whether its latents are plain pictures of their own, which can be enlarged.
@@ -71,6 +72,7 @@ class Capabilities:
     tasks: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: MappingProxyType({}))
     editing: Editing | None = None
     max_sequence_length: int = 0
+    picture_tokens: tuple[str, ...] = ()
     weighted_prompts: bool = False
     plain_prompts: bool = False
     latent_upscaling: bool = False

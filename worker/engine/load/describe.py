@@ -6,6 +6,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from transformers import ProcessorMixin
+
 from worker.engine.load.defaults import apply_defaults
 from worker.engine.pipelines import (
     call_arguments,
@@ -68,6 +70,7 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         tasks=MappingProxyType({task: call_arguments(one) for task, one in task_classes(type(pipeline)).items()}),
         editing=EDITORS.get(kind),
         max_sequence_length=_longest_prompt(kind, arguments),
+        picture_tokens=_list_picture_tokens(pipeline),
         weighted_prompts=reads_clip(type(pipeline)),
         plain_prompts=settings.prompt_syntax == "plain",
         latent_upscaling=_has_plain_latents(pipeline),
@@ -101,6 +104,12 @@ def read_config_entry(pipeline: Any, key: str) -> Any:
     part = pipeline if component == "pipeline" else getattr(pipeline, component, None)
     config = getattr(part, "config", {})
     return config.get(entry) if isinstance(config, Mapping) else getattr(config, entry, None)
+
+
+def _list_picture_tokens(pipeline: Any) -> tuple[str, ...]:
+    processors = [part for part in pipeline.components.values() if isinstance(part, ProcessorMixin)]
+    tokens = [getattr(one, name, None) for one in processors for name in ("image_token", "video_token")]
+    return tuple(token for token in tokens if isinstance(token, str) and token)
 
 
 def _has_plain_latents(pipeline: Any) -> bool:
