@@ -89,4 +89,5 @@ def test_it_hears_and_answers(scene: Any) -> None:
     assert list(scene.folder.iterdir()) == []
     written = scene.worker.log()
     assert "left out" in written and "canary" not in written and "\x1b" not in written
-    assert all(line.startswith(("{", "---")) for line in written.splitlines())
+    # The SDK's prints may leave their line ends to each other, and with that an empty line.
+    assert [line for line in written.splitlines() if line and not line.startswith(("{", "---"))] == []

@@ -117,7 +117,7 @@ def test_what_names_nothing_is_told_apart(text: str, words: str) -> None:
     [
         ("org/name/model.ckpt", "can run code when it is read and is refused"),
         ("https://huggingface.co/org/name/blob/main/model.bin", "can run code when it is read and is refused"),
-        ("https://huggingface.co/org/name/blob/main/model.gguf", "is no .safetensors file, the only kind of weights"),
+        ("https://huggingface.co/org/name/blob/main/model.gguf", "is GGUF, which is taken of a denoiser alone"),
         ("https://huggingface.co/org/name/blob/main/README.md", "is no .safetensors file, the only kind of weights"),
         ("https://huggingface.co/org/name/resolve/main/model", "is no .safetensors file, the only kind of weights"),
     ],

@@ -92,7 +92,8 @@ def _choose_family(pipeline: Any, name: str) -> Family:
     if found is None:
         general = general_family(kind.__name__, call_arguments(kind), _vae_scale(pipeline))
         found = Found(general, "the table has no row for its pipeline; its own defaults hold")
-    log.info("family %s: %s", found.family.title, found.reason)
+    if found.family.traits or found.family.named:  # else it is the row of its class, which is told anyhow
+        log.info("family %s: %s", found.family.title, found.reason)
     sigmas = read_config_entry(pipeline, "pipeline.sample_sigmas")
     steps = len(sigmas) if sigmas else found.family.steps
     return replace(found.family, noise=_tell_noise(pipeline, found.family), steps=steps)
