@@ -15,13 +15,13 @@ from diffusers import (
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
     ZImagePipeline,
-    ZImageTransformer2DModel,
 )
 from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3ForCausalLM
 
+from tests.helpers.tiny_flows import z_image_transformer
 from tests.helpers.tiny_transformers import _vae16
 
 WIDTH = 32  # of tiny FLUX and Chroma; diffusers' converters know the published one alone
@@ -208,17 +208,7 @@ def z_image() -> ZImagePipeline:
     """Z-Image: one stream of text and picture."""
     torch.manual_seed(0)
     return ZImagePipeline(
-        transformer=ZImageTransformer2DModel(
-            in_channels=16,
-            dim=32,
-            n_layers=1,
-            n_refiner_layers=1,
-            n_heads=2,
-            n_kv_heads=2,
-            cap_feat_dim=16,
-            axes_dims=[8, 4, 4],
-            axes_lens=[1024, 64, 64],
-        ),
+        transformer=z_image_transformer(in_channels=16, axes_dims=[8, 4, 4]),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=_vae16(),
         text_encoder=_qwen3(2).model,

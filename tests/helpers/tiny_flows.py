@@ -50,22 +50,28 @@ def _qwen3(tokens: Any, layers: int) -> Qwen3Config:
     return Qwen3Config(vocab_size=len(tokens), num_hidden_layers=layers, **SMALL_TEXT)
 
 
+def z_image_transformer(**other: Any) -> ZImageTransformer2DModel:
+    """That of Z-Image; what is given is another than usual."""
+    usual: dict[str, Any] = {
+        "in_channels": 4,
+        "dim": 32,
+        "n_layers": 1,
+        "n_refiner_layers": 1,
+        "n_heads": 2,
+        "n_kv_heads": 2,
+        "cap_feat_dim": 16,
+        "axes_dims": [4, 6, 6],
+        "axes_lens": [1024, 64, 64],
+    }
+    return ZImageTransformer2DModel(**{**usual, **other})
+
+
 def z_image(shift: float = 6.0) -> ZImagePipeline:
     """Z-Image, whose scheduler's shift tells the base model (6) from Turbo (3)."""
     torch.manual_seed(0)
     tokens = letters()
     return ZImagePipeline(
-        transformer=ZImageTransformer2DModel(
-            in_channels=4,
-            dim=32,
-            n_layers=1,
-            n_refiner_layers=1,
-            n_heads=2,
-            n_kv_heads=2,
-            cap_feat_dim=16,
-            axes_dims=[4, 6, 6],
-            axes_lens=[1024, 64, 64],
-        ),
+        transformer=z_image_transformer(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
         vae=_vae(latent_channels=4, shift_factor=0.1, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=Qwen3Model(_qwen3(tokens, layers=2)),

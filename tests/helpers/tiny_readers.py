@@ -222,21 +222,26 @@ def hunyuan(guidance_embeds: bool = False) -> HunyuanImagePipeline:
     )
 
 
+def longcat_transformer() -> LongCatImageTransformer2DModel:
+    """That of LongCat-Image, of the one that edits, too."""
+    return LongCatImageTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+        axes_dims_rope=[4, 6, 6],
+    )
+
+
 def longcat() -> LongCatImagePipeline:
     """LongCat-Image: its encoder writes the prompt anew before it reads it. The tokenizer stands for its processor."""
     torch.manual_seed(0)
     tokens = letters(template="{% for m in messages %}{{ m.content[0].text }}<|im_end|>{% endfor %}")
     return LongCatImagePipeline(
-        transformer=LongCatImageTransformer2DModel(
-            in_channels=64,
-            num_layers=1,
-            num_single_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=16,
-            pooled_projection_dim=16,
-            axes_dims_rope=[4, 6, 6],
-        ),
+        transformer=longcat_transformer(),
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=_vae16(),
         text_encoder=_qwen2_5_vl(len(tokens)),

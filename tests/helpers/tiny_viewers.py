@@ -4,16 +4,12 @@ from typing import Any
 
 import torch
 from diffusers import (
-    AutoencoderKLQwenImage21,
     FlowMatchEulerDiscreteScheduler,
     Flux2Pipeline,
     Flux2Transformer2DModel,
     LongCatImageEditPipeline,
-    LongCatImageTransformer2DModel,
     QwenImage21Pipeline,
-    QwenImage21Transformer2DModel,
     ZImageOmniPipeline,
-    ZImageTransformer2DModel,
 )
 from transformers import (
     Mistral3Config,
@@ -30,8 +26,11 @@ from transformers import (
 )
 
 from tests.helpers import tiny_editors
+from tests.helpers.tiny_flows import z_image_transformer
 from tests.helpers.tiny_models import _vae
+from tests.helpers.tiny_readers import longcat_transformer
 from tests.helpers.tiny_transformers import _vae16
+from tests.helpers.tiny_vl_readers import qwen21_transformer, qwen21_vae
 
 _SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
 _TEXT: dict[str, Any] = {**_SMALL, "num_key_value_heads": 2, "head_dim": 8}
@@ -70,25 +69,9 @@ def qwen_image21() -> QwenImage21Pipeline:
         **names,
     )
     return QwenImage21Pipeline(
-        transformer=QwenImage21Transformer2DModel(
-            in_channels=4,
-            out_channels=4,
-            num_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            context_in_dim=16,
-            axes_dims_rope=(4, 6, 6),
-        ),
+        transformer=qwen21_transformer(),
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae=AutoencoderKLQwenImage21(
-            base_dim=8,
-            decoder_base_dim=8,
-            z_dim=4,
-            dim_mult=[1, 1, 1, 1, 1],
-            num_res_blocks=1,
-            latents_mean=[0.0] * 4,
-            latents_std=[1.0] * 4,
-        ),
+        vae=qwen21_vae(),
         text_encoder=Qwen3VLForConditionalGeneration(config),
         processor=tiny_editors.without_videos(Qwen3VLProcessor)(*parts, chat_template=tokens.chat_template),
     )
@@ -98,16 +81,7 @@ def longcat_edit() -> LongCatImageEditPipeline:
     """LongCat-Image-Edit: its language model sees the picture; it draws a million pixels, whatever is asked."""
     made = tiny_editors.qwen_edit()
     return LongCatImageEditPipeline(
-        transformer=LongCatImageTransformer2DModel(
-            in_channels=64,
-            num_layers=1,
-            num_single_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=16,
-            pooled_projection_dim=16,
-            axes_dims_rope=[4, 6, 6],
-        ),
+        transformer=longcat_transformer(),
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=_vae16(),
         text_encoder=made.text_encoder,
@@ -121,18 +95,7 @@ def z_image_omni() -> ZImageOmniPipeline:
     torch.manual_seed(0)
     tokens = tiny_editors.tokenizer()
     return ZImageOmniPipeline(
-        transformer=ZImageTransformer2DModel(
-            in_channels=4,
-            dim=32,
-            n_layers=1,
-            n_refiner_layers=1,
-            n_heads=2,
-            n_kv_heads=2,
-            cap_feat_dim=16,
-            siglip_feat_dim=16,
-            axes_dims=[4, 6, 6],
-            axes_lens=[1024, 64, 64],
-        ),
+        transformer=z_image_transformer(siglip_feat_dim=16),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
         vae=_vae(latent_channels=4, shift_factor=0.1, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=Qwen3Model(Qwen3Config(vocab_size=len(tokens), num_hidden_layers=2, **_TEXT)),

@@ -117,6 +117,32 @@ def ideogram4() -> Ideogram4Pipeline:
     )
 
 
+def qwen21_transformer() -> QwenImage21Transformer2DModel:
+    """That of Qwen-Image 2.1."""
+    return QwenImage21Transformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        context_in_dim=16,
+        axes_dims_rope=(4, 6, 6),
+    )
+
+
+def qwen21_vae() -> AutoencoderKLQwenImage21:
+    """That of Qwen-Image 2.1, which draws sixteen pixels a latent."""
+    return AutoencoderKLQwenImage21(
+        base_dim=8,
+        decoder_base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )
+
+
 def qwen_image21() -> QwenImage21Pipeline:
     """Qwen-Image 2.1: a processor hands the prompt to Qwen3-VL; its VAE draws sixteen pixels a latent."""
     torch.manual_seed(0)
@@ -126,25 +152,9 @@ def qwen_image21() -> QwenImage21Pipeline:
         image_processor=Qwen2VLImageProcessorPil(patch_size=16), tokenizer=tokens, chat_template=template
     )
     return QwenImage21Pipeline(
-        transformer=QwenImage21Transformer2DModel(
-            in_channels=4,
-            out_channels=4,
-            num_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            context_in_dim=16,
-            axes_dims_rope=(4, 6, 6),
-        ),
+        transformer=qwen21_transformer(),
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae=AutoencoderKLQwenImage21(
-            base_dim=8,
-            decoder_base_dim=8,
-            z_dim=4,
-            dim_mult=[1, 1, 1, 1, 1],
-            num_res_blocks=1,
-            latents_mean=[0.0] * 4,
-            latents_std=[1.0] * 4,
-        ),
+        vae=qwen21_vae(),
         text_encoder=Qwen3VLForConditionalGeneration(_qwen3_vl(tokens, layers=2)),
         processor=processor,
         sample_sigmas=[1.0, 0.7, 0.4],

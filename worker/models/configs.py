@@ -89,8 +89,7 @@ _BOUNDS = tuple(
 )
 _CHOICES: Mapping[str, tuple[str, ...]] = {"prediction_type": _PREDICTED, "timestep_spacing": _SPACINGS}
 _QUANTIZED = ("bitsandbytes",)
-# What these processors call edges is how many pixels a picture is scaled to, at least and at most.
-_COUNTING_PIXELS = ("Qwen2VL", "GlmImage")
+# For processors that call edges what is how many pixels a picture is scaled to, at least and at most.
 _PIXELS = MappingProxyType({"shortest_edge": _Bound(1, 2**22, many=0), "longest_edge": _Bound(1, 2**25, many=0)})
 
 
@@ -99,7 +98,7 @@ def check_config(path: Path, config: Mapping[str, Any], counts_pixels: bool = Fa
 
     Args:
         path: where it stands, for the message.
-        counts_pixels: whether what it calls edges is known to be how many pixels a picture is scaled to.
+        counts_pixels: whether what it calls edges is how many pixels a picture is scaled to.
 
     Raises:
         ModelError: names the first entry that cannot be, what it is and what is allowed.
@@ -109,7 +108,6 @@ def check_config(path: Path, config: Mapping[str, Any], counts_pixels: bool = Fa
 
 
 def _find_problems(config: Mapping[str, Any], depth: int, counts: bool) -> Iterator[tuple[str, str]]:
-    counts = counts or str(config.get("image_processor_type")).startswith(_COUNTING_PIXELS)
     for name, value in config.items():
         if problem := _find_problem(name, value, counts):
             yield name, problem
