@@ -152,9 +152,9 @@ def test_a_thousand_are_refused_before_any_is_read() -> None:
 
 
 def test_each_is_bounded_as_any_picture() -> None:
-    good = picture(64, 64)
-    rules = PictureRules(max_bytes=len(sent(_noise())) * 3 // 4 - 30, max_pixels=10_000)
-    assert refusal(EDITOR, images=[good, sent(_noise())], rules=rules).startswith("images.1: got a data URI")
+    good, noise = picture(64, 64), _noise()
+    rules = PictureRules(max_bytes=len(file_of(noise)) - 1, max_pixels=10_000)
+    assert refusal(EDITOR, images=[good, sent(noise)], rules=rules).startswith("images.1: got a data URI")
     assert "at most 10000 pixels" in refusal(EDITOR, images=[good, good, picture(128, 128)], rules=rules)
     assert refusal(EDITOR, images=[good, "zz!"]).startswith("images.1: got 'zz!'; ")
     assert refusal(EDITOR, images=[good, "file:///etc/passwd"]).startswith("images.1: got ")
