@@ -32,13 +32,14 @@ def pictures(open_platform: Any, open_worker: Any) -> Iterator[Any]:
         yield platform
 
 
+def whose(platform: Any) -> dict[str, str]:
+    """The variables that a reader has set."""
+    return {"RUNPOD_ENDPOINT_ID": platform.config.endpoint_id, "RUNPOD_API_KEY": platform.config.api_key}
+
+
 def test_the_python_of_the_readme_saves_a_picture(pictures: Any, tmp_path: Path) -> None:
     (program,) = Document(ROOT / "README.md").blocks("python")
-    own = {
-        "ENDPOINT": pictures.config.endpoint_id,
-        "KEY": pictures.config.api_key,
-        "RUNPOD_ENDPOINT_BASE_URL": f"{pictures.base_url}/v2",
-    }
+    own = {**whose(pictures), "RUNPOD_ENDPOINT_BASE_URL": f"{pictures.base_url}/v2"}
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
@@ -57,7 +58,7 @@ def test_documents_show_calls() -> None:
 
 @pytest.mark.parametrize(("name", "line"), CALLS, ids=[name for name, _ in CALLS])
 def test_a_call_by_curl_is_answered(name: str, line: str, pictures: Any) -> None:
-    own = {"$ENDPOINT": pictures.config.endpoint_id, "$KEY": pictures.config.api_key, SITE: pictures.base_url}
+    own = {f"${name}": value for name, value in whose(pictures).items()} | {SITE: pictures.base_url}
     filled = reduce(lambda text, name: text.replace(name, own[name]), own, line)
     words = shlex.split(filled.partition("|")[0])
     given: dict[str, list[str]] = {"-H": [], "-X": [], "-d": []}

@@ -29,6 +29,8 @@ MODELS = (
     FILL,
 )
 _PICTURE = picture(64, 64, "white")  # which is a mask, too
+# Keys of jobs that are read otherwise than by their fields, each with tests of its own.
+_OTHERWISE = {"capabilities", "openai_route"}
 _FIELDS = ("image", "mask", "images")
 _NAMES = {*_FIELDS, *(spelled for spelled, own in spellings().items() if own in _FIELDS)}
 
@@ -37,7 +39,8 @@ def list_jobs(document: Document) -> Iterator[dict[str, Any]]:
     """The jobs that it shows: what holds an input, and what would be one."""
     for value in document.values():
         if isinstance(value, dict) and "input" in value:
-            yield value
+            if not _OTHERWISE & {*value["input"]}:
+                yield value
         elif isinstance(value, dict) and "prompt" in value:
             yield {"input": value}
 
