@@ -220,7 +220,7 @@ NAMES = st.sampled_from(
 
 
 @pytest.mark.fuzz
-@examples(150)
+@examples(60)
 @given(st.dictionaries(NAMES, JSON, max_size=4), st.sampled_from([GENERATIONS, EDITS]))
 def test_any_json_is_drawn_or_refused_in_openais_shape(body: dict[str, Any], route: str) -> None:
     job = job_of(body, route)
