@@ -27,7 +27,7 @@ def show(update: dict[str, Any]) -> None:
 
 
 endpoint = runpod.Endpoint(ENDPOINT_ID, api_key=os.environ["RUNPOD_API_KEY"])
-fields = {"prompt": "a big purple ring on a black background", "seed": 3, "num_inference_steps": 80, "preview": True}
+fields = {"prompt": "a big purple ring on a black background", "seed": 3, "num_inference_steps": 40, "preview": True}
 job = endpoint.run({"input": fields})
 while True:
     state = endpoint.rp_client.get(f"{ENDPOINT_ID}/status/{job.job_id}")

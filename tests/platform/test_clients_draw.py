@@ -29,7 +29,7 @@ Run = Callable[..., str]
 @pytest.fixture(scope="module")
 def platform(open_platform: Any, open_worker: Any) -> Iterator[Any]:
     """With one real worker, the embedded model in it."""
-    with open_platform() as platform, open_worker(platform, env={"DEFAULT_STEPS": "12", "JOBS_AT_ONCE": "4"}):
+    with open_platform() as platform, open_worker(platform, env={"DEFAULT_STEPS": "8", "JOBS_AT_ONCE": "4"}):
         yield platform
 
 

@@ -6,8 +6,10 @@
 import base64
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -229,6 +231,14 @@ def test_any_json_is_drawn_or_refused_in_openais_shape(body: dict[str, Any], rou
     except InvalidInputError as refused:
         written = choose_contract(job).write_failure(refused)
         assert json.loads(written["error"])["error"]["message"] == str(refused)
+
+
+def test_the_published_schema_admits_it() -> None:
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "request.schema.json").read_text())
+    for job in (job_of({"prompt": PROMPT}), job_of(None, MODELS), {"input": {"prompt": PROMPT}}):
+        jsonschema.validate(job["input"], schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"seed": 1}, schema)
 
 
 # What is answered
