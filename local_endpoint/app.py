@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 
-from local_endpoint import caller_api, connections, page, webhook, worker_api
+from local_endpoint import caller_api, connections, openai_api, page, webhook, worker_api
 from local_endpoint.config import EndpointConfig
 from local_endpoint.doors import NameCheck
 from local_endpoint.events import EventLog
@@ -109,6 +109,7 @@ class LocalEndpoint:
         app.state.queue = self.queue
         app.include_router(caller_api.router)
         app.include_router(worker_api.router)
+        app.include_router(openai_api.router)
         app.add_api_route("/", page.show_playground, include_in_schema=False)
         app.add_exception_handler(RequestValidationError, caller_api.explain_invalid)
         app.add_middleware(NameCheck, config=self.config)

@@ -1,6 +1,7 @@
 """A job that runs past its time limit is stopped between two steps, and the next job is drawn as ever."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.helpers.drawing import SMALL, draw, picture
 from tests.helpers.faults import a_worker, run
 from tests.helpers.tiny_addons import Kits
+from worker.api.contract import OWN
 from worker.api.parse import parse
 from worker.api.response import write_failure
 from worker.clock import CLOCK
@@ -58,7 +60,7 @@ def test_fetching_what_the_job_brings_counts(kits: Kits, monkeypatch: pytest.Mon
         return parse(*given)
 
     with a_worker(**kits["sd1"].settings(), JOB_TIMEOUT_S="0.2") as worker:
-        monkeypatch.setattr("worker.runtime.worker.parse", slow)
+        monkeypatch.setattr("worker.runtime.job.choose_contract", lambda _: replace(OWN, parse=slow))
         assert run(worker)["error"].startswith("JOB_TIMEOUT: stopped while reading the request: ")
 
 

@@ -112,6 +112,9 @@ class ElsewhereFields(StrictObject):
     )
     mask_blur: int = Field(0, ge=0, le=64, description="softens the mask, in pixels (standard deviation)")
     inpainting_mask_invert: int = Field(0, ge=0, le=1, description="1: black is drawn anew")
+    mask_transparency: Literal["auto", "redraw"] = Field(
+        "auto", description="redraw: what is transparent in the mask is drawn anew, whatever else it shows"
+    )
     enable_base64_output: bool = Field(False, description="true: `delivery` base64")
     model: Text | None = Field(
         None,
@@ -208,8 +211,8 @@ class ElsewhereFields(StrictObject):
     enable_sync_mode: Annotated[object, Neutral(ANYTHING)] = None
     api: Annotated[object, Neutral(instead="leave it out; a job is a request by itself")] = None
     payload: Annotated[object, Neutral(instead=_INSIDE)] = None
-    openai_route: Annotated[object, Neutral(instead="leave it out; a job is a request by itself")] = None
-    openai_input: Annotated[object, Neutral(instead=_INSIDE)] = None
+    openai_route: Annotated[object, Neutral(instead="stands in a job's `input` itself, beside `openai_input`")] = None
+    openai_input: Annotated[object, Neutral(instead="stands in a job's `input` itself, beside `openai_route`")] = None
     workflow: Annotated[object, Neutral(instead="is ComfyUI's; this worker takes `prompt` and the like")] = None
 
 

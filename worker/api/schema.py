@@ -156,10 +156,17 @@ Format = Annotated[Literal["png", "jpeg", "webp"], _rename(jpg="jpeg", png="png"
 Delivery = Annotated[Literal["auto", "base64", "s3"], _rename(b64_json="base64", url="auto")]
 
 
+def _admit_openai(schema: dict[str, Any]) -> None:
+    """A job may hold OpenAI's request instead, of which `openai.py` makes these fields."""
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["openai_route"]}]
+    schema["properties"]["openai_route"] = {"type": ["string", "null"], "default": None}
+    schema["properties"]["openai_input"] = {"type": ["object", "null"], "default": None}
+
+
 class Fields(ElsewhereFields):
     """The fields of `job["input"]`, as callers write them; those of other services are inherited."""
 
-    model_config = ConfigDict(validate_default=True)
+    model_config = ConfigDict(validate_default=True, json_schema_extra=_admit_openai)
 
     prompt: Prompts = Field(description="what to draw; a list draws several prompts in one job")
     negative_prompt: Text | None = Field(

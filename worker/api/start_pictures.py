@@ -88,7 +88,8 @@ def _read_mask(
         return None
     if fields.mask is None:
         return _make_transparency_mask(fields, image, capabilities, warnings)
-    mask = read_mask(read_picture("mask", fields.mask, rules), image, warnings)
+    redraw_transparent = fields.mask_transparency == "redraw"
+    mask = read_mask(read_picture("mask", fields.mask, rules), image, warnings, redraw_transparent)
     inverted = bool(fields.inpainting_mask_invert)
     mask = ImageOps.invert(mask) if inverted else mask
     if not has_white(mask):

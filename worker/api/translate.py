@@ -94,7 +94,7 @@ def translate(passed: Mapping[str, Any], capabilities: Capabilities) -> Translat
         part(passed, capabilities, found)
     _translate_safety(passed, capabilities, found)
     _translate_true_cfg(passed, capabilities, found)
-    if passed.get("model") and not _is_named(passed["model"], capabilities.name):
+    if passed.get("model") and not is_model_name(passed["model"], capabilities.name):
         found.refuse("model", f"this endpoint draws with {capabilities.name}; leave it out")
     if passed.get("enable_base64_output") and passed.get("delivery") == "s3":
         found.refuse("enable_base64_output", "delivery says otherwise; give one of them")
@@ -222,7 +222,7 @@ def _translate_settings(passed: Mapping[str, Any], capabilities: Capabilities, f
     if settings is None:
         return None
     checkpoint, layers = settings.sd_model_checkpoint, settings.CLIP_stop_at_last_layers
-    if checkpoint and not _is_named(checkpoint, capabilities.name):
+    if checkpoint and not is_model_name(checkpoint, capabilities.name):
         found.refuse(
             "override_settings", f"this endpoint draws with {capabilities.name}; leave sd_model_checkpoint out"
         )
@@ -256,7 +256,7 @@ def _translate_safety(passed: Mapping[str, Any], capabilities: Capabilities, fou
         )
 
 
-def _is_named(name: str, model: str) -> bool:
+def is_model_name(name: str, model: str) -> bool:
     """Whether this names the model, as AUTOMATIC1111 writes it or in full: folder, ending and hash do not count."""
     return _bare(name) in ("", _bare(model))
 

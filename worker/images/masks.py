@@ -15,13 +15,16 @@ WHITE = 128  # pipelines take a mask's grey from the middle on as white
 _MIN_OPACITY = 8  # of a pen
 
 
-def read_mask(mask: Image.Image, image: Image.Image, warnings: list[str]) -> Image.Image:
+def read_mask(
+    mask: Image.Image, image: Image.Image, warnings: list[str], redraw_transparent: bool = False
+) -> Image.Image:
     """The mask of a picture of a mask, in the image's size: 255 is drawn anew, 0 stays.
 
     Args:
         mask: RGB or RGBA.
         image: what it is the mask of.
         warnings: is told where the mask was stretched, and where it was read by its transparency.
+        redraw_transparent: whether what is transparent in it is drawn anew, whatever else it shows.
     """
     if mask.size != image.size:
         sizes = f"{mask.width}x{mask.height} was stretched to the image's {image.width}x{image.height}"
@@ -30,6 +33,8 @@ def read_mask(mask: Image.Image, image: Image.Image, warnings: list[str]) -> Ima
         return _resize(mask.convert("L"), image.size)
     mask = _resize(mask, image.size)
     alpha = mask.getchannel("A")
+    if redraw_transparent:
+        return ImageOps.invert(alpha)
     opaque = alpha.point(lambda value: 255 * (value >= WHITE))
     colour = _find_one_colour(mask, alpha)
     if opaque.getbbox() and _is_copy(mask, image, opaque) and not (colour and _is_drawing(opaque)):

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from worker.api.contract import choose_contract
 from worker.clock import CLOCK
 from worker.engine.steps import MakePreview
 from worker.errors import JobTimeoutError
@@ -21,6 +22,7 @@ class Job:
     Attributes:
         raw: as it came.
         id: the platform's.
+        contract: how it is asked and answered.
         to_files: True for the local test, whose pictures become files.
         progress, cancellation, record: its own.
         deadline: in the clock's running time; None without JOB_TIMEOUT_S.
@@ -36,6 +38,7 @@ class Job:
         """
         self.raw = raw
         self.id = str(raw.get("id"))
+        self.contract = choose_contract(raw)
         self.to_files = to_files
         self.progress = Progress(raw, silent)
         self.cancellation = Cancellation()

@@ -9,8 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from worker.api.parse import parse
-from worker.api.response import Answer, Timings, count_bytes, make_answer, write_answer, write_failure
+from worker.api.response import Answer, Timings, make_answer
 from worker.clock import CLOCK
 from worker.engine.drawing import Drawing, Outcome
 from worker.engine.generate import draw_jobs
@@ -124,7 +123,7 @@ class Worker:
         job.record.note_failure(failure)
         with self._formatter.in_hand(job.id, {}):
             log.info("%s", Own(job.record.summary()), extra={"figures": job.record.figures()})
-        return write_failure(failure)
+        return job.contract.write_failure(failure)
 
     def _run(self, job: Job) -> dict[str, Any]:
         """The answer to one job. Never raises: an exception would send the caller a traceback."""
@@ -135,7 +134,7 @@ class Worker:
             except Exception as error:
                 failure = self._judge(classify(error))
                 job.record.note_failure(failure)
-                answer = write_failure(failure)
+                answer = job.contract.write_failure(failure)
             settled = job.settle()
             job.progress.finish()
             if not settled:
@@ -168,12 +167,15 @@ class Worker:
             raise self.failure
         model = self._engine.capabilities
         job.record.note_input(job.raw.get("input"))
-        request, output = parse(job.raw, model, self._picture_rules(job), self._output_rules)
+        if (told := job.contract.tell(job.raw, model)) is not None:
+            job.record.note_models(model.name)
+            return told
+        request, output = job.contract.parse(job.raw, model, self._picture_rules(job), self._output_rules)
         note_brought({request.negative_prompt or "", *(picture.prompt for picture in request.pictures)})
         plan = make_plan(request)
         job.record.note_plan(plan, model.name)
         drawn = self._draw(job, plan, output)
-        return write_answer(self._deliver(job, plan, output, drawn))
+        return job.contract.write_answer(self._deliver(job, plan, output, drawn), output)
 
     def _draw(self, job: Job, plan: Plan, output: OutputOptions) -> "_Drawn":
         """The pictures, drawn when it is this job's turn, and their files; each is encoded while the next is drawn."""
@@ -240,7 +242,8 @@ class Worker:
             return make_answer(name, plan, drawn.pictures, drawn.warnings, timings, delivered, cost if price else None)
 
         delivery = self._delivery(job, plan, output, drawn)
-        delivered = deliver(drawn.files, delivery, lambda one: count_bytes(complete(one, LONGEST, LONGEST)))
+        count_bytes = job.contract.count_bytes
+        delivered = deliver(drawn.files, delivery, lambda one: count_bytes(complete(one, LONGEST, LONGEST), output))
         cost = (price or 0.0) * (job.record.seconds() - drawn.timings.waited_s)
         answer = complete(delivered, _round(CLOCK.running_time() - started), float(f"{cost:.6g}"))
         job.record.timings = answer.timings
