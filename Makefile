@@ -7,7 +7,7 @@ DEV_READY := .venv/dev-ready
 FORK_READY := .venv/fork-ready
 FORK := examples/cuda_and_fork
 
-.PHONY: run help setup setup-dev test test-gpu check check-workflows docs fuzz soak bench bench-gpu bench-previews \
+.PHONY: run help setup setup-dev test test-gpu check check-workflows docs fuzz soak bench bench-gpu bench-previews scaling \
 	image-test lock audit fork-table train-shapes train-lora eval-shapes
 
 # OMP_WAIT_POLICY: docs/image.md, "Shared CPUs".
@@ -55,6 +55,10 @@ bench-gpu: $(DEV_READY)  ## the same on a GPU, with models in full size; SCENES=
 
 bench-previews: $(DEV_READY)  ## what previews cost, as a share of a job's time
 	$(BIN)/python -m benchmarks.previews
+
+scaling: $(DEV_READY)  ## simulate RunPod's scaling and billing, and write docs/scaling.md again; minutes
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m tools.reference
 
 fork-table: $(FORK_READY)  ## CUDA and forked processes: start each example, ask it, compare with docs/cuda-and-fork.md
 	$(BIN)/python -m examples.cuda_and_fork.run_all

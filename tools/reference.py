@@ -22,6 +22,7 @@ from examples.cuda_and_fork.harness.table import tables
 from tools.house import map_rows
 from tools.models import memory_rows, write_models
 from tools.performance import draw_charts, read_reports, write_document
+from tools.scaling import write_document as write_scaling
 from worker.api.elsewhere import ElsewhereFields
 from worker.api.schema import Fields
 from worker.api.values import ANYTHING, Neutral
@@ -206,6 +207,7 @@ def documents() -> dict[Path, str]:
         fork: text,
         SCHEMA: json.dumps(request_schema(), indent=2) + "\n",
         **performance(),
+        **scaling(),
     }
 
 
@@ -218,6 +220,13 @@ def performance() -> dict[Path, str]:
         document: insert(document.read_text(), "results", write_document(reports)),
         **{charts / name: drawing for name, drawing in draw_charts(reports).items()},
     }
+
+
+def scaling() -> dict[Path, str]:
+    """docs/scaling.md and its plots -> what they should hold."""
+    document = ROOT / "docs" / "scaling.md"
+    text, plots = write_scaling(document.read_text(), insert, table, ROOT / "benchmarks" / "results")
+    return {document: text, **{ROOT / "docs" / "images" / "scaling" / name: plot for name, plot in plots.items()}}
 
 
 def main() -> None:
