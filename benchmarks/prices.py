@@ -26,7 +26,8 @@ class Pool:
 
     def holds(self, gpu: str) -> bool:
         """Whether a GPU of this name, as its driver tells it, is one of the pool."""
-        return any(name in gpu.split() for name in self.gpus.split(", "))
+        words = f" {gpu.replace('-', ' ')} "
+        return any(f" {name} " in words for name in self.gpus.split(", "))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,10 @@ from typing import Any
 import diffusers
 from pydantic import AliasChoices
 
+from benchmarks.prices import read_prices
+from benchmarks.results import read
 from examples.cuda_and_fork.harness.table import tables
+from tools.costs import cost_rows, draw_costs
 from tools.house import map_rows
 from tools.models import memory_rows, write_models
 from tools.performance import draw_charts, read_reports, write_document
@@ -208,6 +211,7 @@ def documents() -> dict[Path, str]:
         SCHEMA: json.dumps(request_schema(), indent=2) + "\n",
         **performance(),
         **scaling(),
+        **costs(),
     }
 
 
@@ -227,6 +231,16 @@ def scaling() -> dict[Path, str]:
     document = ROOT / "docs" / "scaling.md"
     text, plots = write_scaling(document.read_text(), insert, table, ROOT / "benchmarks" / "results")
     return {document: text, **{ROOT / "docs" / "images" / "scaling" / name: plot for name, plot in plots.items()}}
+
+
+def costs() -> dict[Path, str]:
+    """docs/costs.md and its plot -> what they should hold."""
+    document, prices = ROOT / "docs" / "costs.md", read_prices()
+    report = read(ROOT / "benchmarks" / "results" / "gpu.json")
+    return {
+        document: insert(document.read_text(), "costs", table(*cost_rows(report, prices))),
+        ROOT / "docs" / "images" / "costs.svg": draw_costs(report, prices),
+    }
 
 
 def main() -> None:
