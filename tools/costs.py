@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from benchmarks.prices import Pool, Prices
 from benchmarks.results import Case, Report, SceneResult
+from benchmarks.scaling.measured import COLD, OURS, find_ours
 from tools.chart import Bar, draw_chart
 from tools.models import Fit, find_fits
 from tools.performance import write_seconds
@@ -13,8 +14,7 @@ from worker.engine.memory_plan import Quantize
 HOUR = 3600
 NOT_MEASURED = "not measured"
 SCENES = {"Stable Diffusion 1.5": "sd15-1", "Stable Diffusion XL": "sdxl-1", "FLUX.1": "flux-1"}
-COLD, COLD_MODEL = "cold", "Stable Diffusion XL"
-OURS, SHOWN = "this worker", "this worker, `ACCELERATION=graphs`"  # a case's name begins so; the one for the table
+COLD_MODEL = "Stable Diffusion XL"  # of the benchmark's scene
 PREFERENCE: tuple[Quantize, ...] = ("none", "fp8", "8bit", "4bit")  # the first changes pictures least
 OFFLOADS = {"none": "whole", "model": "by component", "group": "by layer"}  # the first is the fastest
 
@@ -60,8 +60,7 @@ def find_seconds(model: Published, pool: Pool, report: Report, prices: Prices) -
     scene = report.scenes.get(SCENES.get(model.title, ""))
     if scene is None or prices.find(scene.machine.gpu or "") != pool:
         return None
-    ours = [case for case in scene.cases if case.name.startswith(OURS)]
-    return next((case.median for case in ours if case.name == SHOWN), ours[0].median if ours else None)
+    return find_ours(scene).median
 
 
 def find_cold_start(model: Published, pool: Pool, report: Report, prices: Prices) -> float | None:
@@ -69,7 +68,7 @@ def find_cold_start(model: Published, pool: Pool, report: Report, prices: Prices
     scene = report.scenes.get(COLD)
     if model.title != COLD_MODEL or scene is None or prices.find(scene.machine.gpu or "") != pool:
         return None
-    return next((case.median for case in scene.cases if case.name.startswith(OURS) and case.part_of is None), None)
+    return find_ours(scene).median
 
 
 def count_for_a_dollar(seconds: float, pool: Pool) -> float:

@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks.prices import FILE, Prices, read_prices
 from benchmarks.results import FOLDER, Case, Report, SceneResult, read
-from tools.costs import COLD, NOT_MEASURED, OURS, cost_rows, describe_fit, draw_costs
+from benchmarks.scaling.measured import COLD, OURS
+from tools.costs import NOT_MEASURED, cost_rows, describe_fit, draw_costs
 from tools.models import Fit, find_fits
 from tools.published import PUBLISHED
 from worker.engine.memory_plan import MemoryPlan, Offload

@@ -10,8 +10,8 @@ from benchmarks.prices import Prices, read_prices
 from benchmarks.results import FOLDER, Report, read
 from benchmarks.scaling.findings import Findings, Validation, read_findings, read_validation
 from benchmarks.scaling.load import SHAPES
-from benchmarks.scaling.measured import FOUR, ONE, OURS, read_inputs
-from benchmarks.scaling.scenarios import EIGHT, LOADS, POLICIES
+from benchmarks.scaling.measured import FOUR, ONE, find_ours, read_inputs
+from benchmarks.scaling.scenarios import EIGHT, LOADS, POLICIES, list_runs
 from tools.advice import A_SECOND, ADVICE, Advice, Found
 from tools.line_chart import LABEL_GAP, Line, Tick, draw_lines
 from tools.scaling import figure_rows, find_pool, run_rows, write_tables
@@ -80,7 +80,7 @@ def test_costs_are_seconds_of_workers_at_the_listed_price(times: int, findings: 
 
 def test_a_new_measurement_is_told_until_it_is_simulated(findings: Findings, gpu: Report) -> None:
     scene = gpu.scenes[ONE]
-    ours = replace(scene.case(OURS), seconds=(0.5,))
+    ours = replace(find_ours(scene), seconds=(0.5,))
     faster = gpu.with_scene(replace(scene, cases=(ours,)))
     (told,) = (row for row in figure_rows(findings, faster) if row[0] == "seconds a picture")
     assert "**today 0.5 s**" in told[3]
@@ -88,10 +88,19 @@ def test_a_new_measurement_is_told_until_it_is_simulated(findings: Findings, gpu
 
 def test_what_the_benchmark_has_measured_takes_the_place_of_what_was_measured_by_hand(gpu: Report) -> None:
     by_hand = read_inputs(gpu).service
-    four = replace(gpu.scenes[ONE], scene=FOUR, cases=(replace(gpu.scenes[ONE].case(OURS), seconds=(2.0,)),))
+    four = replace(gpu.scenes[ONE], scene=FOUR, cases=(replace(find_ours(gpu.scenes[ONE]), seconds=(2.0,)),))
     measured = read_inputs(gpu.with_scene(four)).service
     assert measured.seconds[3] == pytest.approx(2.0) != by_hand.seconds[3]
-    assert measured.seconds[0] == by_hand.seconds[0] == pytest.approx(gpu.scenes[ONE].case(OURS).median)
+    assert measured.seconds[0] == by_hand.seconds[0] == pytest.approx(find_ours(gpu.scenes[ONE]).median)
+
+
+def test_what_is_kept_is_what_is_simulated_or_the_document_says_that_it_is_old(findings: Findings, gpu: Report) -> None:
+    inputs = read_inputs(gpu)
+    if [one.value for one in inputs.figures] != [one.value for one in findings.figures]:
+        assert "**today " in DOCUMENT.read_text()
+        return
+    cheap = next(run for run in list_runs(inputs) if run.load == LOADS[0] and run.name == EIGHT)
+    assert cheap.play() == findings.find(LOADS[0].title, EIGHT)
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["one at once", "four at once"])

@@ -35,14 +35,14 @@ def poisson(rate: float, jobs: int, seed: int) -> list[float]:
 @pytest.mark.parametrize("load", [0.3, 0.7])
 def test_one_worker_with_jobs_of_one_length_waits_as_queueing_theory_says(load: float) -> None:
     """M/D/1: the mean wait is load / (2 (1 - load)) of a job (Pollaczek and Khinchine)."""
-    platform = run([Job(at) for at in poisson(load, 40_000, 3)], ALWAYS_ONE, SECOND, sdk=NO_WAITS)
+    platform = run([Job(at) for at in poisson(load, 20_000, 3)], ALWAYS_ONE, SECOND, sdk=NO_WAITS)
     assert mean_wait(platform, SECOND.seconds) == pytest.approx(load / (2 * (1 - load)), rel=0.05)
 
 
 def test_several_workers_with_jobs_of_random_length_wait_as_queueing_theory_says() -> None:
     """M/M/3: Erlang's formula C gives the share that waits at all; they wait 1 / (workers - traffic) in the mean."""
     workers, traffic, numbers = 3, 2.4, random.Random(5)
-    jobs = [Job(at, work=numbers.expovariate(1.0)) for at in poisson(traffic, 60_000, 4)]
+    jobs = [Job(at, work=numbers.expovariate(1.0)) for at in poisson(traffic, 30_000, 4)]
     platform = run(jobs, Policy(QueueDelay(), workers, active=workers), SECOND, sdk=NO_WAITS)
 
     last = traffic**workers / math.factorial(workers) * workers / (workers - traffic)
