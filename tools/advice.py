@@ -102,10 +102,12 @@ def _several_at_once(f: Found) -> str:
 
 def _long_pictures(f: Found) -> str:
     one, eight = f.vary(A_SECOND, DEFAULTS, LONG_PICTURES), f.vary(A_SECOND, EIGHT, LONG_PICTURES)
+    cheap, dear = (summary.billed_s * f.pool.per_second for summary in (eight, one))
     return (
         "**Leave `JOBS_AT_ONCE` at 1 where a picture takes seconds and callers wait**: with 4 s a picture, at one a "
-        f"second, 95 of 100 take {eight.p95_s:.1f} s at most with 8 at once, {one.p95_s:.1f} s with 1. What one worker "
-        "has taken is not drawn by another, and is no longer in the queue, whose delay adds workers."
+        f"second, 95 of 100 take {eight.p95_s:.1f} s at most with 8 at once, {one.p95_s:.1f} s with 1 "
+        f"(for ${cheap:.2f} and ${dear:.2f}). What one worker has taken is not drawn by another, and is no longer in "
+        "the queue, whose delay adds workers."
     )
 
 

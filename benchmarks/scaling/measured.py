@@ -16,12 +16,8 @@ GRAPHS = f"{OURS}, `ACCELERATION=graphs`"
 MODEL = "Stable Diffusion 1.5, 512x512, 50 steps, `ACCELERATION=graphs`"
 GPU = "NVIDIA H200"
 
-SHARES = {
-    1: 1.0,
-    2: 0.776,
-    4: 0.680,
-    8: 0.645,
-}  # of the seconds of one alone, for each of so many drawn at once; by hand
+# By hand: of the seconds of one alone, for each of so many drawn at once.
+SHARES = {1: 1.0, 2: 0.776, 4: 0.680, 8: 0.645}
 COLD_BY_HAND_S = 29.0  # SDXL, from the start of the process to its first picture; by hand, 28.6 and 29.3
 CONTAINER_S = 1.0  # until the process starts; assumed
 FLASHBOOT_S = 2.0  # assumed
