@@ -9,7 +9,7 @@ FORK := examples/cuda_and_fork
 CLIENTS := examples/clients
 CLIENTS_READY := $(CLIENTS)/node_modules/ready
 
-.PHONY: run help setup setup-dev test test-gpu check check-workflows docs gallery fuzz soak bench bench-gpu bench-previews \
+.PHONY: run help setup setup-dev test test-gpu check check-workflows docs gallery fuzz soak bench bench-gpu bench-previews scaling \
 	image-test lock audit fork-table train-shapes train-lora eval-shapes
 
 # OMP_WAIT_POLICY: docs/image.md, "Shared CPUs".
@@ -60,6 +60,10 @@ bench-gpu: $(DEV_READY)  ## the same on a GPU, with models in full size; SCENES=
 
 bench-previews: $(DEV_READY)  ## what previews cost, as a share of a job's time
 	$(BIN)/python -m benchmarks.previews
+
+scaling: $(DEV_READY)  ## simulate RunPod's scaling and billing, and write docs/scaling.md again; minutes
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m tools.reference
 
 fork-table: $(FORK_READY)  ## CUDA and forked processes: start each example, ask it, compare with docs/cuda-and-fork.md
 	$(BIN)/python -m examples.cuda_and_fork.run_all

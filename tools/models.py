@@ -96,6 +96,11 @@ def find_fit(sizes: Mapping[str, int], gigabytes: int, quantize: Quantize, pixel
     return Fit(plan, quantize not in _ON_THE_DEVICE or sum(sizes.values()) < free)
 
 
+def find_fits(model: Published, gigabytes: int) -> dict[Quantize, Fit]:
+    """How a model fits on a GPU of so many gigabytes, with every QUANTIZE."""
+    return {kind: find_fit(sizes, gigabytes, kind, _pixels(model)) for kind, sizes in _list_sizes(model).items()}
+
+
 def memory_rows() -> Iterator[Row]:
     """Every model with every QUANTIZE on every pool."""
     yield "model", "`QUANTIZE`", "weights", *(f"{pool} GB" for pool in POOLS)

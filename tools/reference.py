@@ -15,13 +15,17 @@ from pathlib import Path
 
 import diffusers
 
+from benchmarks.prices import read_prices
+from benchmarks.results import read
 from examples.cuda_and_fork.harness.table import tables
 from tools.configuration import write_settings
+from tools.costs import cost_rows, draw_costs
 from tools.fields import answer_rows, elsewhere_rows, error_rows, field_rows, request_schema, timing_rows
 from tools.house import map_rows
 from tools.markdown import code, insert, table
 from tools.models import memory_rows, write_models
 from tools.performance import draw_charts, read_reports, write_document
+from tools.scaling import write_document as write_scaling
 from worker.engine.pipelines import call_arguments, reads_clip, task_classes
 from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT
 from worker.models.families import FAMILIES
@@ -122,6 +126,8 @@ def documents() -> dict[Path, str]:
         fork: text,
         ROOT / "docs" / "request.schema.json": json.dumps(request_schema(), indent=2) + "\n",
         **performance(),
+        **scaling(),
+        **costs(),
     }
 
 
@@ -141,6 +147,23 @@ def performance() -> dict[Path, str]:
     return {
         document: insert(document.read_text(), "results", write_document(reports)),
         **{charts / name: drawing for name, drawing in draw_charts(reports).items()},
+    }
+
+
+def scaling() -> dict[Path, str]:
+    """docs/scaling.md and its plots -> what they should hold."""
+    document = ROOT / "docs" / "scaling.md"
+    text, plots = write_scaling(document.read_text(), insert, table, ROOT / "benchmarks" / "results")
+    return {document: text, **{ROOT / "docs" / "images" / "scaling" / name: plot for name, plot in plots.items()}}
+
+
+def costs() -> dict[Path, str]:
+    """docs/costs.md and its plot -> what they should hold."""
+    document, prices = ROOT / "docs" / "costs.md", read_prices()
+    report = read(ROOT / "benchmarks" / "results" / "gpu.json")
+    return {
+        document: insert(document.read_text(), "costs", table(*cost_rows(report, prices))),
+        ROOT / "docs" / "images" / "costs.svg": draw_costs(report, prices),
     }
 
 

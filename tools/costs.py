@@ -1,0 +1,93 @@
+"""What docs/costs.md shows: which model runs on which of RunPod's pools, and what was measured, at listed prices."""
+
+from collections.abc import Iterator, Mapping
+
+from benchmarks.prices import Pool, Prices
+from benchmarks.results import Case, Report, SceneResult
+from benchmarks.scaling.measured import COLD, OURS, find_ours
+from tools.chart import Bar, draw_chart
+from tools.models import Fit, find_fits
+from tools.performance import write_seconds
+from tools.published import PUBLISHED, Published
+from worker.engine.memory_plan import Quantize
+
+HOUR = 3600
+NOT_MEASURED = "not measured"
+SCENES = {"Stable Diffusion 1.5": "sd15-1", "Stable Diffusion XL": "sdxl-1", "FLUX.1": "flux-1"}
+COLD_MODEL = "Stable Diffusion XL"  # of the benchmark's scene
+PREFERENCE: tuple[Quantize, ...] = ("none", "fp8", "8bit", "4bit")  # the first changes pictures least
+OFFLOADS = {"none": "whole", "model": "by component", "group": "by layer"}  # the first is the fastest
+
+Row = tuple[str, ...]
+
+
+def cost_rows(report: Report, prices: Prices) -> Iterator[Row]:
+    """Every model on every pool.
+
+    Args:
+        report: the benchmark's results on a GPU.
+    """
+    yield "model", "pool", "GPU", "an hour", "fits", "cold start", "a picture", "pictures for a dollar"
+    for model in PUBLISHED:
+        for pool in prices.pools:
+            first = model.title if pool == prices.pools[0] else ""
+            fits = describe_fit(find_fits(model, pool.gigabytes))
+            hour = f"${pool.per_second * HOUR:.2f}"
+            measured = _write_measured(model, pool, report, prices)
+            yield first, f"{pool.gigabytes} GB", pool.gpus, hour, fits, *measured
+
+
+def describe_fit(fits: Mapping[Quantize, Fit]) -> str:
+    """The fastest way in which a model fits, and of those that are as fast the one that changes pictures least."""
+    for offload, words in OFFLOADS.items():
+        for kind in PREFERENCE:
+            fit = fits.get(kind)
+            if fit and fit.loads and fit.plan.fits and fit.plan.offload == offload:
+                tiles = ", the VAE by tiles" if fit.plan.tiling else ""
+                return words + ("" if kind == "none" else f", `QUANTIZE={kind}`") + tiles
+    return "no"
+
+
+def _write_measured(model: Published, pool: Pool, report: Report, prices: Prices) -> Iterator[str]:
+    cold, seconds = find_cold_start(model, pool, report, prices), find_seconds(model, pool, report, prices)
+    yield NOT_MEASURED if cold is None else write_seconds(cold)
+    yield NOT_MEASURED if seconds is None else write_seconds(seconds)
+    yield NOT_MEASURED if seconds is None else f"{count_for_a_dollar(seconds, pool):,.0f}"
+
+
+def find_seconds(model: Published, pool: Pool, report: Report, prices: Prices) -> float | None:
+    """Of a picture, by this worker without compiling; None where it was not measured on this pool."""
+    scene = report.scenes.get(SCENES.get(model.title, ""))
+    if scene is None or prices.find(scene.machine.gpu or "") != pool:
+        return None
+    return find_ours(scene).median
+
+
+def find_cold_start(model: Published, pool: Pool, report: Report, prices: Prices) -> float | None:
+    """From the start of a process to its first picture; None where it was not measured on this pool."""
+    scene = report.scenes.get(COLD)
+    if model.title != COLD_MODEL or scene is None or prices.find(scene.machine.gpu or "") != pool:
+        return None
+    return find_ours(scene).median
+
+
+def count_for_a_dollar(seconds: float, pool: Pool) -> float:
+    """Pictures of so many seconds each, one after the other, at the listed price."""
+    return 1 / (seconds * pool.per_second)
+
+
+def draw_costs(report: Report, prices: Prices) -> str:
+    """SVG: the pictures for a dollar of everything that draws one picture in the benchmark."""
+    scenes = {title: report.scenes[name] for title, name in SCENES.items() if name in report.scenes}
+    priced = {title: (scene, pool) for title, scene in scenes.items() if (pool := prices.find(scene.machine.gpu or ""))}
+    return draw_chart(
+        [_draw(title, scene, case, pool) for title, (scene, pool) in priced.items() for case in scene.cases]
+    )
+
+
+def _draw(title: str, scene: SceneResult, case: Case, pool: Pool) -> Bar:
+    low, middle, high = (
+        count_for_a_dollar(seconds, pool) for seconds in (max(case.seconds), case.median, min(case.seconds))
+    )
+    label = f"{title}, {case.name.removeprefix(f'{OURS}, ')}".replace("`", "").replace("ACCELERATION=", "this worker, ")
+    return Bar(label, low, middle, high, f"{middle:,.0f}", case.name.startswith(OURS))
