@@ -14,7 +14,6 @@ from typing import Self
 
 import uvicorn
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 
 from local_endpoint import caller_api, connections, page, webhook, worker_api
 from local_endpoint.config import EndpointConfig
@@ -22,6 +21,8 @@ from local_endpoint.doors import NameCheck
 from local_endpoint.events import EventLog
 from local_endpoint.faults import Fault, FaultInjector
 from local_endpoint.jobs import Job
+from local_endpoint.limits import RateLimiter
+from local_endpoint.problems import answer_with_problems
 from local_endpoint.queue import JobQueue
 
 SWEEP_S = 0.1
@@ -107,10 +108,11 @@ class LocalEndpoint:
             lifespan=self._lifespan,
         )
         app.state.queue = self.queue
+        app.state.limiter = RateLimiter(self.config.rate_limits)
         app.include_router(caller_api.router)
         app.include_router(worker_api.router)
         app.add_api_route("/", page.show_playground, include_in_schema=False)
-        app.add_exception_handler(RequestValidationError, caller_api.explain_invalid)
+        answer_with_problems(app)
         app.add_middleware(NameCheck, config=self.config)
         app.add_middleware(FaultInjector, faults=self.faults, events=self.events)
         return app

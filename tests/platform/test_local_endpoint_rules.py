@@ -117,7 +117,7 @@ class Rules(RuleBasedStateMachine):
     def retry(self, which: int) -> None:
         if job := self.pick(which, FAILED):
             may = job.state == FAILED
-            assert self.platform.http.post(f"/retry/{job.id}").status_code == (200 if may else 409)
+            assert self.platform.http.post(f"/retry/{job.id}").status_code == (200 if may else 400)
             if may:
                 job.wait_again()
                 self.queue.append(job)
