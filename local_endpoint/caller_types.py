@@ -36,7 +36,7 @@ class S3Config(BaseModel):
 class JobRequest(BaseModel):
     """What a caller posts; only `input` is needed."""
 
-    input: Any = Field(examples=[{"prompt": "a red circle on a white background"}])
+    input: Any
     webhook: Annotated[str, Field(pattern="^https?://"), AfterValidator(check_url)] | None = Field(
         default=None, description="receives the final answer as a POST"
     )
