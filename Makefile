@@ -7,12 +7,15 @@ DEV_READY := .venv/dev-ready
 FORK_READY := .venv/fork-ready
 FORK := examples/cuda_and_fork
 
-.PHONY: run help setup setup-dev test test-gpu check check-workflows docs fuzz soak bench bench-gpu bench-previews \
+.PHONY: run serve help setup setup-dev test test-gpu check check-workflows docs fuzz soak bench bench-gpu bench-previews \
 	image-test lock audit fork-table train-shapes train-lora eval-shapes
 
 # OMP_WAIT_POLICY: docs/image.md, "Shared CPUs".
 run: $(RUN_READY)  ## draw test_input.json with the local test of the RunPod SDK
 	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(BIN)/python handler.py
+
+serve: $(DEV_READY)  ## an endpoint on your desk with the embedded model: playground, API, documents; ARGS="--workers 2"
+	$(BIN)/python -m local_endpoint $(ARGS)
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile

@@ -73,6 +73,8 @@ class JobQueue:
 
     def take(self, worker_id: str, count: int = 1) -> list[Job]:
         """Hands up to `count` waiting jobs, oldest first, to a worker."""
+        if worker := self.workers.get(worker_id):
+            worker.ready = True
         jobs = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
         for job in jobs:
             job.state, job.worker_id, job.started = State.IN_PROGRESS, worker_id, time.monotonic()
@@ -173,16 +175,17 @@ class JobQueue:
         }
 
     def worker_counts(self) -> dict[str, int]:
-        """How many workers there are, in the words of /health; the last three words never apply here."""
+        """How many workers there are, in the words of /health; none is ever throttled here."""
         healthy = [worker for worker in self.workers.values() if not worker.unhealthy]
-        running = sum(1 for worker in healthy if self._jobs_of(worker.id))
+        ready = [worker for worker in healthy if worker.ready]
+        running = sum(1 for worker in ready if self._jobs_of(worker.id))
         return {
-            "idle": len(healthy) - running,
+            "idle": len(ready) - running,
+            "initializing": len(healthy) - len(ready),
+            "ready": len(ready),
             "running": running,
-            "ready": len(healthy),
-            "unhealthy": len(self.workers) - len(healthy),
-            "initializing": 0,
             "throttled": 0,
+            "unhealthy": len(self.workers) - len(healthy),
         }
 
     # -- inside -----------------------------------------------------------------------------------------------

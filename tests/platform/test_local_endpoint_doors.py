@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,17 @@ def test_a_desk_worker_that_freezes_in_a_job_is_replaced_and_none_outlives_a_des
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--port", "99999"), ("--key", "two words"), ("--allow-origin", "localhost:3000/x")]
+    ("option", "value"),
+    [
+        ("--port", "99999"),
+        ("--key", "two words"),
+        ("--allow-origin", "localhost:3000/x"),
+        ("--host", "\udcff"),
+        ("--host", ""),
+        ("--workers", "0"),
+        ("--workers", "many"),
+        ("--workers", "33"),
+    ],
 )
 def test_options_that_cannot_be_are_named_in_one_line(
     option: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -199,6 +210,17 @@ def test_options_that_cannot_be_are_named_in_one_line(
         desk_program.main()
 
     assert f"argument {option}" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a..b", "x" * 100])
+def test_a_host_that_cannot_be_listened_on_is_named_in_one_line(
+    host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["local_endpoint", "--host", host])
+    monkeypatch.setattr(desk_program, "_note_signals", threading.Event)
+
+    assert desk_program.main() == 1
+    assert capsys.readouterr().err.startswith(f"cannot listen on {host}:8080: ")
 
 
 def _worker_of(desk: "subprocess.Popen[str]") -> psutil.Process:
