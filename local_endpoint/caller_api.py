@@ -129,7 +129,7 @@ async def runsync(
 async def status(job: KnownJob, ttl: Annotated[int | None, Query(ge=1, le=MAX_POLICY_MS)] = None) -> Response:
     """State, times and output of a job; while it runs, `output` is the last progress.
 
-    `ttl` is the job's time to live from now on: milliseconds, counted from when it was submitted.
+    `ttl` changes its time to live: milliseconds, counted from when it was submitted.
     """
     job.ttl_ms = ttl or job.ttl_ms
     return JSONAnswer(job.answer())

@@ -81,7 +81,7 @@ class JobCounts(BaseModel):
 
 
 class WorkerCounts(BaseModel):
-    """Workers by state; `ready` are the idle and the running ones together."""
+    """Workers by state; `ready` counts the idle ones once more."""
 
     idle: int
     initializing: int

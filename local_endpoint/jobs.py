@@ -100,6 +100,6 @@ class Worker:
 
     id: str
     last_seen: float
-    ready: bool = False  # it has asked for a job
+    has_asked: bool = False  # for a job
     unhealthy: bool = False
     stops: list[str] = field(default_factory=list)  # jobs it has to stop and has not been told of yet

@@ -74,7 +74,7 @@ class JobQueue:
     def take(self, worker_id: str, count: int = 1) -> list[Job]:
         """Hands up to `count` waiting jobs, oldest first, to a worker."""
         if worker := self.workers.get(worker_id):
-            worker.ready = True
+            worker.has_asked = True
         jobs = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
         for job in jobs:
             job.state, job.worker_id, job.started = State.IN_PROGRESS, worker_id, time.monotonic()
@@ -175,15 +175,18 @@ class JobQueue:
         }
 
     def worker_counts(self) -> dict[str, int]:
-        """How many workers there are, in the words of /health; none is ever throttled here."""
+        """How many workers there are, in the words of /health; none is ever throttled here.
+
+        What `ready` counts is not published; in answers of RunPod that users show it is always the number of idle ones.
+        """
         healthy = [worker for worker in self.workers.values() if not worker.unhealthy]
-        ready = [worker for worker in healthy if worker.ready]
-        running = sum(1 for worker in ready if self._jobs_of(worker.id))
+        started = [worker for worker in healthy if worker.has_asked]
+        idle = sum(1 for worker in started if not self._jobs_of(worker.id))
         return {
-            "idle": len(ready) - running,
-            "initializing": len(healthy) - len(ready),
-            "ready": len(ready),
-            "running": running,
+            "idle": idle,
+            "initializing": len(healthy) - len(started),
+            "ready": idle,
+            "running": len(started) - idle,
             "throttled": 0,
             "unhealthy": len(self.workers) - len(healthy),
         }

@@ -47,18 +47,23 @@ class Supervisor:
 
     def _keep(self, name: str) -> None:
         while not self._ending.is_set():
-            worker = LocalWorker(self._endpoint, self._script)
+            try:
+                worker = LocalWorker(self._endpoint, self._script)
+            except OSError as error:
+                return self._end(1, f"{name} cannot be started: {error.strerror}")
             worked = self._follow(worker, name)
             if self._ending.is_set():
-                break
+                return
             code = worker.wait()
             if not worked:
-                print(f"{name} ended with code {code} before it asked for a job", file=sys.stderr)
-                self._code = self._code or code or 1
-                self._ending.set()
-                break
+                return self._end(code or 1, f"{name} ended with code {code} before it asked for a job")
             tell(f"{name} ended with code {code}; starting another")
             self._ending.wait(RESTART_PAUSE_S)
+
+    def _end(self, code: int, reason: str) -> None:
+        print(reason, file=sys.stderr)
+        self._code = self._code or code
+        self._ending.set()
 
     def _follow(self, worker: LocalWorker, name: str) -> bool:
         """Stays with a worker to its end, or brings that about; says whether it has asked for a job.
