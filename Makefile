@@ -9,12 +9,15 @@ FORK := examples/cuda_and_fork
 CLIENTS := examples/clients
 CLIENTS_READY := $(CLIENTS)/node_modules/ready
 
-.PHONY: run help setup setup-dev test test-gpu check check-workflows docs gallery fuzz soak bench bench-gpu bench-previews scaling \
-	image-test lock audit fork-table train-shapes train-lora eval-shapes
+.PHONY: run serve help setup setup-dev test test-gpu check check-workflows docs gallery fuzz soak bench bench-gpu bench-previews \
+	scaling image-test lock audit fork-table train-shapes train-lora eval-shapes
 
 # OMP_WAIT_POLICY: docs/image.md, "Shared CPUs".
 run: $(RUN_READY)  ## draw test_input.json with the local test of the RunPod SDK
 	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(BIN)/python handler.py
+
+serve: $(DEV_READY)  ## an endpoint on your desk with the embedded model: playground, API, documents; ARGS="--workers 2"
+	$(BIN)/python -m local_endpoint $(ARGS)
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile

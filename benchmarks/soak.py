@@ -235,10 +235,16 @@ def _canaries(log: str) -> list[str]:
     return found + (["a flood of base64"] if re.search(r"[A-Za-z0-9+/]{200}", log) else [])
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of jobs; 1 or more")
+    return int(text)
+
+
 def main() -> None:
     """Run and report; exit 1 if anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2_000)
+    parser.add_argument("--jobs", type=_count, default=2_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     report = soak(options.jobs, {"JOBS_AT_ONCE": "4"}, options.seed, callers=6)

@@ -1,24 +1,20 @@
-"""`python -m local_endpoint`: an endpoint with one worker on your desk, until Ctrl-C."""
+"""`python -m local_endpoint`: an endpoint with one worker, or several, on your desk, until Ctrl-C."""
 
 import argparse
-import contextlib
 import re
 import secrets
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from urllib.parse import quote
 
 from local_endpoint.app import LocalEndpoint
 from local_endpoint.config import EndpointConfig
 from local_endpoint.doors import is_loopback
-from local_endpoint.worker_process import LocalWorker
+from local_endpoint.supervisor import Supervisor, tell
 
-RESTART_PAUSE_S = 1.0
-CHECK_S = 0.2
-GRACE_S = 3.0
+MAX_WORKERS = 32
 
 HOW_TO = """
   playground  {base_url}/#{fragment}
@@ -29,7 +25,7 @@ HOW_TO = """
   curl -s {url}/runsync -H 'Authorization: Bearer {key}' \\
        -H 'Content-Type: application/json' -d '{{"input": {{"prompt": "a red circle"}}}}'
 
-  The worker is starting; a line will say when it is ready. Ctrl-C ends both.
+  {workers} starting; a line will say when one is ready. Ctrl-C ends all.
 """
 
 
@@ -40,15 +36,29 @@ def main() -> int:
     config = _config(options)
     try:
         endpoint = LocalEndpoint(config).start()
-    except OSError as error:
-        print(f"cannot listen on {config.host}:{config.port}: {error.strerror}", file=sys.stderr)
+    except (OSError, UnicodeError) as error:  # UnicodeError: of a name with an empty or endless part
+        reason = getattr(error, "strerror", None) or error
+        print(f"cannot listen on {config.host}:{config.port}: {reason}", file=sys.stderr)
         return 1
-    key = config.api_key
-    _tell(HOW_TO.format(base_url=endpoint.base_url, url=endpoint.url, key=key, fragment=quote(key, safe="")))
+    tell(_explain(endpoint, options.workers))
     try:
-        return _serve(endpoint, options.script, ending)
+        code = Supervisor(endpoint, options.script, options.workers, ending).run()
     finally:
         endpoint.stop()
+    if not code:
+        tell("\nstopped")
+    return code
+
+
+def _explain(endpoint: LocalEndpoint, workers: int) -> str:
+    key = endpoint.config.api_key
+    return HOW_TO.format(
+        base_url=endpoint.base_url,
+        url=endpoint.url,
+        key=key,
+        fragment=quote(key, safe=""),
+        workers="The worker is" if workers == 1 else f"{workers} workers are",
+    )
 
 
 def _note_signals() -> threading.Event:
@@ -61,46 +71,6 @@ def _note_signals() -> threading.Event:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: ending.set())
     return ending
-
-
-def _serve(endpoint: LocalEndpoint, script: Path, ending: threading.Event) -> int:
-    """Keeps one worker running: one that worked and left is replaced, one that never asked for a job is not."""
-    while not ending.is_set():
-        worker = LocalWorker(endpoint, script)
-        worked = _follow(endpoint, worker, ending)
-        if ending.is_set():
-            break
-        code = worker.wait()
-        if not worked:
-            print(f"the worker ended with code {code} before it asked for a job", file=sys.stderr)
-            return code or 1
-        _tell(f"the worker ended with code {code}; starting another")
-        ending.wait(RESTART_PAUSE_S)
-    _tell("\nstopped")
-    return 0
-
-
-def _follow(endpoint: LocalEndpoint, worker: LocalWorker, ending: threading.Event) -> bool:
-    """Stays with a worker to its end, or brings that about; says whether it has asked for a job.
-
-    One that the endpoint has given up, because it was silent with a job in hand, is killed, as its machine would be.
-    """
-    started, ready = time.monotonic(), False
-    while not worker.ended:
-        if ending.wait(CHECK_S):
-            worker.stop(GRACE_S)
-        elif not ready and endpoint.events.of("poll", worker_id=worker.id):
-            ready = True
-            _tell(f"the worker is ready: it asks for jobs after {time.monotonic() - started:.1f} s")
-        elif ready and not worker.ended and worker.id not in endpoint.queue.workers:
-            _tell("the worker has been silent for too long with a job in hand, which goes back into the queue")
-            worker.kill()
-    return ready or bool(endpoint.events.of("poll", worker_id=worker.id))
-
-
-def _tell(text: str) -> None:
-    with contextlib.suppress(OSError):  # the terminal may be gone
-        print(text, flush=True)
 
 
 def _config(options: argparse.Namespace) -> EndpointConfig:
@@ -119,13 +89,26 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local_endpoint", description=__doc__)
     add = parser.add_argument
     add("script", nargs="?", type=Path, default=Path("handler.py"), help="the worker (handler.py)")
-    add("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
+    add("--workers", type=_count, default=1, metavar="N", help="so many worker processes for one queue (1)")
+    add("--host", type=_host, default="127.0.0.1", help="the address to listen on (127.0.0.1)")
     add("--port", type=_port, default=8080, help="8080; 0: any free one")
     add("--key", type=_key, help="the API key callers must send (local, or a random one beyond this machine)")
     add("--allow-host", action="append", default=[], metavar="NAME", help="one more name it may be called by")
     add("--allow-origin", action="append", default=[], metavar="ORIGIN", type=_origin, help="whose pages may call it")
     add("--allow-webhook-host", action="append", default=[], metavar="NAME", help="may be at a private address")
     return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers; 1 to {MAX_WORKERS}")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z._:%-]{1,253}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no address and no name of a host; 127.0.0.1")
+    return text
 
 
 def _port(text: str) -> int:

@@ -8,20 +8,22 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
 import uvicorn
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 
-from local_endpoint import caller_api, connections, openai_api, page, webhook, worker_api
+from local_endpoint import caller_api, connections, docs_page, openai_api, page, webhook, worker_api
 from local_endpoint.config import EndpointConfig
 from local_endpoint.doors import NameCheck
 from local_endpoint.events import EventLog
 from local_endpoint.faults import Fault, FaultInjector
 from local_endpoint.jobs import Job
+from local_endpoint.limits import RateLimiter
+from local_endpoint.openapi import DescribedApp
+from local_endpoint.problems import answer_with_problems
 from local_endpoint.queue import JobQueue
 
 SWEEP_S = 0.1
@@ -62,7 +64,7 @@ class LocalEndpoint:
         listener = socket.create_server((self.config.host, self.config.port), family=family)
         self.port: int = listener.getsockname()[1]
         settings = uvicorn.Config(
-            self._app(),
+            self.make_app(),
             log_level="error",
             access_log=False,
             lifespan="on",
@@ -85,11 +87,18 @@ class LocalEndpoint:
             self._server.should_exit = True
             self._thread.join()
 
+    def worker_started(self, worker_id: str) -> None:
+        """Says, from any thread, that a worker's process has started; it counts as initializing until it asks."""
+        self._call(self.queue.seen, worker_id)
+
     def worker_gone(self, worker_id: str, reason: str) -> None:
         """Says, from any thread, that a worker's process has ended; its jobs go back into the queue."""
+        self._call(self.queue.worker_gone, worker_id, reason)
+
+    def _call(self, function: Callable[..., object], *arguments: str) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to care
             if self._loop:
-                self._loop.call_soon_threadsafe(self.queue.worker_gone, worker_id, reason)
+                self._loop.call_soon_threadsafe(function, *arguments)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -99,19 +108,25 @@ class LocalEndpoint:
     ) -> None:
         self.stop()
 
-    def _app(self) -> FastAPI:
-        app = FastAPI(
+    def make_app(self) -> FastAPI:
+        """The ASGI application that is served."""
+        app = DescribedApp(
             title="RunPod Serverless on your desk",
             description="The caller's side of an emulated RunPod Serverless endpoint.",
             version="2",
             lifespan=self._lifespan,
+            docs_url=None,
+            redoc_url=None,
         )
+        app.endpoint_id = self.config.endpoint_id
         app.state.queue = self.queue
+        app.state.limiter = RateLimiter(self.config.rate_limits)
         app.include_router(caller_api.router)
         app.include_router(worker_api.router)
         app.include_router(openai_api.router)
+        app.include_router(docs_page.router)
         app.add_api_route("/", page.show_playground, include_in_schema=False)
-        app.add_exception_handler(RequestValidationError, caller_api.explain_invalid)
+        answer_with_problems(app)
         app.add_middleware(NameCheck, config=self.config)
         app.add_middleware(FaultInjector, faults=self.faults, events=self.events)
         return app

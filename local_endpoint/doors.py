@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_endpoint.config import EndpointConfig
-from local_endpoint.wire import JSONAnswer
+from local_endpoint.problems import write_problem
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::\d{1,5})?")
 
@@ -22,14 +22,12 @@ class NameCheck:
     """ASGI middleware that serves who calls the endpoint by its names, unless it is a page from elsewhere."""
 
     def __init__(self, app: ASGIApp, config: EndpointConfig) -> None:
-        self.app = CORSMiddleware(
-            app, config.allowed_origins, allow_methods=("GET", "POST"), allow_headers=("Authorization",)
-        )
+        self.app = CORSMiddleware(app, config.allowed_origins, allow_methods=("GET", "POST"), allow_headers=("*",))
         self.config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (reason := self._object(scope)):
-            return await JSONAnswer({"detail": reason}, 403)(scope, receive, send)
+            return await write_problem(403, reason)(scope, receive, send)
         await self.app(scope, receive, send)
 
     def _object(self, scope: Scope) -> str | None:
@@ -66,9 +64,10 @@ def is_loopback(name: str) -> bool:
 
 
 def shows_callers_key(request: Request, config: EndpointConfig) -> bool:
-    """Whether `Authorization: Bearer KEY` has the key of the callers."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and _are_equal(key.strip(), config.api_key)
+    """Whether `Authorization: Bearer KEY`, or `Authorization: KEY`, has the key of the callers."""
+    given = request.headers.get("authorization", "")
+    scheme, _, key = given.partition(" ")
+    return _are_equal(key.strip() if scheme.lower() == "bearer" else given, config.api_key)
 
 
 def shows_workers_key(request: Request, config: EndpointConfig) -> bool:

@@ -85,15 +85,13 @@ class Job:
         }
         return {name: value for name, value in fields.items() if value is not None}
 
-    def overdue(self, now: float) -> str | None:
-        """Why the job has to be given up at `now`, if it has."""
-        if self.final:
-            return None
-        if (now - self.created) * 1000 >= self.ttl_ms:
-            return f"job exceeded its time to live of {self.ttl_ms} ms"
-        if self.started is not None and (now - self.started) * 1000 >= self.execution_timeout_ms:
-            return f"job exceeded its execution timeout of {self.execution_timeout_ms} ms"
-        return None
+    def has_expired(self, now: float) -> bool:
+        """Whether its time to live is over before it is."""
+        return not self.final and (now - self.created) * 1000 >= self.ttl_ms
+
+    def has_run_too_long(self, now: float) -> bool:
+        """Whether its worker has had all the time that it may take."""
+        return not self.final and self.started is not None and (now - self.started) * 1000 >= self.execution_timeout_ms
 
 
 @dataclass
@@ -102,5 +100,6 @@ class Worker:
 
     id: str
     last_seen: float
+    has_asked: bool = False  # for a job
     unhealthy: bool = False
     stops: list[str] = field(default_factory=list)  # jobs it has to stop and has not been told of yet

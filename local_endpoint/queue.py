@@ -73,6 +73,8 @@ class JobQueue:
 
     def take(self, worker_id: str, count: int = 1) -> list[Job]:
         """Hands up to `count` waiting jobs, oldest first, to a worker."""
+        if worker := self.workers.get(worker_id):
+            worker.has_asked = True
         jobs = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
         for job in jobs:
             job.state, job.worker_id, job.started = State.IN_PROGRESS, worker_id, time.monotonic()
@@ -102,7 +104,7 @@ class JobQueue:
         if job:
             # An empty output is not sent at all; a generator's chunks stay in the stream.
             job.output, job.error = body.get("output"), error or None
-            self._end(job, State.FAILED if job.error else State.COMPLETED)
+            self._end(job, State.FAILED if job.error else State.COMPLETED, by_worker=True)
 
     def chunk(self, worker_id: str, job_id: str, output: Any, size: int) -> bool:
         """Adds one chunk of a generator's output to the job's stream. False: too much of it is unread."""
@@ -143,12 +145,16 @@ class JobQueue:
     # -- time -------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Ends overdue jobs, gives up silent workers that hold jobs, forgets old results."""
+        """Removes jobs whose time to live is over, ends what runs too long, gives up silent workers that hold jobs,
+        forgets old results."""
         now = time.monotonic()
         for job in list(self.jobs.values()):
-            if reason := job.overdue(now):
-                job.error = reason
-                self._end(job, State.TIMED_OUT)
+            if job.has_expired(now):
+                self._expire(job)
+                continue
+            if job.has_run_too_long(now):
+                job.error = "executionTimeout exceeded"
+                self._end(job, State.FAILED)
             keep_s = self.config.keep_sync_result_s if job.sync else self.config.keep_result_s
             if job.finished is not None and now - job.finished > keep_s:
                 del self.jobs[job.id]
@@ -169,16 +175,20 @@ class JobQueue:
         }
 
     def worker_counts(self) -> dict[str, int]:
-        """How many workers there are, in the words of /health; the last three words never apply here."""
+        """How many workers there are, in the words of /health; none is ever throttled here.
+
+        What `ready` counts is not published; in answers of RunPod that users show it is always the number of idle ones.
+        """
         healthy = [worker for worker in self.workers.values() if not worker.unhealthy]
-        running = sum(1 for worker in healthy if self._jobs_of(worker.id))
+        started = [worker for worker in healthy if worker.has_asked]
+        idle = sum(1 for worker in started if not self._jobs_of(worker.id))
         return {
-            "idle": len(healthy) - running,
-            "running": running,
-            "ready": len(healthy),
-            "unhealthy": len(self.workers) - len(healthy),
-            "initializing": 0,
+            "idle": idle,
+            "initializing": len(healthy) - len(started),
+            "ready": idle,
+            "running": len(started) - idle,
             "throttled": 0,
+            "unhealthy": len(self.workers) - len(healthy),
         }
 
     # -- inside -----------------------------------------------------------------------------------------------
@@ -205,10 +215,16 @@ class JobQueue:
         else:
             self._waiting.append(job)
 
-    def _end(self, job: Job, state: State) -> None:
+    def _expire(self, job: Job) -> None:
+        """Who waits for its answer right now still hears how it ended."""
+        job.error = f"job exceeded its time to live of {job.ttl_ms} ms"
+        self._end(job, State.TIMED_OUT)
+        del self.jobs[job.id]
+
+    def _end(self, job: Job, state: State, by_worker: bool = False) -> None:
         if job.state is State.IN_QUEUE:
             self._waiting.remove(job)
-        elif state in (State.CANCELLED, State.TIMED_OUT) and job.worker_id in self.workers:
+        elif not by_worker and job.worker_id in self.workers:
             self.workers[job.worker_id].stops.append(job.id)
         job.state, job.finished = state, time.monotonic()
         facts: dict[str, Any] = {"error": job.error} if job.error else {}

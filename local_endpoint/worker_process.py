@@ -85,6 +85,7 @@ class LocalWorker:
                 start_new_session=True,
             )
         self.pid = self._process.pid
+        self.endpoint.worker_started(self.id)
         self._keeper = _start_keeper(self.pid)
         self._ended = threading.Event()
         threading.Thread(target=self._watch, name=f"watch {self.id}", daemon=True).start()

@@ -58,10 +58,13 @@ OpenWorker = Callable[..., AbstractContextManager[LocalWorker]]
 
 @pytest.fixture(scope="session")
 def open_platform() -> OpenPlatform:
-    """`with open_platform(hold_s=2) as platform:`; the names are EndpointConfig's."""
+    """`with open_platform(hold_s=2) as platform:`; the names are EndpointConfig's. Waits are short, and calls are not
+    counted."""
+    usual = {"hold_s": 1.0, "worker_lost_s": 10.0, "webhook_retry_s": 0.2, "rate_limits": {}}
+    usual |= {"min_execution_timeout_ms": 1, "min_ttl_ms": 1}
 
     def opened(**config: Any) -> Platform:
-        return Platform(EndpointConfig(**{"hold_s": 1.0, "worker_lost_s": 10.0, "webhook_retry_s": 0.2, **config}))
+        return Platform(EndpointConfig(**{**usual, **config}))
 
     return opened
 

@@ -5,6 +5,8 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
+import jsonschema
 import pytest
 from PIL import Image
 
@@ -45,6 +47,20 @@ def test_the_answer_holds_pictures_and_what_made_them(platform: Any) -> None:
     assert output["nsfw"] == [False, False]
     assert output["warnings"] == []
     assert "Seed: 8" in picture(output["images"][1]).text["parameters"]
+
+
+def test_what_callers_are_shown_is_as_the_endpoints_openapi_says(platform: Any) -> None:
+    document = httpx.get(f"{platform.base_url}/openapi.json", trust_env=False).json()
+    drawn = platform.submit({"prompt": "a star", "steps": 60, "num_images": 2, "preview": True})
+    shown = {
+        "Pictures": platform.wait(drawn)["output"],
+        "Progress": platform.events.of("progress", job_id=drawn)[0].data["output"],
+        "Failure": platform.ask({"promt": "a star"})["output"],
+    }
+
+    for name, output in shown.items():
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(output)
 
 
 def test_one_picture_of_a_batch_can_be_made_again_alone(platform: Any) -> None:

@@ -3,6 +3,8 @@
 `make soak` is the same for two thousand jobs.
 """
 
+import sys
+
 import pytest
 
 from benchmarks import soak
@@ -19,6 +21,18 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> soak.Report:
     model = tiny_models.save(pipeline, folder / "model")
     lora = tiny_addons.lora(pipeline, folder / "loras" / "neon.safetensors", seed=1)
     return soak.soak(JOBS, {"MODEL_NAME": str(model), "LORA_DIR": str(lora.parent)}, SEED)
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many"])
+def test_a_soak_of_no_jobs_is_refused_in_one_line(
+    count: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["soak", f"--jobs={count}"])
+
+    with pytest.raises(SystemExit, match="2"):
+        soak.main()
+
+    assert f"{count!r} is no number of jobs; 1 or more" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_every_job_has_one_right_result_and_no_secret_is_told(report: soak.Report) -> None:

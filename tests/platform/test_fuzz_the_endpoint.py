@@ -40,6 +40,7 @@ class Fuzzed:
         """Call this operation with whatever its schema allows, or does not; returns the status, a documented one."""
         operation = self.schema["/v2/{endpoint}" + path][method]
         case = data.draw(operation.as_strategy(mode, path_parameters={"endpoint": "local", **path_parameters}))
+        (case.query or {}).pop("ttl", None)  # which would end the jobs that all these tests share
         if isinstance(case.body, dict) and str(case.body.get("webhook")).startswith("http"):
             del case.body["webhook"]  # made-up addresses, which the endpoint would call
         response = case.call(base_url=self.url, session=self.session, timeout=30)
@@ -88,7 +89,7 @@ def test_any_valid_job_is_queued(path: str, data: st.DataObject, fuzzed: Fuzzed)
 @examples(25)
 @given(data=st.data())
 def test_anything_else_is_answered_as_well(path: str, data: st.DataObject, fuzzed: Fuzzed) -> None:
-    assert fuzzed.ask("POST", path, data, GenerationMode.NEGATIVE) in (200, 400, 401, 422)
+    assert fuzzed.ask("POST", path, data, GenerationMode.NEGATIVE) in (200, 400, 401)
 
 
 @pytest.mark.parametrize(("method", "path"), OF_A_JOB, ids=[path for _, path in OF_A_JOB])
@@ -100,7 +101,7 @@ def test_any_jobs_id_is_answered(method: str, path: str, data: st.DataObject, fu
 
     status = fuzzed.ask(method, path + "/{job_id}", data, GenerationMode.POSITIVE, job_id=job_id)
 
-    assert status in ((200, 409) if known else (404, 405))
+    assert status in ((200, 400) if known else (404, 405))
 
 
 @examples(10)

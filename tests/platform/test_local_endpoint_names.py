@@ -10,12 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import iter_route_contexts
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.fuzzing import examples
 
-PATHS = ("/", "/docs", "/openapi.json", "/v2/local/health", "/v2/local/ping/someone")
+PATHS = ("/", "/docs", "/docs/swagger-ui.css", "/openapi.json", "/v2/local/health", "/v2/local/ping/someone")
 OURS = ("localhost", "LOCALHOST:80", "127.0.0.1", "127.8.9.1:1", "[::1]:8080", "desk.localhost", "localhost.")
 NOT_OURS = (
     "evil.example",
@@ -67,6 +68,17 @@ def test_it_answers_to_no_other_name(host: str, path: str, desk: Any) -> None:
 
     assert answer.status_code in (400, 403)  # 400: no name at all, for the server under it
     assert answer.status_code == 400 or "--allow-host" in answer.json()["detail"]
+
+
+def test_every_route_is_for_its_own_names_and_its_own_pages(desk: Any) -> None:
+    asked = 0
+    for route in iter_route_contexts(desk.make_app().routes):
+        for method in route.methods - {"HEAD"}:
+            url = desk.base_url + route.path.replace("{endpoint}", "local").replace(":path", "")
+            for stranger in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+                assert httpx.request(method, url, headers=stranger, trust_env=False).status_code == 403, route.path
+                asked += 1
+    assert asked > 30
 
 
 @examples(40)
@@ -133,6 +145,24 @@ def test_only_the_pages_own_script_and_style_run_in_it(desk: Any) -> None:
         assert rules[rule].split() == [_hash(text) for text in inline]
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == rules["frame-ancestors"] == "'none'"
     assert not re.search(r"\son[a-z]+=|\sstyle=", re.sub(r"<(script|style)>.*?</\1>", "", answer.text, flags=re.DOTALL))
+
+
+def test_the_documents_of_the_api_are_served_from_this_machine_alone(desk: Any) -> None:
+    answer = ask(desk, "/docs")
+    rules = dict(rule.strip().split(" ", 1) for rule in answer.headers["content-security-policy"].split(";"))
+    parts = re.findall(r'(?:src|href)="([^"]*)"', answer.text)
+
+    assert len(parts) == 3 and all(part.startswith("/docs/") for part in parts)
+    assert all(ask(desk, part).status_code == 200 for part in parts)
+    (inline,) = re.findall(r"<script>(.*?)</script>", answer.text, re.DOTALL)
+    assert rules["script-src"].split() == ["'self'", _hash(inline)]
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == rules["frame-ancestors"] == "'none'"
+    assert {rules["connect-src"], rules["style-src"]} == {"'self'"} and rules["img-src"] == "'self' data:"
+
+
+def test_nothing_else_is_sent_from_where_these_lie(desk: Any) -> None:
+    for path in ("/docs/__init__.py", "/docs/../app.py", "/docs/%2e%2e%2fapp.py", "/redoc", "/docs/oauth2-redirect"):
+        assert ask(desk, path).status_code == 404
 
 
 def test_no_other_page_may_show_it_in_a_frame_or_as_a_part_of_its_own(desk: Any) -> None:

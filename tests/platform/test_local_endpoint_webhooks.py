@@ -95,8 +95,8 @@ def test_what_is_no_url_is_refused_by_its_field(url: str, platform: Any) -> None
     raw = json.dumps({"input": 1, "webhook": url})
     answer = platform.http.post("/run", content=raw, headers={"Content-Type": "application/json"})
 
-    assert answer.status_code == 422
-    assert {tuple(problem["loc"]) for problem in answer.json()["detail"]} == {("body", "webhook")}
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("bad request: body.webhook: ") and ";" not in answer.json()["detail"]
     assert deliver(url) == [0, 0, 0]
 
 
