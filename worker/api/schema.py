@@ -305,6 +305,9 @@ class Fields(ElsewhereFields):
     replay: Reference | None = Field(
         None, description="a picture that this worker made: the same request again; fields beside it override"
     )
+    capabilities: bool = Field(
+        False, description="true, alone in a job: what the loaded model can do is answered, and nothing is drawn"
+    )
     safety_checker: bool | None = Field(None, description="true: insist on the safety checker")
     nsfw: bool = Field(False, description="accepted for other workers' clients; has no effect")
 

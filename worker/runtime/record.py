@@ -65,6 +65,10 @@ class JobRecord:
         self.pictures = len(plan.request.pictures)
         self.seed = plan.request.pictures[0].seed
 
+    def note_capabilities(self, model: str) -> None:
+        """It asks what the model can do, and nothing is drawn."""
+        self.model, self.task = model, "capabilities"
+
     def note_drawing(self, pictures: Sequence[GeneratedImage], outcome: Outcome) -> None:
         """It was drawn, or some of it; or nothing."""
         if not outcome.batch:
@@ -93,6 +97,8 @@ class JobRecord:
         """The same for people, in a line."""
         if self.code != "OK":
             return f"failed: {self.code}" + (f" ({', '.join(self.refused)})" if self.refused else "")
+        if self.pictures is None:
+            return f"{self.task}; {self.seconds():.3g} s"
         stages = asdict(self.timings) if self.timings else {}
         spent = ", ".join(f"{name.removesuffix('_s')} {value:g}" for name, value in stages.items())
         drawn = f"{self.pictures} x {self.width}x{self.height}, {self.steps} steps, seed {self.seed}"

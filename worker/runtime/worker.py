@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from worker.api.capabilities_answer import asks_for_capabilities, describe_capabilities, write_capabilities
 from worker.api.parse import parse
 from worker.api.response import Answer, Timings, count_bytes, make_answer, write_answer, write_failure
 from worker.clock import CLOCK
@@ -168,6 +169,9 @@ class Worker:
             raise self.failure
         model = self._engine.capabilities
         job.record.note_input(job.raw.get("input"))
+        if asks_for_capabilities(job.raw.get("input")):
+            job.record.note_capabilities(model.name)
+            return write_capabilities(describe_capabilities(model, self._output_rules, self._settings))
         request, output = parse(job.raw, model, self._picture_rules(job), self._output_rules)
         note_brought({request.negative_prompt or "", *(picture.prompt for picture in request.pictures)})
         plan = make_plan(request)
