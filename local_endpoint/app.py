@@ -109,7 +109,7 @@ class LocalEndpoint:
         app.state.queue = self.queue
         app.include_router(caller_api.router)
         app.include_router(worker_api.router)
-        app.add_api_route("/", page.show_playground, include_in_schema=False)
+        app.include_router(page.router)
         app.add_exception_handler(RequestValidationError, caller_api.explain_invalid)
         app.add_middleware(NameCheck, config=self.config)
         app.add_middleware(FaultInjector, faults=self.faults, events=self.events)
