@@ -18,7 +18,8 @@ export async function askCapabilities(endpoint, onStatus) {
 /** What the endpoint said the last time, or null. */
 export function recallCapabilities(endpoint) {
   try {
-    return complete(asObject(JSON.parse(localStorage.getItem(KEPT + endpoint.url))));
+    const known = complete(asObject(JSON.parse(localStorage.getItem(KEPT + endpoint.url))));
+    return known.fields.length ? known : null;
   } catch {
     return null;
   }

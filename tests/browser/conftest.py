@@ -12,6 +12,7 @@ from tests.helpers.deployed_endpoint import ID, KEY, DeployedEndpoint
 from tests.helpers.playground import Playground
 
 Open = Callable[..., Playground]
+EXPECTED = ("http://127.0.0.1:", "data:", "blob:", "https://api.runpod.ai/", "https://pictures.example.com/")
 
 
 @pytest.fixture(scope="session")
@@ -57,8 +58,7 @@ def open_context(browser: Browser, deployed: DeployedEndpoint) -> Iterator[Calla
         return context
 
     def note(request: Request) -> None:
-        local = request.url.startswith(("http://127.0.0.1:", "data:", "blob:", "https://api.runpod.ai/"))
-        if not local:
+        if not request.url.startswith(EXPECTED):
             wrong.append(f"asked for {request.url}")
 
     yield opened

@@ -1,5 +1,6 @@
 """At a deployed endpoint: the key stays in the browser, a slow start is told, what passes is tried again."""
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,7 @@ def test_the_key_goes_to_the_endpoint_in_a_header_and_nowhere_else(
     open_context: Callable[..., Any], served: Any, deployed: DeployedEndpoint
 ) -> None:
     context, everything = open_context(), []
-    context.on("request", everything.append)
+    context.on("request", lambda request: everything.append(request))
     playground = Playground(context.new_page()).open(served.base_url)
     deployed.script = lambda job: completed({"images": [PICTURE], "seed": 4})
     connect(playground)
@@ -105,7 +106,7 @@ def test_it_is_told_to_screen_readers_once_a_second_at_most(connected: Open, dep
 
     times = [time for time, _ in playground.told]
     assert len(times) >= 3 and "Done" in playground.told[-1][1]
-    assert min(after - before for before, after in zip(times, times[1:], strict=False)) >= 950
+    assert min(after - before for before, after in itertools.pairwise(times)) >= 950
 
 
 def test_faults_that_pass_are_waited_for(connected: Open, deployed: DeployedEndpoint) -> None:

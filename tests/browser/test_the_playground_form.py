@@ -115,11 +115,15 @@ def test_reference_pictures_are_sent(playground: Playground, deployed: DeployedE
     for number in (1, 2):
         page.get_by_role("button", name="Add Reference picture").click()
         playground.drop(PNG, on=f'[data-field="images"] .entry:nth-child({number}) .slot')
-    page.get_by_label("Reference picture (IP-Adapter)").check()
-    page.locator('[data-field="ip_adapter"] .slot input:not([type=file])').fill("https://example.com/a.png")
-    job = asked(playground, deployed)
-    assert job["images"] == [data_uri(PNG)] * 2
-    assert job["ip_adapter"] == {"image": "https://example.com/a.png"}
+    assert asked(playground, deployed)["images"] == [data_uri(PNG)] * 2
+
+
+def test_a_picture_speaks_beside_the_prompt(playground: Playground, deployed: DeployedEndpoint) -> None:
+    playground.page.get_by_role("checkbox", name="Reference picture (IP-Adapter)").check()
+    slot = playground.field("ip_adapter").locator(".slot")
+    slot.get_by_label("URL or path").fill("https://example.com/a.png")
+    playground.field("ip_adapter").get_by_label("Scale").fill("0.7")
+    assert asked(playground, deployed)["ip_adapter"] == {"image": "https://example.com/a.png", "scale": 0.7}
 
 
 def test_a_dropped_picture_can_be_edited(playground: Playground, deployed: DeployedEndpoint) -> None:
