@@ -7,8 +7,8 @@ DEV_READY := .venv/dev-ready
 FORK_READY := .venv/fork-ready
 FORK := examples/cuda_and_fork
 
-.PHONY: run help setup setup-dev test test-gpu check check-workflows docs fuzz soak bench bench-gpu bench-previews \
-	image-test lock audit fork-table train-shapes train-lora eval-shapes
+.PHONY: run help setup setup-dev test test-gpu check check-workflows docs screenshots fuzz soak bench bench-gpu \
+	bench-previews image-test lock audit fork-table train-shapes train-lora eval-shapes
 
 # OMP_WAIT_POLICY: docs/image.md, "Shared CPUs".
 run: $(RUN_READY)  ## draw test_input.json with the local test of the RunPod SDK
@@ -39,6 +39,9 @@ check-workflows: $(DEV_READY)  ## lint .github/workflows; needs the internet
 
 docs: $(DEV_READY)  ## write the generated parts of the documentation again
 	$(BIN)/python -m tools.reference
+
+screenshots: $(DEV_READY)  ## the pictures of docs/playground.md, by a browser and a real worker
+	$(BIN)/python -m tools.screenshots
 
 fuzz: $(DEV_READY)  ## the tests that make up their own input, for much longer than in `make test`
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist loadfile -m fuzz

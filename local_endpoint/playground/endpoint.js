@@ -6,6 +6,7 @@ export const RUNPOD = "https://api.runpod.ai";
 export const RUNNING = ["IN_QUEUE", "IN_PROGRESS"];
 const MAX_TRIES = 6; // of a call that fails for a reason that passes
 const FIRST_PAUSE_MS = 500;
+const FIRST_LOOK_MS = 150;
 
 /** A call that was refused; `status` is that of HTTP, 0 where there was no answer. */
 export class CallError extends Error {
@@ -21,7 +22,7 @@ export class Endpoint {
     this.local = local;
     this.id = id;
     this.url = local ? `${location.origin}/v2/${encodeURIComponent(id)}` : `${RUNPOD}/v2/${encodeURIComponent(id)}`;
-    this.pollMs = local ? 300 : 1000;
+    this.maxPauseMs = local ? 300 : 1000;
     this.#key = key;
   }
 
@@ -35,13 +36,16 @@ export class Endpoint {
   async runToEnd(input, onStatus = () => {}) {
     let job = asObject(await this.run(input));
     const id = asText(job.id, 200);
-    while (RUNNING.includes(job.status)) {
+    for (let asked = 0; RUNNING.includes(job.status); asked += 1) {
       onStatus(job);
-      await pause(this.pollMs);
+      await this.pause(asked);
       job = asObject(await this.status(id));
     }
     return job;
   }
+
+  /** The time between two looks at a job, short at first. */
+  pause = (asked) => pause(Math.min(this.maxPauseMs, FIRST_LOOK_MS * (asked + 1)));
 
   /** Tries again what fails for a reason that passes: too many requests, a fault of the server, no connection. */
   async #patiently(method, path) {

@@ -16,8 +16,10 @@ export function wireMaskEditor(dialog) {
 
   function show() {
     strokes.paint(canvas);
-    find("#mask-undo", dialog).disabled = !strokes.canUndo;
-    find("#mask-redo", dialog).disabled = !strokes.canRedo;
+    const [undo, redo] = [find("#mask-undo", dialog), find("#mask-redo", dialog)];
+    const focused = document.activeElement;
+    [undo.disabled, redo.disabled] = [!strokes.canUndo, !strokes.canRedo];
+    if (focused?.disabled) [undo, redo, size].find((one) => !one.disabled).focus();
     const share = measure(canvas);
     find("#mask-done", dialog).disabled = share === 0;
     told.textContent = `${(100 * share).toFixed(share > 0 && share < 0.01 ? 1 : 0)} % is drawn anew`;

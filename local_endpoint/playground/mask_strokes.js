@@ -59,7 +59,8 @@ function drawLine(brush, _, { points, size, erase }) {
   Object.assign(brush, { strokeStyle: erase ? "black" : "white", lineWidth: size, lineCap: "round", lineJoin: "round" });
   brush.beginPath();
   brush.moveTo(...points[0]);
-  [...points.slice(1), points.at(-1)].forEach((point) => brush.lineTo(...point));
+  points.slice(1).forEach((point) => brush.lineTo(...point));
+  brush.lineTo(points.at(-1)[0] + 0.01, points.at(-1)[1]); // a line of no length would leave no dot
   brush.stroke();
 }
 

@@ -1,7 +1,7 @@
 // The jobs of this page: sent, watched, cancelled. A few are at the endpoint at a time, the others wait here.
 
 import { asNumber, asObject, asText, readProblems, readProgress } from "./untrusted.js";
-import { pause, RUNNING } from "./endpoint.js";
+import { RUNNING } from "./endpoint.js";
 
 const MAX_SENT = 4;
 const STATES = ["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"];
@@ -77,9 +77,9 @@ export class Queue {
       let answer = asObject(await this.#send(job));
       job.id = asText(answer.id, 200);
       if (job.cancelled) return void (await job.endpoint.cancel(job.id));
-      while (RUNNING.includes(answer.status) && !job.cancelled) {
+      for (let asked = 0; RUNNING.includes(answer.status) && !job.cancelled; asked += 1) {
         this.#set(job, { state: answer.status, progress: readProgress(answer.output) });
-        await pause(job.endpoint.pollMs);
+        await job.endpoint.pause(asked);
         if (!job.cancelled) answer = asObject(await job.endpoint.status(job.id));
       }
       if (!job.cancelled) this.#end(job, answer);

@@ -79,7 +79,7 @@ export class Viewer {
 
   #showEnd(job) {
     const notes = asList(job.output.warnings).map((one) => make("li", {}, asText(one, 500)));
-    const answer = make("details", {}, make("summary", {}, "Answer"), make("pre", { tabindex: "0" }, shorten(job.answer)));
+    const answer = make("details", {}, make("summary", {}, "Answer"), make("pre", { tabindex: "0", role: "region", "aria-label": "Answer" }, shorten(job.answer)));
     const items = job.items ?? [];
     const nothing = job.state === "COMPLETED" && !items.length && make("p", { class: "error" }, "The answer holds no picture that can be shown.");
     const error = job.error && make("p", { class: "error" }, job.error);

@@ -1,5 +1,6 @@
 """The playground in a real browser. Nothing leaves this machine: what asks for another host fails the test."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,13 +75,13 @@ def open_page(open_context: Callable[..., BrowserContext], served: LocalEndpoint
 
 
 @pytest.fixture
-def connected(open_page: Open) -> Open:
-    """The same at the deployed endpoint."""
+def connected(open_page: Open, served: LocalEndpoint, deployed: DeployedEndpoint) -> Open:
+    """The same at the deployed endpoint, of which this browser knows from an earlier visit."""
 
     def opened(**options: Any) -> Playground:
-        playground = open_page(**options)
-        connect(playground)
-        return playground.wait_form()
+        kept = [{"name": name, "value": json.dumps(value)} for name, value in deployed.known.items()]
+        state = {"cookies": [], "origins": [{"origin": served.base_url, "localStorage": kept}]}
+        return open_page(**{"storage_state": state, **options}).wait_form()
 
     return opened
 

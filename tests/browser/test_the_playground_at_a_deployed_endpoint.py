@@ -127,7 +127,7 @@ def test_a_job_that_is_cancelled_is_cancelled_there(connected: Open, deployed: D
     playground.page.get_by_role("button", name="Cancel job 1").click()
     expect(playground.page.locator("#stage .state")).to_have_text("Cancelled")
     expect(playground.page.locator("#draw")).to_be_focused()
-    assert deployed.cancelled == ["job-1-u1"]
+    assert deployed.cancelled == ["job-0-u1"]
 
 
 def test_pictures_in_a_bucket_are_shown_from_there(connected: Open, deployed: DeployedEndpoint) -> None:

@@ -59,6 +59,17 @@ class DeployedEndpoint:
         """Answers the calls of this context's pages."""
         context.route("https://api.runpod.ai/**", self._answer)
 
+    @property
+    def known(self) -> dict[str, Any]:
+        """What a browser has kept that was connected before and was to remember."""
+        kept = {"local": False, "id": ID, "key": KEY}
+        url = f"https://api.runpod.ai/v2/{ID}"
+        return {"playground-endpoint": kept, f"playground-capabilities {url}": self._tell()["capabilities"]}
+
+    def _tell(self) -> dict[str, Any]:
+        settings = Settings()
+        return write_capabilities(describe_capabilities(self.model, OutputRules.of_endpoint(settings), settings))
+
     def _answer(self, route: Route) -> None:
         request = route.request
         self.requests.append(request)
@@ -78,9 +89,7 @@ class DeployedEndpoint:
     def _take(self, job: dict[str, Any]) -> dict[str, Any]:
         job_id = f"job-{len(self._statuses)}-u1"
         if job == {"capabilities": True}:
-            settings = Settings()
-            told = write_capabilities(describe_capabilities(self.model, OutputRules.of_endpoint(settings), settings))
-            self._statuses[job_id] = completed(told)
+            self._statuses[job_id] = completed(self._tell())
         else:
             self.jobs.append(job)
             self._statuses[job_id] = self.script(job)
