@@ -5,6 +5,7 @@ python -m tools.screenshots
 
 import io
 import sys
+import tempfile
 from pathlib import Path
 
 from PIL import Image
@@ -16,6 +17,8 @@ from tests.helpers.playground import SLOW_MS, Playground
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "images" / "playground"
+HANDLER = ROOT / "handler.py"
+LOG = Path(tempfile.gettempdir()) / "screenshots-worker.log"
 MAX_BYTES = 200_000
 PROMPTS = (
     "a big blue star on a yellow background",
@@ -36,7 +39,7 @@ def main() -> None:
         browser = start_browser(playwright, program)
         with (
             LocalEndpoint(EndpointConfig()) as endpoint,
-            LocalWorker(endpoint, ROOT / "handler.py", cwd=ROOT) as worker,
+            LocalWorker(endpoint, HANDLER, cwd=ROOT, log_path=LOG) as worker,
         ):
             worker.wait_ready()
             FOLDER.mkdir(parents=True, exist_ok=True)
@@ -92,8 +95,9 @@ def show_progress(playground: Playground) -> None:
     playground.draw()
     playground.draw()
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    page.locator("#queue .job-name").first.click()
     page.locator("#stage .preview img").wait_for(timeout=SLOW_MS)
-    page.wait_for_function("() => document.querySelector('#stage progress')?.value > 55", timeout=SLOW_MS)
+    page.wait_for_function("() => document.querySelector('#stage progress')?.value > 70", timeout=SLOW_MS)
     save(page, "progress")
     page.get_by_role("button", name="Cancel all").click()
     playground.control("num_inference_steps").fill(str(STEPS))

@@ -6,7 +6,7 @@ import { makeSeedField } from "./seed_field.js";
 import { makeAspects } from "./sizes.js";
 import { makeWidget } from "./widgets.js";
 
-const OPEN = ["Prompt", "Size", "Sampling"];
+const OPEN = matchMedia("(max-width: 52rem)").matches ? [] : ["Size", "Sampling"]; // a phone has no room for them
 
 /** The form of a model: read(), write(fields), explain(problems), task(), widgets. */
 export class Form {

@@ -94,7 +94,7 @@ export class Viewer {
     const save = make("a", { class: "button", href: addressOf(item), download: fileName(item), rel: "noopener noreferrer", target: item.blob ? null : "_blank" }, "Save");
     const fitting = this.actions.filter((action) => action.fits(item)).map((action) => button(action.text, () => action.run(item)));
     const facts = [item.seed !== undefined && `seed ${item.seed}`, item.width && `${item.width} × ${item.height}`, item.steps && `${item.steps} steps`, item.seconds !== undefined && `${item.seconds.toFixed(1)} s`];
-    const caption = make("figcaption", {}, make("p", { class: "prompt" }, item.prompt), make("p", { class: "facts" }, facts.filter(Boolean).join(" · ")), make("div", { class: "tools" }, save, ...fitting));
+    const caption = make("figcaption", {}, make("p", { class: "prompt" }, item.prompt), make("p", { class: "facts" }, facts.filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")), make("div", { class: "tools" }, save, ...fitting));
     return make("figure", {}, makeImage(item), caption);
   }
 
