@@ -99,7 +99,7 @@ def show_progress(playground: Playground) -> None:
     page.locator("#stage .preview img").wait_for(timeout=SLOW_MS)
     page.wait_for_function("() => document.querySelector('#stage progress')?.value > 70", timeout=SLOW_MS)
     save(page, "progress")
-    page.get_by_role("button", name="Cancel all").click()
+    page.locator("#queue").wait_for(state="hidden", timeout=SLOW_MS)
     playground.control("num_inference_steps").fill(str(STEPS))
 
 

@@ -87,7 +87,6 @@ async function follow(job) {
 }
 
 async function end(job) {
-  job.items = [];
   for (const item of readItems(job).reverse()) job.items.unshift(await gallery.add(item));
   const seed = job.items[0]?.seed;
   if (seed !== undefined) form?.widgets.get("seed")?.note?.(seed);

@@ -22,6 +22,9 @@ export class Job {
     this.error = "";
     this.problems = [];
     this.seconds = undefined;
+    this.answer = null;
+    this.items = []; // its pictures, once they are kept
+    this.sent = this.cancelled = this.followed = false;
   }
 
   get isOver() {

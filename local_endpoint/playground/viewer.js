@@ -80,7 +80,7 @@ export class Viewer {
   #showEnd(job) {
     const notes = asList(job.output.warnings).map((one) => make("li", {}, asText(one, 500)));
     const answer = make("details", {}, make("summary", {}, "Answer"), make("pre", { tabindex: "0", role: "region", "aria-label": "Answer" }, shorten(job.answer)));
-    const items = job.items ?? [];
+    const { items } = job;
     const nothing = job.state === "COMPLETED" && !items.length && make("p", { class: "error" }, "The answer holds no picture that can be shown.");
     const error = job.error && make("p", { class: "error" }, job.error);
     this.stage.replaceChildren(...[items.length && this.#makeFigures(items), make("p", { class: "state" }, sayState(job)), error, nothing, notes.length && make("ul", { class: "notes" }, ...notes), job.answer && answer].filter(Boolean));
@@ -100,9 +100,9 @@ export class Viewer {
 
   #showCell(cell, job, drawn) {
     const kept = drawn.get(job);
-    if (kept === job.state && job.isOver && !job.items) return;
-    drawn.set(job, job.state);
-    const [item] = job.items ?? [];
+    const [item] = job.items;
+    if (kept && kept === item) return;
+    drawn.set(job, item);
     if (item) cell.replaceChildren(make("button", { type: "button", class: "thumb", "aria-label": `Show ${item.prompt}, seed ${item.seed}`, onclick: () => this.showItems(job.items) }, makeImage(item, "")));
     else cell.replaceChildren(make("p", { class: job.error ? "error" : "soft" }, job.error || sayState(job)));
   }

@@ -138,7 +138,7 @@ function makeList(field, onchange, label) {
     return entry;
   };
   const changed = () => ((more.disabled = entries.length >= max), onchange());
-  const more = button(`Add ${label.replace(/s$/, "").replace("picture", "picture")}`, () => add().element.querySelector("input, select, button").focus());
+  const more = button(`Add ${label.replace(/s$/, "")}`, () => add().element.querySelector("input, select, button").focus());
   const element = make("div", { class: "field wide", role: "group", "aria-label": label, title: asText(field.meaning), "data-field": field.name }, list, more, problem);
   const read = () => {
     const values = entries.map((entry) => entry.read()).map((one) => (field.plain ? one[field.plain] : one));

@@ -67,8 +67,8 @@ def test_fields_of_a_task_come_and_go_with_it(playground: Playground, deployed: 
     page = playground.page
     expect(playground.field("strength")).to_be_hidden()
     expect(playground.field("guidance_rescale")).to_be_visible()
-    playground.drop(PNG, on='[data-field="image"]')
-    playground.drop(PNG, on='[data-field="mask"]')
+    playground.put(PNG, '[data-field="image"]')
+    playground.put(PNG, '[data-field="mask"]')
     expect(page.locator("#task")).to_have_text("inpainting")
     expect(playground.field("strength")).to_be_visible()
     expect(playground.field("guidance_rescale")).to_be_hidden()
@@ -105,7 +105,7 @@ def test_controlnets_are_named_with_their_picture_and_mode(playground: Playgroun
     entry.get_by_label("Name").select_option("union")
     entry.get_by_label("Mode").select_option("pose")
     entry.get_by_label("End").fill("0.6")
-    playground.drop(PNG, on='[data-field="controlnet"] .slot')
+    playground.put(PNG, '[data-field="controlnet"] .slot')
     (control,) = asked(playground, deployed)["controlnet"]
     assert control == {"name": "union", "mode": "pose", "end": 0.6, "image": data_uri(PNG)}
 
@@ -114,7 +114,7 @@ def test_reference_pictures_are_sent(playground: Playground, deployed: DeployedE
     page = playground.page
     for number in (1, 2):
         page.get_by_role("button", name="Add Reference picture").click()
-        playground.drop(PNG, on=f'[data-field="images"] .entry:nth-child({number}) .slot')
+        playground.put(PNG, f'[data-field="images"] .entry:nth-child({number}) .slot')
     assert asked(playground, deployed)["images"] == [data_uri(PNG)] * 2
 
 
@@ -162,7 +162,7 @@ def test_problems_stand_at_their_fields_and_the_first_has_the_focus(
 
 def test_code_holds_the_request_and_never_the_key(playground: Playground) -> None:
     page, large = playground.page, make_png(600, 600, "red")
-    playground.drop(large, on='[data-field="image"]')
+    playground.put(large, '[data-field="image"]')
     playground.fill(seed=7)
     page.get_by_role("button", name="Copy as code").click()
     for language in ("curl", "Python", "JavaScript", "JSON"):

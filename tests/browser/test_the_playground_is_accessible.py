@@ -31,7 +31,7 @@ def furnish(playground: Playground, deployed: DeployedEndpoint) -> None:
         page.get_by_role("button", name=f"Add {name}").click()
     for name in ("Second pass, enlarged", "Reference picture (IP-Adapter)"):
         page.get_by_role("checkbox", name=name).check()
-    playground.drop(make_png(), on='[data-field="image"]')
+    playground.put(make_png(), '[data-field="image"]')
     output = {"fields": [{"field": "prompt", "problem": "got 5; a text"}]}
     deployed.script = lambda job: [{"status": "FAILED", "error": "INVALID_INPUT", "output": output}]
     playground.draw()

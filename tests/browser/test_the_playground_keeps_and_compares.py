@@ -85,7 +85,7 @@ def test_two_are_compared_by_a_border_that_moves_or_side_by_side(drawn: Playgrou
 
 
 def open_mask(playground: Playground) -> Page:
-    playground.drop(make_png(200, 100), on='[data-field="image"]')
+    playground.put(make_png(200, 100), '[data-field="image"]')
     playground.page.get_by_role("button", name="Paint a mask").click()
     expect(playground.page.locator("#mask-told")).to_have_text("0 % is drawn anew")
     return playground.page

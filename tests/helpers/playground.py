@@ -77,6 +77,11 @@ class Playground:
         transfer = self.page.evaluate_handle(script, [base64.b64encode(data).decode(), name, kind])
         self.page.locator(on).first.dispatch_event("drop", {"dataTransfer": transfer})
 
+    def put(self, data: bytes, slot: str) -> None:
+        """Drops a picture on a field that takes one, and waits until it is there."""
+        self.drop(data, on=slot)
+        self.page.locator(slot).first.locator("img").first.wait_for(state="visible")
+
     def pixels(self, image: Locator) -> bytes:
         """What a picture on the page shows, as a PNG."""
         script = """async (image) => {
