@@ -152,7 +152,7 @@ def save(page: Page, name: str) -> None:
     path = FOLDER / f"{name}.png"
     shot.save(path, optimize=True)
     if path.stat().st_size > MAX_BYTES:
-        shot.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+        shot.quantize(method=Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE).save(path, optimize=True)
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)}: {size:,} bytes")
     if size > MAX_BYTES:
