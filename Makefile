@@ -7,7 +7,7 @@ DEV_READY := .venv/dev-ready
 FORK_READY := .venv/fork-ready
 FORK := examples/cuda_and_fork
 
-.PHONY: run help setup setup-dev test test-gpu check check-workflows docs screenshots fuzz soak bench bench-gpu \
+.PHONY: run help setup setup-dev test test-gpu check check-workflows docs gallery screenshots fuzz soak bench bench-gpu \
 	bench-previews image-test lock audit fork-table train-shapes train-lora eval-shapes
 
 # OMP_WAIT_POLICY: docs/image.md, "Shared CPUs".
@@ -39,6 +39,9 @@ check-workflows: $(DEV_READY)  ## lint .github/workflows; needs the internet
 
 docs: $(DEV_READY)  ## write the generated parts of the documentation again
 	$(BIN)/python -m tools.reference
+
+gallery: $(RUN_READY)  ## draw the pictures of docs/gallery.md again, each from the request beside it
+	$(BIN)/python -m tools.gallery
 
 screenshots: $(DEV_READY)  ## the pictures of docs/playground.md, by a browser and a real worker
 	$(BIN)/python -m tools.screenshots

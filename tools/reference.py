@@ -8,106 +8,26 @@ python -m tools.reference --check   exit 1 if any of them has drifted from the c
 import worker.engine  # noqa: F401  # first: it quiets what libraries say while they are imported
 
 # isort: split
+import argparse
 import json
-import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import diffusers
-from pydantic import AliasChoices
 
 from examples.cuda_and_fork.harness.table import tables
+from tools.configuration import write_settings
+from tools.fields import answer_rows, elsewhere_rows, error_rows, field_rows, request_schema, timing_rows
 from tools.house import map_rows
+from tools.markdown import code, insert, table
 from tools.models import memory_rows, write_models
 from tools.performance import draw_charts, read_reports, write_document
-from worker.api.elsewhere import ElsewhereFields
-from worker.api.schema import Fields
-from worker.api.values import ANYTHING, Neutral
 from worker.engine.pipelines import call_arguments, reads_clip, task_classes
 from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT
 from worker.models.families import FAMILIES
 from worker.models.schedulers import SCHEDULERS
-from worker.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-
-README = ROOT / "README.md"
-SCHEMA = ROOT / "docs" / "request.schema.json"
-
-
-def table(*rows: tuple[str, ...]) -> str:
-    """A Markdown table; the first row is its head."""
-    head, *body = rows
-    lines = [head, tuple("---" for _ in head), *body]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-
-
-def code(text: object) -> str:
-    """Inline code, or nothing for nothing."""
-    return f"`{text}`" if text != "" else ""
-
-
-def allowed(schema: dict[str, Any]) -> str:
-    """What a field takes, from its JSON schema."""
-    if "anyOf" in schema:
-        return " or ".join(filter(None, (allowed(choice) for choice in schema["anyOf"])))
-    if "enum" in schema:
-        return ", ".join(code(choice) for choice in schema["enum"])
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if "exclusiveMinimum" in schema:
-        low = f"above {schema['exclusiveMinimum']}"
-    span = f"{low} to {high}" if high is not None else f"{low} or more" if low is not None else ""
-    kind = {"null": "", "array": "list"}.get(schema.get("type", "object"), schema.get("type", "object"))
-    return f"{kind} {span}".strip()
-
-
-def request_schema() -> dict[str, Any]:
-    """The JSON schema of a request, the fields of our own first."""
-    schema = Fields.model_json_schema(by_alias=False)
-    own_first = sorted(schema["properties"].items(), key=lambda item: item[0] in ElsewhereFields.model_fields)
-    return {**schema, "properties": dict(own_first)}
-
-
-def field_rows() -> Iterator[tuple[str, ...]]:
-    """The request fields of our own."""
-    yield "field", "also written", "takes", "default", "meaning"
-    properties = request_schema()["properties"]
-    for name, field in Fields.model_fields.items():
-        if name in ElsewhereFields.model_fields:
-            continue
-        alias = field.validation_alias
-        others = [str(choice) for choice in alias.choices[1:]] if isinstance(alias, AliasChoices) else []
-        optional = "" if field.default is None else code(json.dumps(field.default, default=str))
-        default = "required" if field.is_required() else optional
-        takes = allowed(properties[name])
-        yield code(name), ", ".join(map(code, others)), takes, default, field.description or ""
-
-
-def elsewhere_rows() -> Iterator[tuple[str, ...]]:
-    """The request fields that other services have."""
-    yield "field", "also written", "meaning", "asks for nothing"
-    for name, field in ElsewhereFields.model_fields.items():
-        alias = field.validation_alias
-        others = [str(choice) for choice in alias.choices[1:]] if isinstance(alias, AliasChoices) else []
-        rule = next((one for one in field.metadata if isinstance(one, Neutral)), None)
-        values = [] if rule is None else [json.dumps(one) for one in rule.values if one is not ANYTHING]
-        nothing = "whatever it holds" if rule and ANYTHING in rule.values else ", ".join(map(code, values))
-        beside = f"; without {code(rule.beside)}" if rule and rule.beside else ""
-        yield (
-            code(name),
-            ", ".join(map(code, others)),
-            rule.instead if rule else field.description or "",
-            nothing + beside,
-        )
-
-
-def setting_rows() -> Iterator[tuple[str, ...]]:
-    """The environment variables."""
-    yield "variable", "default", "meaning"
-    for name, field in Settings.model_fields.items():
-        yield code(name.upper()), "" if field.default is None else code(field.default), field.description or ""
 
 
 def scheduler_rows() -> Iterator[tuple[str, ...]]:
@@ -169,44 +89,48 @@ TASKS = (
     "hires",
     "refiner",
 )
-TABLES = {
-    "fields": field_rows,
-    "tasks": task_rows,
-    "settings": setting_rows,
-    "schedulers": scheduler_rows,
-    "families": family_rows,
-    "map": house_rows,
+# Document -> the name of a block in it -> what it should hold.
+BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"map": lambda: table(*house_rows())},
+    "docs/api.md": {
+        "fields": lambda: table(*field_rows()),
+        "answer": lambda: table(*answer_rows()),
+        "timings": lambda: table(*timing_rows()),
+        "errors": lambda: table(*error_rows()),
+        "schedulers": lambda: table(*scheduler_rows()),
+    },
+    "docs/configuration.md": {"settings": write_settings},
+    "docs/requests.md": {"elsewhere": lambda: table(*elsewhere_rows())},
+    "docs/models.md": {
+        "families": lambda: table(*family_rows()),
+        "tasks": lambda: table(*task_rows()),
+        "models": write_models,
+        "memory": lambda: table(*memory_rows()),
+    },
 }
-
-
-def insert(document: str, name: str, text: str) -> str:
-    """The document with this text between the two marks of this name."""
-    block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    document, found = block.subn(lambda match: f"{match[1]}{text}\n{match[2]}", document)
-    if not found:
-        raise SystemExit(f"a document has no place for the table of {name}")
-    return document
 
 
 def documents() -> dict[Path, str]:
     """Every generated file -> what it should hold."""
-    readme = README.read_text()
-    for name, rows in TABLES.items():
-        readme = insert(readme, name, table(*rows()))
-    requests = ROOT / "docs" / "requests.md"
-    models = ROOT / "docs" / "models.md"
+    written = {ROOT / name: fill(ROOT / name, blocks) for name, blocks in BLOCKS.items()}
     fork = ROOT / "docs" / "cuda-and-fork.md"
     text = fork.read_text()
     for name, shown in tables(ROOT / "examples" / "cuda_and_fork" / "results"):
         text = insert(text, name, shown)
     return {
-        README: readme,
-        requests: insert(requests.read_text(), "elsewhere", table(*elsewhere_rows())),
-        models: insert(insert(models.read_text(), "models", write_models()), "memory", table(*memory_rows())),
+        **written,
         fork: text,
-        SCHEMA: json.dumps(request_schema(), indent=2) + "\n",
+        ROOT / "docs" / "request.schema.json": json.dumps(request_schema(), indent=2) + "\n",
         **performance(),
     }
+
+
+def fill(document: Path, blocks: Mapping[str, Callable[[], str]]) -> str:
+    """The document with its blocks as they should be."""
+    text = document.read_text()
+    for name, write in blocks.items():
+        text = insert(text, name, write())
+    return text
 
 
 def performance() -> dict[Path, str]:
@@ -222,9 +146,12 @@ def performance() -> dict[Path, str]:
 
 def main() -> None:
     """Write or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if anything has drifted")
+    options = parser.parse_args()
     wanted = documents()
     drifted = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    if "--check" in sys.argv:
+    if options.check:
         names = ", ".join(str(path.relative_to(ROOT)) for path in drifted)
         raise SystemExit(f"not current: {names}; run `make docs`" if drifted else 0)
     for path in drifted:

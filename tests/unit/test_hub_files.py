@@ -7,11 +7,14 @@ from typing import Any, get_args
 
 import jsonschema
 import pytest
+from PIL import Image
 
+from tools.hub import ICON, ICON_REQUEST
 from worker.api.parse import parse
 from worker.models import schedulers
 from worker.models.capabilities import Capabilities
 from worker.models.families import FAMILIES
+from worker.output.metadata import parse_metadata
 from worker.settings import Settings, read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +78,14 @@ def test_the_worker_takes_the_hubs_test(test: dict[str, Any]) -> None:
     numbers = {name: getattr(EMBEDDED, name) for name in names}
     model = Capabilities("shapes", EMBEDDED, 256, 256, "epsilon", own, own, safety_checker=False, **numbers)
     assert parse({"input": test["input"]}, model)[0].warnings == ()
+
+
+def test_the_icon_is_in_the_repository_and_drawn_by_the_embedded_model() -> None:
+    address = HUB["iconUrl"]
+    assert address.startswith("https://raw.githubusercontent.com/") and address.endswith(f"/main/{ICON.as_posix()}")
+    made = parse_metadata(Image.open(ROOT / ICON).info["parameters"])
+    assert (made.model, made.fields["prompt"], made.fields["seed"]) == ("shapes", *ICON_REQUEST.values())
+    assert (ROOT / ICON).stat().st_size < 50_000
 
 
 def test_only_machines_whose_driver_runs_the_locked_cuda_are_asked_for() -> None:

@@ -12,9 +12,16 @@ from types import ModuleType
 
 import pytest
 
+import worker.errors
+from tools.configuration import GROUPS
+from tools.fields import list_errors, read_attributes
 from tools.house import list_files
+from worker.api.response import Answer, Timings
+from worker.settings import Settings, read_settings
 
 ROOT = Path(__file__).parents[2]
+BUCKET = {f"BUCKET_{part}": "x" for part in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")}
+BUCKET["BUCKET_ENDPOINT_URL"] = "https://s3.example.com"
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +39,7 @@ def check(reference: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
     """What `python -m tools.reference --check` leaves with in this folder: 0, or what has drifted."""
 
     def checked(root: Path) -> object:
-        for name, place in (("ROOT", root), ("README", root / "README.md")):
-            monkeypatch.setattr(reference, name, place)
-        monkeypatch.setattr(reference, "SCHEMA", root / "docs" / "request.schema.json")
+        monkeypatch.setattr(reference, "ROOT", root)
         monkeypatch.setattr(sys, "argv", ["reference", "--check"])
         with pytest.raises(SystemExit) as left:
             reference.main()
@@ -57,16 +62,24 @@ def test_the_documentation_is_current(check: Callable[[Path], object]) -> None:
     assert check(ROOT) == 0
 
 
-@pytest.mark.parametrize("name", ["fields", "tasks", "settings", "schedulers", "families", "map"])
-def test_a_readme_with_a_table_that_has_drifted_is_refused(
-    copy: Path, name: str, check: Callable[[Path], object]
+TABLES = [
+    ("README.md", "map"),
+    *(("docs/api.md", name) for name in ("fields", "answer", "timings", "errors", "schedulers")),
+    ("docs/configuration.md", "settings"),
+    *(("docs/models.md", name) for name in ("families", "tasks")),
+    ("docs/requests.md", "elsewhere"),
+]
+
+
+@pytest.mark.parametrize(("page", "name"), TABLES)
+def test_a_page_with_a_table_that_has_drifted_is_refused(
+    copy: Path, page: str, name: str, check: Callable[[Path], object]
 ) -> None:
-    readme = copy / "README.md"
-    text = readme.read_text()
+    text = (copy / page).read_text()
     before, mark, after = text.partition(f"<!-- {name} -->\n")
     assert mark
-    readme.write_text(before + mark + after.replace("|", "/", 1))
-    assert check(copy) == "not current: README.md; run `make docs`"
+    (copy / page).write_text(before + mark + after.replace("|", "/", 1))
+    assert check(copy) == f"not current: {page}; run `make docs`"
 
 
 @pytest.mark.parametrize("name", ["models", "memory"])
@@ -78,10 +91,10 @@ def test_a_page_of_models_that_has_drifted_is_refused(copy: Path, name: str, che
     assert check(copy) == "not current: docs/models.md; run `make docs`"
 
 
-def test_a_readme_without_a_table_is_refused(copy: Path, check: Callable[[Path], object]) -> None:
-    readme = copy / "README.md"
-    readme.write_text(readme.read_text().replace("<!-- /settings -->", ""))
-    assert "settings" in str(check(copy))
+@pytest.mark.parametrize(("page", "name"), [("docs/configuration.md", "settings"), ("README.md", "map")])
+def test_a_page_without_its_table_is_refused(copy: Path, page: str, name: str, check: Callable[[Path], object]) -> None:
+    (copy / page).write_text((copy / page).read_text().replace(f"<!-- /{name} -->", ""))
+    assert name in str(check(copy))
 
 
 def test_a_bound_changed_in_the_code_changes_the_documentation(copy: Path, check: Callable[[Path], object]) -> None:
@@ -91,9 +104,9 @@ def test_a_bound_changed_in_the_code_changes_the_documentation(copy: Path, check
         [sys.executable, "-m", "tools.reference"], cwd=copy, capture_output=True, text=True, timeout=120
     )
     assert written.returncode == 0, written.stderr
-    assert "64 to 4096" in (copy / "README.md").read_text()
+    assert "64 to 4096" in (copy / "docs" / "api.md").read_text()
     told = str(check(copy))  # by the code as it is
-    assert "README.md" in told and "request.schema.json" in told
+    assert "docs/api.md" in told and "request.schema.json" in told
 
 
 def test_the_map_shows_every_file_of_the_worker_once() -> None:
@@ -111,6 +124,31 @@ def test_the_readme_leads_to_every_folder_and_every_link_leads_somewhere() -> No
     assert {one for one in folders if not one.startswith(".")} - {"worker"} <= {
         link.partition("/")[0] for link in links
     }
+
+
+def test_every_setting_stands_in_one_group() -> None:
+    shown = [name.lower() for group in GROUPS for name in group.examples]
+    assert sorted(shown) == sorted(Settings.model_fields)
+
+
+@pytest.mark.parametrize(("name", "example"), [pair for group in GROUPS for pair in group.examples.items()])
+def test_an_example_of_a_setting_is_one_that_the_worker_takes(
+    name: str, example: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in ("exists", "check_folder"):  # the volume is not here
+        monkeypatch.setattr(f"worker.settings.{other}", lambda path: True)
+    filled = re.sub(r"{{ RUNPOD_SECRET_\w+ }}", "secret", example)  # as RunPod does before a worker starts
+    for key, value in {**BUCKET, name: filled}.items():
+        monkeypatch.setenv(key, value)
+    taken = getattr(read_settings(), name.lower())
+    assert taken is not None and taken != Settings.model_fields[name.lower()].default
+
+
+def test_every_key_of_an_answer_and_every_code_is_explained() -> None:
+    for kind in (Answer, Timings):
+        assert read_attributes(kind).keys() == kind.__dataclass_fields__.keys()
+    codes = set(re.findall(r"^    [│├└ ]*── \w+ +([A-Z_]+)", worker.errors.__doc__ or "", re.MULTILINE))
+    assert codes and codes == {error.code for error in list_errors()}
 
 
 def test_the_schema_describes_requests_of_this_worker() -> None:

@@ -17,7 +17,9 @@ class Timings:
 
     Attributes:
         waited_s: until the jobs before it were drawn.
-        text_s, denoise_s, decode_s: of drawing, on the device.
+        text_s: on the device, for the prompts.
+        denoise_s: on the device, for all steps.
+        decode_s: on the device, from latents to pictures.
         encode_s: what encoding adds once the last picture is drawn; the others are encoded meanwhile.
         deliver_s: until the pictures are where the answer says.
     """
@@ -32,19 +34,22 @@ class Timings:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a job whose pictures were made; the attributes are its keys, in this order.
+    """The answer to a job whose pictures were made; the attributes are its keys, in this order, without those of None.
 
     Attributes:
         images: data URIs, URLs or, in the local test, paths; prompt by prompt.
-        image_url: the first of them once more; None leaves the key out.
+        image_url: the first of them once more; left out where there is no room for it.
         seed: of the first picture.
-        seeds, nsfw: one for each picture.
+        seeds: of each picture.
         width, height: of each picture, in pixels.
+        model: that drew them, by name.
         scheduler: its class in diffusers.
         steps: of the first pass, as asked for.
-        acceleration: how the passes of the last picture were done: `off`, as written, `graphs` or `compile`; None
-            leaves the key out, as on a CPU.
-        cost: of its time, in the owner's currency; None leaves the key out.
+        nsfw: whether the safety checker has blackened it, for each picture.
+        timings: seconds, one part after the other.
+        acceleration: how the passes of the last picture were done: `off`, as written, `graphs` or `compile`; left
+            out on a CPU.
+        cost: of its time, in the owner's currency; left out without PRICE_PER_SECOND.
         warnings: what was changed or ignored.
     """
 

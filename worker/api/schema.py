@@ -1,7 +1,7 @@
 """The table of request fields, and the objects that some of them hold: names, aliases, bounds, what each is for.
 
-Validation, error texts, the README's table and the JSON schema all come from this one declaration. What fields mean
-for one another and for the loaded model stands in `validators.py`. The order of the fields means nothing.
+Validation, error texts, the table of docs/api.md and the JSON schema all come from this one declaration. What fields
+mean for one another and for the loaded model stands in `validators.py`. The order of the fields means nothing.
 """
 
 from typing import Annotated, Any, Literal
