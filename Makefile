@@ -9,8 +9,8 @@ FORK := examples/cuda_and_fork
 CLIENTS := examples/clients
 CLIENTS_READY := $(CLIENTS)/node_modules/ready
 
-.PHONY: run serve help setup setup-dev test test-gpu check check-workflows docs gallery fuzz soak bench bench-gpu bench-previews \
-	scaling image-test lock audit fork-table train-shapes train-lora eval-shapes
+.PHONY: run serve help setup setup-dev test test-gpu check check-workflows docs gallery screenshots fuzz soak bench bench-gpu \
+	bench-previews scaling image-test lock audit fork-table train-shapes train-lora eval-shapes
 
 # OMP_WAIT_POLICY: docs/image.md, "Shared CPUs".
 run: $(RUN_READY)  ## draw test_input.json with the local test of the RunPod SDK
@@ -47,6 +47,9 @@ docs: $(DEV_READY)  ## write the generated parts of the documentation again
 
 gallery: $(RUN_READY)  ## draw the pictures of docs/gallery.md again, each from the request beside it
 	$(BIN)/python -m tools.gallery
+
+screenshots: $(DEV_READY)  ## the pictures of docs/playground.md, by a browser and a real worker
+	$(BIN)/python -m tools.screenshots
 
 fuzz: $(DEV_READY)  ## the tests that make up their own input, for much longer than in `make test`
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist loadfile -m fuzz

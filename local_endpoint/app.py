@@ -125,7 +125,7 @@ class LocalEndpoint:
         app.include_router(worker_api.router)
         app.include_router(openai_api.router)
         app.include_router(docs_page.router)
-        app.add_api_route("/", page.show_playground, include_in_schema=False)
+        app.include_router(page.router)
         answer_with_problems(app)
         app.add_middleware(NameCheck, config=self.config)
         app.add_middleware(FaultInjector, faults=self.faults, events=self.events)

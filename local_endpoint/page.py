@@ -1,13 +1,26 @@
-"""The playground: one page without parts from elsewhere, sent with a policy under which nothing else runs in it."""
+"""The playground: a page of files beside this one, sent with a policy under which nothing else runs in it."""
 
-import base64
-import hashlib
-import re
+from functools import partial
 from pathlib import Path
 
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter
+from fastapi.responses import Response
 
-PAGE = Path(__file__).with_name("playground.html").read_text()
+FOLDER = Path(__file__).with_name("playground")
+FILES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in (".js", ".css"))
+# Its own scripts and styles and no other; any pictures; calls of this endpoint and of RunPod's.
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob: https: http:",
+        "connect-src 'self' https://api.runpod.ai",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
 # On every answer: no other page may show it in a frame, take it for a part of its own, or guess what it is.
 HEADERS = [
     ("X-Frame-Options", "DENY"),
@@ -15,29 +28,22 @@ HEADERS = [
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Referrer-Policy", "no-referrer"),
 ]
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+
+router = APIRouter(include_in_schema=False)
 
 
-def show_playground() -> HTMLResponse:
+def _send(name: str) -> Response:
+    path = FOLDER / name
+    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
+    return Response(path.read_bytes(), media_type=f"{_TYPES[path.suffix]}; charset=utf-8", headers=headers)
+
+
+@router.get("/")
+def show_playground() -> Response:
     """The page."""
-    return HTMLResponse(PAGE, headers={"Content-Security-Policy": write_policy(PAGE), "Cache-Control": "no-store"})
+    return _send("index.html")
 
 
-def write_policy(page: str) -> str:
-    """A Content-Security-Policy: the page's own script and style and no other; pictures, and calls of this endpoint."""
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src {_hash(page, 'script')}",
-            f"style-src {_hash(page, 'style')}",
-            "img-src data: https: http:",
-            "connect-src 'self'",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
-    )
-
-
-def _hash(page: str, element: str) -> str:
-    (content,) = re.findall(rf"<{element}>(.*?)</{element}>", page, re.DOTALL)
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+for _name in FILES:
+    router.add_api_route(f"/{_name}", partial(_send, _name), methods=["GET"])

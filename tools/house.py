@@ -23,6 +23,7 @@ ORDER = {
         "files.py",
         "http.py",
         "text.py",
+        "version.py",
     ],
     "worker/runtime": [
         "worker.py",
@@ -90,6 +91,8 @@ ORDER = {
         "contract.py",
         "openai.py",
         "openai_answers.py",
+        "capabilities_answer.py",
+        "field_description.py",
     ],
     "worker/images": ["load.py", "fetch.py", "guard.py", "avif.py", "resize.py", "masks.py", "outpaint.py"],
     "worker/": ["request.py", "plan.py"],

@@ -70,6 +70,18 @@ def test_one_picture_of_a_batch_can_be_made_again_alone(platform: Any) -> None:
     assert picture(batch["images"][1]).tobytes() == picture(alone["images"][0]).tobytes()
 
 
+def test_a_job_may_ask_what_the_model_can_do(worker: Any, platform: Any, tiny_sd1: str) -> None:
+    output = platform.ask({"capabilities": True})["output"]
+
+    told = output["capabilities"]
+    fields = {field["name"]: field for field in told["fields"]}
+    assert output.keys() == {"capabilities"}, "nothing is drawn"
+    assert told["model"] == platform.ask({"prompt": "a star", "steps": 2})["output"]["model"]
+    assert fields["prompt"]["required"] and fields["num_inference_steps"]["maximum"] == 500
+    assert "hf_canary" not in str(told) and tiny_sd1 not in str(told)
+    assert any(message.startswith("capabilities; ") for message in read_messages(worker.log()))
+
+
 def test_bad_input_fails_the_job_and_not_the_worker(worker: Any, platform: Any) -> None:
     refused = platform.ask({"promt": "a star", "num_inference_steps": 10_000})
     fine = platform.ask({"prompt": "a star", "steps": 2})

@@ -51,9 +51,14 @@ def test_openapi_describes_the_callers_side_only(platform: Any) -> None:
 
 def test_the_playground_needs_nothing_from_elsewhere(platform: Any) -> None:
     page = httpx.get(platform.base_url).text
+    parts = re.findall(r'(?:src|href)="([^"#]+\.(?:js|css))"', page)
+    scripts = [httpx.get(f"{platform.base_url}/{name}") for name in parts]
+    asked = re.findall(r'from "\./([^"]+)"', "".join(script.text for script in scripts))
+    modules = [httpx.get(f"{platform.base_url}/{name}") for name in asked]
 
-    assert "<form" in page
-    assert "https://" not in page and "http://" not in page.replace("http://www.w3.org/", "")
+    assert "<form" in page and {"main.js", "style.css"} <= set(parts)
+    assert [one.status_code for one in (*scripts, *modules)] == [200] * (len(parts) + len(asked))
+    assert set(re.findall(r"(?:src|href)=\"(?!data:)([a-z]+:)", page)) == set()
 
 
 def test_a_request_can_be_answered_with_a_status_as_often_as_wished(platform: Any) -> None:

@@ -1,8 +1,6 @@
 """The local endpoint serves who calls it by its own names, with a key of his side, and no page from elsewhere; nothing
 that a worker answers becomes a part of its page."""
 
-import base64
-import hashlib
 import re
 import socket
 from collections.abc import Iterator
@@ -140,11 +138,10 @@ def test_only_the_pages_own_script_and_style_run_in_it(desk: Any) -> None:
     answer = ask(desk, "/")
     rules = dict(rule.strip().split(" ", 1) for rule in answer.headers["content-security-policy"].split(";"))
 
-    for rule, element in (("script-src", "script"), ("style-src", "style")):
-        inline = re.findall(rf"<{element}\b[^>]*>(.*?)</{element}>", answer.text, re.DOTALL)
-        assert rules[rule].split() == [_hash(text) for text in inline]
+    assert rules["script-src"] == rules["style-src"] == "'self'"
+    assert not re.search(r"<script(?![^>]* src=)|<style", answer.text)
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == rules["frame-ancestors"] == "'none'"
-    assert not re.search(r"\son[a-z]+=|\sstyle=", re.sub(r"<(script|style)>.*?</\1>", "", answer.text, flags=re.DOTALL))
+    assert not re.search(r"\son[a-z]+=|\sstyle=", answer.text)
 
 
 def test_the_documents_of_the_api_are_served_from_this_machine_alone(desk: Any) -> None:
@@ -171,13 +168,3 @@ def test_no_other_page_may_show_it_in_a_frame_or_as_a_part_of_its_own(desk: Any)
         assert headers["x-frame-options"] == "DENY"
         assert headers["cross-origin-resource-policy"] == "same-origin"
         assert headers["x-content-type-options"] == "nosniff"
-
-
-def test_the_page_writes_text_and_no_markup(desk: Any) -> None:
-    page = ask(desk, "/").text
-
-    assert not re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|\beval\b|new Function", page)
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

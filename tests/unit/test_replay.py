@@ -127,6 +127,7 @@ KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
 
 # Fields that say nothing of the picture itself, or are set by every one of the kinds.
 NOT_REPLAYED = {"prompt", "seed", "num_images", "output_format", "quality", "delivery", "preview", "replay"}
+NOT_REPLAYED |= {"capabilities"}
 NOT_REPLAYED |= {"safety_checker", "nsfw", "enable_safety_checker", "disable_safety_checker"}
 NOT_REPLAYED |= {"mask_blur", "inpainting_mask_invert", "mask_transparency"}  # of the mask, which is given again
 NOT_REPLAYED |= {"n_iter", "model", "enable_base64_output"}

@@ -22,6 +22,7 @@ GROUND = {
     "worker.spared_imports",
     "worker.waiting",
     "worker.text",
+    "worker.version",
 }
 # Lowest first. What stands in one row does not know its neighbours, unless SAME_FLOOR says so.
 ROOMS = [

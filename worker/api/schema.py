@@ -156,9 +156,10 @@ Format = Annotated[Literal["png", "jpeg", "webp"], _rename(jpg="jpeg", png="png"
 Delivery = Annotated[Literal["auto", "base64", "s3"], _rename(b64_json="base64", url="auto")]
 
 
-def _admit_openai(schema: dict[str, Any]) -> None:
-    """A job may hold OpenAI's request instead, of which `openai.py` makes these fields."""
-    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["openai_route"]}]
+def _admit_others(schema: dict[str, Any]) -> None:
+    """A job may hold OpenAI's request instead, of which `openai.py` makes these fields, or the question what there is."""
+    instead = ("openai_route", "capabilities")
+    schema["anyOf"] = [{"required": schema.pop("required")}, *({"required": [name]} for name in instead)]
     schema["properties"]["openai_route"] = {"type": ["string", "null"], "default": None}
     schema["properties"]["openai_input"] = {"type": ["object", "null"], "default": None}
 
@@ -166,7 +167,7 @@ def _admit_openai(schema: dict[str, Any]) -> None:
 class Fields(ElsewhereFields):
     """The fields of `job["input"]`, as callers write them; those of other services are inherited."""
 
-    model_config = ConfigDict(validate_default=True, json_schema_extra=_admit_openai)
+    model_config = ConfigDict(validate_default=True, json_schema_extra=_admit_others)
 
     prompt: Prompts = Field(description="what to draw; a list draws several prompts in one job")
     negative_prompt: Text | None = Field(
@@ -311,6 +312,9 @@ class Fields(ElsewhereFields):
     preview: bool = Field(False, description="small pictures in the progress updates")
     replay: Reference | None = Field(
         None, description="a picture that this worker made: the same request again; fields beside it override"
+    )
+    capabilities: bool = Field(
+        False, description="true, alone in a job: what the loaded model can do is answered, and nothing is drawn"
     )
     safety_checker: bool | None = Field(None, description="true: insist on the safety checker")
     nsfw: bool = Field(False, description="accepted for other workers' clients; has no effect")

@@ -252,6 +252,11 @@ def _check_preview(fields: Fields, capabilities: Capabilities) -> Iterator[Probl
         yield refuse("preview", capabilities, "cannot be watched while it draws")
 
 
+def _check_capabilities(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    if fields.capabilities:
+        yield Problem("capabilities", "is asked alone, without other fields, and nothing is drawn")
+
+
 def _check_safety_checker(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     if fields.safety_checker is not None and fields.safety_checker != capabilities.safety_checker:
         state = "on" if capabilities.safety_checker else "off or not part of this model"
@@ -294,6 +299,7 @@ RULES: tuple[Rule, ...] = (
     _check_high_noise_frac,
     _check_refiner_inference_steps,
     _check_preview,
+    _check_capabilities,
     _check_safety_checker,
 )
 

@@ -93,8 +93,12 @@ class Capabilities:
 
     def list_schedulers(self) -> list[str]:
         """The names of the schedulers that it can be drawn with; its own comes last if the table has none such."""
+        return [row.name for row in self.list_scheduler_rows()]
+
+    def list_scheduler_rows(self) -> list[Scheduler]:
+        """The same in full."""
         rows = SCHEDULERS if self.own_scheduler in SCHEDULERS else (*SCHEDULERS, self.own_scheduler)
-        return [row.name for row in rows if self.can_use(row)]
+        return [row for row in rows if self.can_use(row)]
 
     def step_limits(self, row: Scheduler) -> tuple[int, int]:
         """The fewest and the most steps that a job may take with this scheduler."""

@@ -65,9 +65,9 @@ class JobRecord:
         self.pictures = len(plan.request.pictures)
         self.seed = plan.request.pictures[0].seed
 
-    def note_models(self, model: str) -> None:
-        """It asks which models there are, and nothing is drawn."""
-        self.model, self.task = model, "models"
+    def note_question(self, task: str, model: str) -> None:
+        """It asks what the model is or can do, and nothing is drawn."""
+        self.model, self.task = model, task
 
     def note_drawing(self, pictures: Sequence[GeneratedImage], outcome: Outcome) -> None:
         """It was drawn, or some of it; or nothing."""

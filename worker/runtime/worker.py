@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from worker.api.capabilities_answer import asks_for_capabilities, describe_capabilities, write_capabilities
 from worker.api.response import Answer, Timings, make_answer
 from worker.clock import CLOCK
 from worker.engine.drawing import Drawing, Outcome
@@ -167,8 +168,11 @@ class Worker:
             raise self.failure
         model = self._engine.capabilities
         job.record.note_input(job.raw.get("input"))
+        if asks_for_capabilities(job.raw.get("input")):
+            job.record.note_question("capabilities", model.name)
+            return write_capabilities(describe_capabilities(model, self._output_rules, self._settings))
         if (told := job.contract.tell(job.raw, model)) is not None:
-            job.record.note_models(model.name)
+            job.record.note_question("models", model.name)
             return told
         request, output = job.contract.parse(job.raw, model, self._picture_rules(job), self._output_rules)
         note_brought({request.negative_prompt or "", *(picture.prompt for picture in request.pictures)})

@@ -1,0 +1,87 @@
+// What an endpoint's model can do: asked by a job that draws nothing, kept in this browser for the next time.
+
+import { asList, asNumber, asObject, asText } from "./untrusted.js";
+
+const KEPT = "playground-capabilities ";
+const MAX_KEPT_CHARS = 500_000;
+const MAX_FIELDS = 100;
+
+/** Asks the endpoint. Raises an Error that says why there is no answer. */
+export async function askCapabilities(endpoint, onStatus) {
+  const job = await endpoint.runToEnd({ capabilities: true }, onStatus);
+  const told = asObject(asObject(job.output).capabilities);
+  if (!asList(told.fields).length) throw new Error(asText(job.error, 500) || "The worker does not say what its model can do.");
+  keep(endpoint, told);
+  return complete(told);
+}
+
+/** What the endpoint said the last time, or null. */
+export function recallCapabilities(endpoint) {
+  try {
+    const known = complete(asObject(JSON.parse(localStorage.getItem(KEPT + endpoint.url))));
+    return known.fields.length ? known : null;
+  } catch {
+    return null;
+  }
+}
+
+function keep(endpoint, told) {
+  const text = JSON.stringify(told);
+  try {
+    if (text.length <= MAX_KEPT_CHARS) localStorage.setItem(KEPT + endpoint.url, text);
+  } catch {
+    // A browser without room forgets; the next visit asks again.
+  }
+}
+
+/** The answer with the types that the page relies on, and what is offered by name as choices of the fields. */
+export function complete(told) {
+  const schedulers = asList(told.schedulers, 500).map(asObject);
+  const controlnets = asList(told.controlnets).map(asObject);
+  const names = { loras: asList(told.loras, 5_000), controlnet: controlnets.map((one) => one.name) };
+  const modes = [...new Set(controlnets.flatMap((one) => Object.keys(asObject(one.modes))))];
+  const limits = asObject(told.limits);
+  const size = asObject(told.size);
+  return {
+    model: asText(told.model, 200),
+    title: asText(told.family_title, 200),
+    version: asText(told.version, 40),
+    fields: asList(told.fields, MAX_FIELDS).map((field) => readField(field, names, modes)).filter((field) => field.name && field.type),
+    tasks: asList(told.tasks, 20).map(readTask),
+    schedulers,
+    size: { width: asNumber(size.width), height: asNumber(size.height), step: asNumber(size.step) ?? 8, maxPixels: asNumber(size.max_pixels) ?? Infinity },
+    references: asNumber(limits.references) ?? 0,
+    previews: told.previews === true,
+  };
+}
+
+function readField(given, names, modes) {
+  const field = asObject(given);
+  const parts = asList(field.parts, 20).map((part) => readPart(asObject(part), names[field.name], modes));
+  return { ...field, name: asText(field.name, 60), type: asText(field.type, 20), ...(parts.length && { parts: parts.filter(Boolean) }) };
+}
+
+function readPart(part, names, modes) {
+  if (part.name === "name" && names?.length) return { ...part, choices: names };
+  if (part.name === "mode") return modes.length ? { ...part, choices: modes, type: "string" } : null;
+  return part.name === "image" ? { ...part, type: "picture" } : part;
+}
+
+function readTask(given) {
+  const { name, needs, refuses, strength } = asObject(given);
+  return { name: asText(name, 60), needs: asList(needs, 5), refuses: asList(refuses, 20), strength: asNumber(strength) };
+}
+
+/** For a worker that does not say: the fields that any takes. */
+export const PLAIN = complete({
+  model: "a model that does not say what it can do",
+  fields: [
+    { name: "prompt", type: "string", required: true },
+    { name: "negative_prompt", type: "string" },
+    { name: "width", type: "integer", minimum: 64, maximum: 8192, step: 8 },
+    { name: "height", type: "integer", minimum: 64, maximum: 8192, step: 8 },
+    { name: "num_inference_steps", type: "integer", minimum: 1, maximum: 500 },
+    { name: "guidance_scale", type: "number", minimum: 0, maximum: 50 },
+    { name: "seed", type: "integer" },
+  ],
+});

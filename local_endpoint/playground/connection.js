@@ -1,0 +1,87 @@
+// Which endpoint the page talks to: the local one that serves it, or a deployed one, whose id and key stay in this browser.
+
+import { find } from "./dom.js";
+import { Endpoint } from "./endpoint.js";
+
+const KEPT = "playground-endpoint";
+const ID = /^[A-Za-z0-9_-]{1,100}$/;
+const LOCAL_ID = "local";
+
+/** The id and key that were given before, and those of the address that the local endpoint prints. */
+function recall() {
+  const local = readFragment();
+  if (local) return { local: true, id: LOCAL_ID, key: local };
+  for (const storage of [sessionStorage, localStorage]) {
+    try {
+      const kept = JSON.parse(storage.getItem(KEPT));
+      if (kept && ID.test(kept.id) && typeof kept.key === "string") return { ...kept, remember: storage === localStorage };
+    } catch {
+      storage.removeItem(KEPT);
+    }
+  }
+  return null;
+}
+
+/** The local key behind the # of the address, which is then taken out of it. */
+function readFragment() {
+  const fragment = location.hash.slice(1);
+  if (!fragment || fragment === "stage") return "";
+  history.replaceState(null, "", location.pathname);
+  try {
+    return decodeURIComponent(fragment);
+  } catch {
+    return "";
+  }
+}
+
+function keep({ local, id, key, remember }) {
+  localStorage.removeItem(KEPT);
+  sessionStorage.removeItem(KEPT);
+  (remember ? localStorage : sessionStorage).setItem(KEPT, JSON.stringify({ local, id, key }));
+}
+
+/** Wires the form that asks for them. `onconnect(endpoint, asked)` hears of each endpoint that is chosen. */
+export function wireConnection(form, onconnect) {
+  const { where, id, key, remember } = form.elements;
+  const problem = find("#connection-problem");
+  const show = () => (find("#endpoint-id", form).hidden = where.value === "local");
+  form.addEventListener("change", show);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const local = where.value === "local";
+    const given = { local, id: local ? LOCAL_ID : id.value.trim(), key: key.value.trim(), remember: remember.checked };
+    if (!ID.test(given.id)) return explain("An endpoint's id has letters, digits and hyphens, such as abc123def456.", id);
+    if (!/^[!-~]+$/.test(given.key)) return explain("A key has visible ASCII letters, without spaces.", key);
+    explain("");
+    keep(given);
+    onconnect(new Endpoint(given), true);
+  });
+  find("#forget", form).addEventListener("click", () => {
+    [localStorage, sessionStorage].forEach((storage) => storage.removeItem(KEPT));
+    id.value = key.value = "";
+    remember.checked = false;
+    explain("Id and key are forgotten.");
+  });
+
+  function explain(text, control) {
+    problem.textContent = text;
+    for (const one of [id, key]) one.removeAttribute("aria-invalid");
+    if (!control) return;
+    control.setAttribute("aria-invalid", "true");
+    control.focus();
+  }
+
+  /** Fills the form in with what is known, and connects if that is enough. */
+  function start() {
+    const known = recall();
+    if (!known) return void show();
+    where.value = known.local ? "local" : "runpod";
+    id.value = known.local ? "" : known.id;
+    key.value = known.key;
+    remember.checked = known.remember === true;
+    keep({ ...known });
+    show();
+    onconnect(new Endpoint(known), false);
+  }
+  return { start, explain: (text) => explain(text, key) };
+}
