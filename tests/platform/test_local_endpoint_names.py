@@ -1,6 +1,8 @@
 """The local endpoint serves who calls it by its own names, with a key of his side, and no page from elsewhere; nothing
 that a worker answers becomes a part of its page."""
 
+import base64
+import hashlib
 import re
 import socket
 from collections.abc import Iterator
@@ -168,3 +170,7 @@ def test_no_other_page_may_show_it_in_a_frame_or_as_a_part_of_its_own(desk: Any)
         assert headers["x-frame-options"] == "DENY"
         assert headers["cross-origin-resource-policy"] == "same-origin"
         assert headers["x-content-type-options"] == "nosniff"
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

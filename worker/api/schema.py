@@ -157,7 +157,7 @@ Delivery = Annotated[Literal["auto", "base64", "s3"], _rename(b64_json="base64",
 
 
 def _admit_others(schema: dict[str, Any]) -> None:
-    """A job may hold OpenAI's request instead, of which `openai.py` makes these fields, or the question what there is."""
+    """A job may hold OpenAI's request instead, of which `openai.py` makes these fields, or ask what there is."""
     instead = ("openai_route", "capabilities")
     schema["anyOf"] = [{"required": schema.pop("required")}, *({"required": [name]} for name in instead)]
     schema["properties"]["openai_route"] = {"type": ["string", "null"], "default": None}
