@@ -42,6 +42,9 @@ class Answer:
         width, height: of each picture, in pixels.
         scheduler: its class in diffusers.
         steps: of the first pass, as asked for.
+        task: what the first pass started from: `text to image`, `editing`, ...
+        references: pictures that the instruction spoke of; None leaves the key out, where there were none.
+        true_cfg_scale, max_sequence_length: as asked for; None leaves the key out.
         acceleration: how the passes of the last picture were done: `off`, as written, `graphs` or `compile`; None
             leaves the key out, as on a CPU.
         cost: of its time, in the owner's currency; None leaves the key out.
@@ -57,6 +60,10 @@ class Answer:
     model: str
     scheduler: str
     steps: int
+    task: str
+    references: int | None
+    true_cfg_scale: float | None
+    max_sequence_length: int | None
     nsfw: list[bool]
     timings: Timings
     acceleration: str | None
@@ -86,6 +93,10 @@ def make_answer(
         model=model,
         scheduler=request.scheduler.class_name,
         steps=request.num_inference_steps,
+        task=plan.passes[0].task,
+        references=len(request.references) or None,
+        true_cfg_scale=request.true_cfg_scale,
+        max_sequence_length=request.max_sequence_length,
         nsfw=[one.nsfw for one in generated],
         timings=timings,
         acceleration=generated[-1].acceleration,
