@@ -21,7 +21,7 @@ from tests.helpers import tiny_flows, tiny_glm, tiny_models, tiny_readers, tiny_
 from tests.helpers.asking import ask, model_of
 from tests.helpers.drawing import assert_same, hole, scene, uri
 from tests.helpers.faults import a_worker, engine_of, run
-from tests.helpers.plain_diffusers import around, with_scheduler
+from tests.helpers.plain_diffusers import around, scheduler_of
 from worker.engine.load.acceleration import choose_batch_size
 from worker.engine.memory import MemoryPlan
 from worker.models.families import FAMILIES
@@ -185,7 +185,8 @@ def load_both(family: str, folder: Path) -> Iterator[Model]:
     tiny_models.save(made, folder / case.name)
     parts = {name: getattr(made, name) for name in case.given}
     plain = DiffusionPipeline.from_pretrained(folder / case.name, **parts)
-    plain = with_scheduler(plain, case.scheduler) if case.scheduler else around(plain)
+    plain.scheduler = scheduler_of(plain, case.scheduler) if case.scheduler else plain.scheduler
+    plain.set_progress_bar_config(disable=True)
     index = folder / case.name / "model_index.json"
     listed = json.loads(index.read_text()) | {part: ["transformers", kind] for part, kind in case.read_as.items()}
     index.write_text(json.dumps(listed))
