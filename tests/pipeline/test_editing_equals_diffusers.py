@@ -150,6 +150,22 @@ def test_a_word_that_stands_for_a_picture_is_refused_by_name(name: str, workers:
     assert [one["field"] for one in answer["fields"]] == ["prompt"], answer
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "tokens"),
+    [("longcat-edit", "x", 512), ("longcat-edit", "'x'", 512), ("qwen-edit", "x", 2048), ("qwen-edit-plus", "x", 2048)],
+)
+def test_a_prompt_beyond_what_can_be_read_is_refused_by_name(
+    name: str, text: str, tokens: int, workers: dict[str, Worker]
+) -> None:
+    longest = (text * tokens)[:tokens]  # a token a letter
+
+    drawn(workers[name], {**JOB, "prompt": longest, "num_inference_steps": 1}, image=uri(scene()))
+    answer = ask(workers[name], {**JOB, "prompt": longest + "x"}, image=uri(scene()))
+
+    assert [one["field"] for one in answer["fields"]] == ["prompt"], answer
+    assert f"{tokens + 1} tokens" in answer["message"] and f"{tokens} at most" in answer["message"]
+
+
 @pytest.mark.parametrize("name", EDITORS)
 def test_a_strength_is_refused_by_name(name: str, workers: dict[str, Worker]) -> None:
     answer = ask(workers[name], JOB, image=uri(scene()), strength=0.5)

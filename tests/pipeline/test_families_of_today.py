@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import PIL.Image
 import pytest
@@ -20,9 +21,10 @@ from tests.helpers import tiny_flows, tiny_glm, tiny_models, tiny_readers, tiny_
 from tests.helpers.asking import ask, model_of
 from tests.helpers.drawing import assert_same, hole, scene, uri
 from tests.helpers.faults import a_worker, engine_of, run
-from tests.helpers.plain_diffusers import around
+from tests.helpers.plain_diffusers import around, scheduler_of
 from worker.engine.load.acceleration import choose_batch_size
 from worker.engine.memory import MemoryPlan
+from worker.models.families import FAMILIES
 from worker.plan import make_plan
 from worker.runtime.worker import Worker
 from worker.settings import Settings
@@ -42,6 +44,7 @@ class Case:
         steps: what jobs get that ask for none.
         usual: what else plain diffusers is to be told for a job that asks for nothing.
         name: of the model's folder.
+        scheduler: that the row's is for plain diffusers; None for the model's own.
         given: parts that plain diffusers cannot load without torchvision, and gets as they were made.
         read_as: what its index says that such a part is.
     """
@@ -52,6 +55,7 @@ class Case:
     meant: dict[str, Any] | None = None
     usual: dict[str, Any] = field(default_factory=dict)
     name: str = "model"
+    scheduler: str | None = None
     given: tuple[str, ...] = ()
     read_as: dict[str, str] = field(default_factory=dict)
 
@@ -69,8 +73,32 @@ def truly_guided(scale: float) -> dict[str, Any]:
 
 
 ONE_STEP = {"num_inference_steps": 1, "guidance_scale": 2.0}  # of pictures that are a megapixel, whatever is asked
+
+
+def sampled(make: Callable[[], Any], scheduler: str, size: int = 8, **config: Any) -> DiffusionPipeline:
+    """A UNet that is published with this scheduler, and for pictures of so many latents each way."""
+    pipeline = make()
+    pipeline.scheduler = getattr(diffusers, scheduler)(**tiny_models.BETAS, **config)
+    pipeline.unet.register_to_config(sample_size=size)
+    return pipeline
+
+
+SPACED: dict[str, Any] = {"timestep_spacing": "trailing"}
+LCM = partial(sampled, tiny_models.sd1, "LCMScheduler")
+LCM_XL = partial(sampled, tiny_models.sdxl, "LCMScheduler")
+TURBO = partial(sampled, tiny_models.UNETS["sd2"], "EulerDiscreteScheduler", **SPACED)
+TURBO_XL = partial(sampled, tiny_models.sdxl, "EulerAncestralDiscreteScheduler", 64, **SPACED)
+# Distilled to few steps, which their names say.
+HYPER = Case(tiny_models.sd1, guided(0.0), 8, name="Hyper-SD15-8steps", scheduler="Euler SGM Uniform")
+LIGHTNING = Case(tiny_models.sdxl, guided(0.0), 4, name="SDXL-Lightning", scheduler="Euler SGM Uniform")
 EVEN = {"sigmas": np.linspace(1.0, 1 / 2, 2)}
 CASES = {
+    "lcm-sd1": Case(LCM, guided(1.5), 8),
+    "lcm-sdxl": Case(LCM_XL, guided(1.5), 8),
+    "sd-turbo": Case(TURBO, guided(0.0), 4),
+    "sdxl-turbo": Case(TURBO_XL, guided(0.0), 4),
+    "hyper-sd1": HYPER,
+    "sdxl-lightning": LIGHTNING,
     "z-image": Case(tiny_flows.z_image, guided(3.0) | STAR, 50),
     "z-image-turbo": Case(partial(tiny_flows.z_image, shift=3.0), guided(0.0), 8),
     "flux2-klein": Case(tiny_flows.flux2_klein, {"num_inference_steps": 3}, 4),
@@ -95,10 +123,13 @@ CASES = {
     "flux-krea": Case(tiny_transformers.flux, guided(3.0), 28, name="FLUX.1-Krea-dev"),
     "sd3-turbo": Case(tiny_transformers.sd3, guided(0.0), 4, name="stable-diffusion-3.5-large-turbo"),
     "chroma": Case(tiny_transformers.chroma, guided(3.0) | STAR, 40),
+    "chroma-flash": Case(tiny_transformers.chroma, guided(1.0), 8, name="Chroma1-HD-Flash"),
     "sana": Case(tiny_readers.sana, guided(3.0) | STAR, 20),
     "sana-sprint": Case(tiny_readers.sana_sprint, guided(3.0), 2, guided(3.0) | {"intermediate_timesteps": None}),
     "longcat-image": Case(tiny_readers.longcat, guided(3.0) | STAR, 50),
     "hidream-i1": Case(tiny_readers.hidream, ONE_STEP, 50),
+    "hidream-i1-dev": Case(tiny_readers.hidream, ONE_STEP | {"guidance_scale": 0.0}, 28, name="HiDream-I1-Dev"),
+    "hidream-i1-fast": Case(tiny_readers.hidream, ONE_STEP | {"guidance_scale": 0.0}, 16, name="HiDream-I1-Fast"),
     "hunyuan-image": Case(tiny_readers.hunyuan, {"num_inference_steps": 3, **STAR}, 50),
     "hunyuan-image-distilled": Case(
         partial(tiny_readers.hunyuan, guidance_embeds=True),
@@ -107,6 +138,7 @@ CASES = {
         {"num_inference_steps": 3, "distilled_guidance_scale": 4.0},
     ),
     "ernie-image": Case(tiny_flows.ernie, guided(3.0) | STAR, 50),
+    "ernie-image-turbo": Case(tiny_flows.ernie, guided(1.0), 8, name="ERNIE-Image-Turbo"),
     "kandinsky-5": Case(tiny_readers.kandinsky5, ONE_STEP, 50),
     "glm-image": Case(tiny_glm.glm, guided(2.0), 30),
     "ideogram-4": Case(
@@ -153,12 +185,30 @@ def load_both(family: str, folder: Path) -> Iterator[Model]:
     tiny_models.save(made, folder / case.name)
     parts = {name: getattr(made, name) for name in case.given}
     plain = DiffusionPipeline.from_pretrained(folder / case.name, **parts)
+    plain.scheduler = scheduler_of(plain, case.scheduler) if case.scheduler else plain.scheduler
     plain.set_progress_bar_config(disable=True)
     index = folder / case.name / "model_index.json"
     listed = json.loads(index.read_text()) | {part: ["transformers", kind] for part, kind in case.read_as.items()}
     index.write_text(json.dumps(listed))
     with a_worker(MODEL_NAME=str(folder / case.name)) as worker:
         yield Model(family, case, worker, plain)
+
+
+# What other files compare with plain diffusers; FLUX.1 Depth is Canny with other defaults.
+ELSEWHERE = {
+    "test_pictures_equal_diffusers": {"sd1", "sd2", "sdxl"},
+    "test_any_family": {"sd3", "flux-dev", "flux-schnell"},
+    "test_filling_equals_diffusers": {"flux-fill", "flux-canny", "flux-depth"},
+    "test_editing_equals_diffusers": {"qwen-image-edit", "qwen-image-edit-plus"},
+    "test_shapes_model": {"shapes"},
+}
+
+
+def test_every_row_of_the_table_is_drawn() -> None:
+    drawn = [*CASES, *(name for names in ELSEWHERE.values() for name in names)]
+
+    assert sorted(drawn) == sorted(family.name for family in FAMILIES)
+    assert all((Path(__file__).parent / f"{file}.py").is_file() for file in ELSEWHERE)
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline, GGUFQuantizationConfig
@@ -15,6 +17,8 @@ from PIL.Image import Image
 from tests.helpers import tiny_files, tiny_models, tiny_transformers
 from tests.helpers.drawing import SMALL, assert_same, load_engine, picture
 from worker.engine.engine import Engine
+from worker.engine.load.gguf_file import unpack
+from worker.engine.model_trial import try_model
 from worker.errors import ModelError
 
 FAMILIES = {
@@ -105,6 +109,34 @@ def test_what_no_linear_layer_holds_is_unpacked(kits: dict[str, Kit], tmp_path: 
     assert loaded.x_pad_token.dtype == torch.float32
     assert torch.allclose(loaded.x_pad_token, weights["x_pad_token"], atol=0.01)
     assert not torch.equal(loaded.x_pad_token, weights["x_pad_token"]), "eight bits are not exact"
+
+
+@pytest.mark.parametrize("kind", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"])
+def test_blocks_of_256_are_unpacked_as_by_the_formats_own_package(kind: str) -> None:
+    """It has no packer for them; any bytes whose scales are numbers are such a block."""
+    packing = gguf.GGMLQuantizationType[kind]
+    size = gguf.GGML_QUANT_SIZES[packing][1]
+    blocks = np.random.default_rng(0).integers(0, 256, (600, size), dtype=np.uint8)
+    with np.errstate(invalid="ignore", over="ignore"):
+        expected = gguf.quants.dequantize(blocks, packing)
+    largest = np.abs(expected).max(axis=1)
+    usual = largest < 1_000  # NaN is not; diffusers computes in float16
+
+    ours = unpack(GGUFParameter(torch.from_numpy(blocks[usual]), quant_type=packing))
+
+    assert usual.sum() > 100
+    assert (np.abs(ours.float().numpy() - expected[usual]).max(axis=1) <= 2e-3 * largest[usual]).all()
+
+
+def test_a_scale_that_is_no_number_is_named(kits: dict[str, Kit], tmp_path: Path) -> None:
+    kit = kits["flux"]
+    weights = tiny_files.original(kit.transformer)
+    name = next(name for name in weights if name.endswith("img_mlp.0.weight"))
+    weights[name] = weights[name].clone().index_fill(0, torch.tensor([0]), torch.nan)
+
+    engine = load_with(kit, tiny_files.write_gguf(weights, tmp_path / "file.gguf", "Q8_0"))
+    with pytest.raises(ModelError, match=r"ff\.net.* of transformer holds NaN or infinity"):
+        try_model(engine)
 
 
 def test_the_log_says_what_it_is(kits: dict[str, Kit], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from worker.output.delivery import DeliveredPictures
 from worker.plan import make_plan
 from worker.request import GeneratedImage
 
-KEYS = ["images", "image_url", "seed", "seeds", "width", "height", "model", "scheduler", "steps", "nsfw", "timings"]
+KEYS = ["images", "image_url", "seed", "seeds", "width", "height", "model", "scheduler", "steps", "task", "nsfw"]
 REQUEST = replace(
     ask(num_images=3, seed=7, width=128, height=64, steps=9, scheduler="Euler", hires={"scale": 1.5}),
     warnings=("from the request",),
@@ -29,7 +29,7 @@ def _answer(drawn: list[GeneratedImage] = DRAWN, delivered: DeliveredPictures = 
 
 
 def test_an_answer_tells_what_was_made_and_how() -> None:
-    assert list(_answer()) == [*KEYS, "warnings"]
+    assert list(_answer()) == [*KEYS, "timings", "warnings"]
     assert _answer() == {
         "images": ["first", "second", "third"],
         "image_url": "first",
@@ -40,6 +40,7 @@ def test_an_answer_tells_what_was_made_and_how() -> None:
         "model": "a model",
         "scheduler": "EulerDiscreteScheduler",
         "steps": 9,
+        "task": "text to image",
         "nsfw": [False, False, False],
         "timings": {
             "waited_s": 0.5,
@@ -51,6 +52,15 @@ def test_an_answer_tells_what_was_made_and_how() -> None:
         },
         "warnings": ["from the request", "from the prompt", "from the delivery"],
     }
+
+
+def test_an_answer_tells_what_few_jobs_ask_for() -> None:
+    pictures = (Image.new("RGB", (8, 8)),) * 3
+    asked = replace(REQUEST, references=pictures, true_cfg_scale=2.5, max_sequence_length=256)
+    answer = write_answer(make_answer("a model", make_plan(asked), DRAWN, [], TIMINGS, DELIVERED))
+
+    assert answer["task"] == "editing"
+    assert (answer["references"], answer["true_cfg_scale"], answer["max_sequence_length"]) == (3, 2.5, 256)
 
 
 def test_a_picture_that_is_not_told_twice_is_the_only_difference() -> None:

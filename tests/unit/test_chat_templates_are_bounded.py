@@ -3,7 +3,9 @@
 import time
 
 import pytest
+from jinja2 import Template
 from jinja2.exceptions import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers.utils import chat_template_utils
 
 from worker.engine.load.chat_templates import bound_chat_templates
@@ -43,7 +45,18 @@ HOSTILE = {
     "a width": "{{ 'a'.center(3000000000) }}",
     "a width of a filter": "{{ 'a' | center(3000000000) }}",
     "a format": "{{ '{:3000000000}'.format(1) }}",
+    "a format with a width in it": "{{ '{:{w}}'.format(1, w=3000000000) }}",
+    "a format of much": "{% set s = 'abcdefghij' %}" + "{% set s = '{0}{0}{0}{0}{0}{0}{0}{0}{0}{0}'.format(s) %}" * 7,
+    "a format that looks inside": "{{ '{0.__class__}'.format(1) }}",
+    "a format that looks into a list": "{{ '{0[0]}'.format([1]) }}",
+    "a format of a map": "{{ '{a}'.format_map({'a': 1}) }}",
     "an old format": "{{ '%3000000000d' % 1 }}",
+    "an old format with a width beside it": "{{ '%*d' % (3000000000, 1) }}",
+    "an old format with a precision": "{{ '%.3000000000f' % 1 }}",
+    "an old format of much": "{% set s = 'abcdefghij' %}" + "{% set s = '%s%s%s%s%s' % (s, s, s, s, s) %}" * 9,
+    "much joined by its method": "{{ (range(20000) | join).join((range(20000) | join).split('1')) }}",
+    "a text indented": "{{ 'a' | indent(3000000000, true) }}",
+    "lines indented by much": "{{ (range(9000) | join('\n')) | indent(range(9000) | join, true) }}",
     "a power": "{{ 9 ** 9 ** 9 }}",
     "bytes": "{{ (1).to_bytes(3000000000, 'big') }}",
     "much joined": "{{ range(90000) | join('a' ~ range(20000) | join) }}",
@@ -82,6 +95,38 @@ def test_a_hostile_template_ends_soon(kind: str) -> None:
         _render(HOSTILE[kind])
 
     assert time.monotonic() - started < 5
+
+
+FORMS = {
+    "joined": "{{ ', '.join(['a', 'b']) }}{{ '-'.join('abc') }}{{ '+'.join(messages | map(attribute='role')) }}",
+    "formatted": "{{ 'x{}y{}'.format(1, [2]) }}{{ '{0}{1!r}{0} {{}}'.format('a', 'b') }}{{ '{a}'.format(a=none) }}",
+    "formatted as of old": "{{ '%s of %d, %r, 100%%' % ('a', 3, 'b') }}{{ '%(a)s' % {'a': 1.5} }}{{ '%s' % 'c' }}",
+    "indented": "{{ 'a\nb\n\nc' | indent }}{{ 'a\nb' | indent(2, true) }}{{ 'a\n\nb' | indent('> ', blank=true) }}",
+    "parted": "{{ 'a=b=c'.partition('=')[2] }}{{ 'a=b=c'.rpartition('=')[0] }}",
+    "sorted": "{{ messages[1]['content'] | sort(attribute='type') | map(attribute='type') | join(' ') }}",
+    "what is no text joined": "{{ ', '.join([1]) }}",
+    "too little formatted": "{{ '%s%s' % 'a' }}",
+    "a place without a value": "{{ '{}{}'.format(1) }}",
+}
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_ways_of_putting_texts_together_do_as_in_transformers(kind: str) -> None:
+    compile_template = chat_template_utils._cached_compile_jinja_template
+    bounded = compile_template(FORMS[kind])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat_template_utils, "ImmutableSandboxedEnvironment", ImmutableSandboxedEnvironment)
+        unbounded = compile_template(FORMS[kind])
+
+    assert type(unbounded) is not type(bounded)
+    assert _render_or_fail(bounded) == _render_or_fail(unbounded)
+
+
+def _render_or_fail(template: Template) -> str:
+    try:
+        return template.render(messages=MESSAGES)
+    except (TypeError, IndexError) as error:
+        return type(error).__name__
 
 
 def test_each_prompt_may_cost_as_much() -> None:

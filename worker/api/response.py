@@ -45,6 +45,10 @@ class Answer:
         model: that drew them, by name.
         scheduler: its class in diffusers.
         steps: of the first pass, as asked for.
+        task: what the first pass started from: `text to image`, `editing`, ...
+        references: how many pictures the instruction spoke of; left out where there were none.
+        true_cfg_scale: as asked for; left out where it was not.
+        max_sequence_length: as asked for; left out where it was not.
         nsfw: whether the safety checker has blackened it, for each picture.
         timings: seconds, one part after the other.
         acceleration: how the passes of the last picture were done: `off`, as written, `graphs` or `compile`; left
@@ -62,6 +66,10 @@ class Answer:
     model: str
     scheduler: str
     steps: int
+    task: str
+    references: int | None
+    true_cfg_scale: float | None
+    max_sequence_length: int | None
     nsfw: list[bool]
     timings: Timings
     acceleration: str | None
@@ -91,6 +99,10 @@ def make_answer(
         model=model,
         scheduler=request.scheduler.class_name,
         steps=request.num_inference_steps,
+        task=plan.passes[0].task,
+        references=len(request.references) or None,
+        true_cfg_scale=request.true_cfg_scale,
+        max_sequence_length=request.max_sequence_length,
         nsfw=[one.nsfw for one in generated],
         timings=timings,
         acceleration=generated[-1].acceleration,

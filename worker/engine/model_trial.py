@@ -11,6 +11,7 @@ import torch
 
 from worker.engine.device_errors import is_out_of_memory
 from worker.engine.engine import Engine
+from worker.engine.load.gguf_file import unpack
 from worker.engine.pipelines import modules
 from worker.engine.trials import find_error
 from worker.errors import JobTimeoutError, ModelError, NonFiniteOutputError
@@ -84,7 +85,8 @@ def _find_bad_weight(engine: Engine, only: str | None = None) -> str | None:
 
 
 def _list_bad(part: torch.nn.Module) -> Iterator[str]:
-    for name, values in part.named_parameters():
+    for name, weight in part.named_parameters():
+        values = unpack(weight)
         whole = not values.is_floating_point() or values.is_meta or values.element_size() < 2
         if not whole and not torch.isfinite(values).all():
             yield name

@@ -18,12 +18,17 @@ class Editing:
         references: it takes so many at most.
         from_prompt: whether it draws from a prompt alone, too.
         aspect: how many times as long as the other one side of a picture may be.
+        max_tokens: of a prompt, beyond which the pipeline fails; 0 where it cuts what is too long.
     """
 
     references: int
     from_prompt: bool = True
     aspect: int = 128
+    max_tokens: int = 0
 
+
+# Of the 4096 places that Qwen's transformer has for a prompt, pictures take up to 1369 there and the latents 256.
+_QWEN_TOKENS = 2048
 
 # By text-to-image pipeline, or the model's only one.
 EDITORS: Mapping[str, Editing] = MappingProxyType(
@@ -33,8 +38,8 @@ EDITORS: Mapping[str, Editing] = MappingProxyType(
         "Flux2KleinPipeline": Editing(4, aspect=8),
         "QwenImage21Pipeline": Editing(MAX_REFERENCES),
         "ZImageOmniPipeline": Editing(MAX_REFERENCES, aspect=8),
-        "LongCatImageEditPipeline": Editing(1, from_prompt=False),
-        "QwenImageEditPipeline": Editing(1, from_prompt=False),
-        "QwenImageEditPlusPipeline": Editing(3, from_prompt=False),
+        "LongCatImageEditPipeline": Editing(1, from_prompt=False, max_tokens=512),
+        "QwenImageEditPipeline": Editing(1, from_prompt=False, max_tokens=_QWEN_TOKENS),
+        "QwenImageEditPlusPipeline": Editing(3, from_prompt=False, max_tokens=_QWEN_TOKENS),
     }
 )

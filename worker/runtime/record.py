@@ -24,6 +24,7 @@ class JobRecord:
         fields: those that it gave, by their own names; unknown ones are left out.
         refused: those that were wrong.
         steps: of its first pass.
+        references: pictures that its instruction spoke of.
         seed: of its first picture.
         batch: pictures drawn at once.
         first: whether nothing was drawn by this process before.
@@ -41,6 +42,7 @@ class JobRecord:
     width: int | None = None
     height: int | None = None
     steps: int | None = None
+    references: int | None = None
     pictures: int | None = None
     seed: int | None = None
     batch: int | None = None
@@ -62,6 +64,7 @@ class JobRecord:
         first = plan.passes[0]
         self.model, self.task, self.steps = model, first.task, first.num_inference_steps
         self.width, self.height = plan.size
+        self.references = len(plan.request.references)
         self.pictures = len(plan.request.pictures)
         self.seed = plan.request.pictures[0].seed
 

@@ -4,13 +4,17 @@ transformers keeps them from running code; but loops in loops, or a text doubled
 all memory there is. So everything that a template repeats or makes is paid for out of what one prompt may cost.
 """
 
+import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from string import Formatter
 from typing import Any
 
 import transformers.utils.chat_template_utils as used_by_transformers
 from jinja2 import Template, nodes
 from jinja2.exceptions import SecurityError
+from jinja2.filters import do_indent
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_TEMPLATE = 100_000  # characters; the longest that models for pictures bring have some 5,000
@@ -20,10 +24,13 @@ MAX_NUMBER = 10**12
 
 _FILTERS = "capitalize d default e escape first int items last length list lower reject rejectattr select selectattr"
 _MORE_FILTERS = "safe string title trim upper tojson map abs count dictsort float max min reverse round sort unique"
-_OF_TEXTS = "capitalize count endswith find index isalnum isalpha isdigit isspace isupper islower lower lstrip replace"
-_MORE_OF_TEXTS = "removeprefix removesuffix rfind rsplit rstrip split splitlines startswith strip title upper"
-_TEXTS = frozenset(f"{_OF_TEXTS} {_MORE_OF_TEXTS}".split())
+_OF_TEXTS = "capitalize count endswith find format index isalnum isalpha isdigit isspace isupper islower join lower"
+_MORE_OF_TEXTS = "lstrip partition removeprefix removesuffix replace rfind rpartition rsplit rstrip split splitlines"
+_STILL_MORE_OF_TEXTS = "startswith strip title upper"
+_TEXTS = frozenset(f"{_OF_TEXTS} {_MORE_OF_TEXTS} {_STILL_MORE_OF_TEXTS}".split())
 _LISTS = frozenset({"count", "index"})
+# What is as long as what is put into it: without a width or a precision.
+_PLAIN_PERCENTS = re.compile(r"(?:[^%]|%(?:\(\w+\))?[sdr%])*")
 
 _work = threading.local()
 
@@ -53,6 +60,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         own = {"_each": self._each, "_join": _join, "_made": _pay}
         self.filters = {name: self.filters[name] for name in f"{_FILTERS} {_MORE_FILTERS}".split()} | own
         self.filters |= {"string": lambda value: str(_pay(value)), "join": _join_with, "replace": _replace}
+        self.filters["indent"] = _indent
         del self.globals["lipsum"]
         self._step = MAX_TEMPLATE
 
@@ -71,13 +79,16 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def call(__self, __context: Any, __obj: Any, *given: Any, **named: Any) -> Any:
         """As in Jinja, which names its arguments so that a template's can have any name."""
         _spend(__self._step)
-        if getattr(__obj, "__name__", "") == "replace" and isinstance(getattr(__obj, "__self__", None), str):
-            return _replace(__obj.__self__, *given)
+        if isinstance(text := getattr(__obj, "__self__", None), str):
+            __obj = partial(_BOUNDED[__obj.__name__], text) if __obj.__name__ in _BOUNDED else __obj
         return _pay(super().call(__context, __obj, *given, **named))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Sums of anything, and what else numbers can do to numbers."""
+        """Sums of anything, texts with plain places for values, and what else numbers can do to numbers."""
         numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
+        if operator == "%" and isinstance(left, str):
+            _check_format(_PLAIN_PERCENTS.fullmatch(left) is not None, left.count("%"), right)
+            return _pay(super().call_binop(context, operator, left, right))
         if operator == "**" or not (numbers or operator == "+"):
             raise SecurityError(f"a chat template may use {operator} with numbers alone, and no powers")
         return _pay(super().call_binop(context, operator, left, right))
@@ -90,8 +101,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             return attr in _LISTS
         return bool(super().is_safe_attribute(obj, attr, value))
 
-    def wrap_str_format(self, value: Any) -> None:
-        """No formats, which can be of any width."""
+    def wrap_str_format(self, value: Any) -> Any:
+        """Formats with plain places for values; a width could be anything."""
+        if isinstance(text := getattr(value, "__self__", None), str) and value.__name__ == "format":
+            return partial(_format, text)
+        return None
 
 
 def bound_chat_templates() -> None:
@@ -147,9 +161,37 @@ def _join_with(values: Iterable[Any], between: str = "") -> str:
     return _join(parts[1:])
 
 
+def _join_texts(between: str, values: Iterable[Any]) -> str:
+    """As `str.join`, which takes texts alone."""
+    texts = _pay([*values])
+    _check_size(len(texts) * len(between))
+    return between.join(texts)
+
+
+def _format(text: str, *given: Any, **named: Any) -> str:
+    fields = [(name, spec) for _, name, spec, _ in Formatter().parse(text) if name is not None]
+    _check_format(all(re.fullmatch(r"\w*", name) and not spec for name, spec in fields), len(fields), [given, named])
+    return text.format(*given, **named)
+
+
+def _check_format(is_plain: bool, places: int, values: Any) -> None:
+    if not is_plain:
+        raise SecurityError("a chat template may format values as they are, with no width, precision or attribute")
+    _spend(places * _measure(values, 0))
+
+
+def _indent(text: str, width: Any = 4, first: bool = False, blank: bool = False) -> str:
+    lines = len(text.splitlines()) + 1
+    _check_size(len(text) + lines * (len(width) if isinstance(width, str) else int(width)))
+    return do_indent(text, width, first, blank)
+
+
 def _replace(text: Any, old: str, new: str, count: int = -1) -> str:
     _check_size(len(text) + str(text).count(old) * len(new))
     return str(_pay(str(text).replace(old, new, -1 if count is None else count)))
+
+
+_BOUNDED: Mapping[str, Callable[..., str]] = {"join": _join_texts, "replace": _replace}
 
 
 def _pay(value: Any) -> Any:

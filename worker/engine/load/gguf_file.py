@@ -59,14 +59,21 @@ def open_gguf(path: Path) -> GgufFile:
     return GgufFile(path, MappingProxyType(inside), prefix, describe_packings(tensors))
 
 
+def unpack(weight: Tensor) -> Tensor:
+    """The numbers of a packed weight; any other as it is."""
+    from diffusers.quantizers.gguf.utils import GGUFParameter, dequantize_gguf_tensor
+
+    return dequantize_gguf_tensor(weight) if isinstance(weight, GGUFParameter) else weight
+
+
 def unpack_others(part: nn.Module, dtype: torch.dtype) -> None:
     """Unpack what no linear layer holds, because nothing else unpacks it when it is used."""
-    from diffusers.quantizers.gguf.utils import GGUFLinear, GGUFParameter, dequantize_gguf_tensor
+    from diffusers.quantizers.gguf.utils import GGUFLinear, GGUFParameter
 
     for module in part.modules():
         for name, weight in module.named_parameters(recurse=False):
             if isinstance(weight, GGUFParameter) and not (isinstance(module, GGUFLinear) and name == "weight"):
-                plain = dequantize_gguf_tensor(weight).to(dtype)
+                plain = unpack(weight).to(dtype)
                 setattr(module, name, nn.Parameter(plain, requires_grad=False))
 
 

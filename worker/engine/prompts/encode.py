@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
+from diffusers.pipelines.longcat_image.pipeline_longcat_image_edit import LongCatImageEditPipeline, split_quotation
 
 from worker.engine.adapters.embeddings import escape_words, list_tokens
 from worker.engine.cache import TensorCache
@@ -79,13 +80,18 @@ class PromptEncoder:
         Raises:
             InvalidInputError: names the field, what came and what is allowed.
         """
-        if not self._by_clip:
+        editing = self._engine.capabilities.editing
+        limit = editing.max_tokens if editing else 0
+        if not (self._by_clip or limit):
             return  # the rest is cut off
         prompts = [("prompt", text) for text in dict.fromkeys(one.prompt for one in self._request.pictures)]
         if negative := self._request.negative_prompt:
             prompts.append(("negative_prompt", negative))
         for field, prompt in prompts:
             check()
+            if limit:
+                self._check_tokens(field, prompt, limit)
+                continue
             self._check_changes(field, prompt)
             texts = self._list_texts(prompt)
             for encoder in self._encoders_of(self._engine.pipeline):
@@ -97,6 +103,17 @@ class PromptEncoder:
     def batch_shape(self, prompt: str) -> Hashable:
         """Equal for prompts whose embeddings can be joined: of one length, and with a negative one or without."""
         return self._count_windows(prompt), self._negative_prompt() is None
+
+    def _check_tokens(self, field: str, prompt: str, limit: int) -> None:
+        """Refuse what the pipeline of a model that edits neither reads to its end nor cuts."""
+        tokenizer = self._engine.pipeline.tokenizer
+        letters = isinstance(self._engine.pipeline, LongCatImageEditPipeline)  # which reads quotations by them
+        parts = split_quotation(prompt) if letters else [(prompt, False)]
+        texts = [text for part, is_quoted in parts for text in (part if is_quoted else [part])]
+        count = sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+        if count > limit:
+            title = self._engine.capabilities.family.title
+            raise InvalidInputError([f"{field}: got a text of {count} tokens; {title} reads {limit} at most"])
 
     def _check_changes(self, field: str, prompt: str) -> None:
         scheduled = self._schedule(prompt)
