@@ -125,7 +125,7 @@ async def runsync(
     return JSONAnswer(job.answer())
 
 
-@router.get("/status/{job_id:path}", response_model=JobAnswer)
+@router.get("/status/{job_id:rest}", response_model=JobAnswer)
 async def status(job: KnownJob, ttl: Annotated[int | None, Query(ge=1, le=MAX_POLICY_MS)] = None) -> Response:
     """State, times and output of a job; while it runs, `output` is the last progress.
 
@@ -135,27 +135,27 @@ async def status(job: KnownJob, ttl: Annotated[int | None, Query(ge=1, le=MAX_PO
     return JSONAnswer(job.answer())
 
 
-@router.post("/status/{job_id:path}", response_model=JobAnswer, include_in_schema=False)
+@router.post("/status/{job_id:rest}", response_model=JobAnswer, include_in_schema=False)
 async def status_by_post(job: KnownJob) -> Response:
     """The same, for clients that post."""
     return JSONAnswer(job.answer())
 
 
-@router.get("/stream/{job_id:path}", response_model=StreamAnswer)
+@router.get("/stream/{job_id:rest}", response_model=StreamAnswer)
 async def stream(job: KnownJob, queue: Queue, request: Request) -> Response:
     """The chunks a generator has sent since the last call; waits up to a second for one."""
     await hold(request, queue.config.stream_hold_s, lambda: bool(job.stream) or job.final, queue.events)
     return JSONAnswer({"status": job.state, "stream": [{"output": chunk} for chunk in queue.read_stream(job)]})
 
 
-@router.post("/cancel/{job_id:path}", response_model=JobAnswer)
+@router.post("/cancel/{job_id:rest}", response_model=JobAnswer)
 async def cancel(job: KnownJob, queue: Queue) -> Response:
     """Cancels a waiting job, stops a running one, leaves a finished one as it is."""
     queue.cancel(job)
     return JSONAnswer(job.answer())
 
 
-@router.post("/retry/{job_id:path}", response_model=JobAnswer)
+@router.post("/retry/{job_id:rest}", response_model=JobAnswer)
 async def retry(job: KnownJob, queue: Queue) -> Response:
     """Queues a failed or timed out job again under its old id."""
     if not queue.retry(job):

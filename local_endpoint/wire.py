@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from fastapi import Request, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 MAX_NESTING = 500  # of lists and objects; json's own recursion ends at about 1,000, wherever the call stack is by then
 
@@ -66,6 +67,23 @@ async def read_body(request: Request, limit: int) -> bytes:
         if len(body) > limit:
             raise TooLongError(len(body), limit)
     return bytes(body)
+
+
+class RestOfPath(Convertor[str]):
+    """All that follows in a path, `{name:rest}`: slashes and ends of lines too, which Starlette's `path` lacks."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        """The text itself."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """The text itself."""
+        return value
+
+
+register_url_convertor("rest", RestOfPath())
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -80,7 +80,7 @@ async def ping(
     return {}
 
 
-@router.post("/job-done/{worker_id}/{job_id:path}")
+@router.post("/job-done/{worker_id}/{job_id:rest}")
 async def job_done(worker_id: str, job_id: str, queue: Queue, request: Request) -> Response:
     """A progress update or the result; 400 when it is too large or not JSON, and then it is lost."""
     body, size = await _posted(worker_id, job_id, queue, request)
@@ -91,7 +91,7 @@ async def job_done(worker_id: str, job_id: str, queue: Queue, request: Request) 
     return Response(status_code=200)
 
 
-@router.post("/job-stream/{worker_id}/{job_id:path}")
+@router.post("/job-stream/{worker_id}/{job_id:rest}")
 async def job_stream(worker_id: str, job_id: str, queue: Queue, request: Request) -> Response:
     """One chunk of a generator's output."""
     body, size = await _posted(worker_id, job_id, queue, request)

@@ -326,7 +326,7 @@ def test_a_page_that_is_let_in_may_send_what_any_client_sends(start_platform: An
     assert refused.headers["access-control-allow-origin"] == "http://app.example"  # so that the page can read why
 
 
-@pytest.mark.parametrize("job_id", ["a/b", "/", "a//b/", "..%2f", "ü/é"])
+@pytest.mark.parametrize("job_id", ["a/b", "/", "a//b/", "..%2f", "ü/é", "a\n/b\r\n"])
 def test_an_id_with_a_slash_works_like_any_other(job_id: str, platform: Any) -> None:
     """The SDK writes an id into its URLs with each slash as %2F."""
     unknown = httpx.URL(platform.url + "/status/").raw_path + httpx.QueryParams({"": job_id}).__str__()[1:].encode()
