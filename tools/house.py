@@ -36,6 +36,8 @@ ORDER = {
         "job.py",
         "answering.py",
         "batcher.py",
+        "parts.py",
+        "replicas.py",
         "progress.py",
         "cancellation.py",
         "failures.py",
@@ -92,6 +94,8 @@ ORDER = {
     "worker/": ["request.py", "plan.py"],
     "worker/engine/load": [
         "loader.py",
+        "devices.py",
+        "copies.py",
         "dtype.py",
         "mapped.py",
         "pretrained.py",

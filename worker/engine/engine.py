@@ -76,6 +76,17 @@ class Engine:
             return None
         return self.graphs.mode if self.graphs else "off"
 
+    def enter_thread(self) -> None:
+        """To be called in a thread before it draws: CUDA has one current device in each."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+
+    def seed(self, seed: int) -> None:
+        """For whatever draws random numbers by no generator of its own; another card's are its own."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
+
     def drawing(self) -> AbstractContextManager[None]:
         """To be entered to draw a job, or several at once; nothing else disturbs them inside the `with`."""
         return self.graphs.drawing() if self.graphs else nullcontext()

@@ -19,13 +19,13 @@ from worker.models.capabilities import Capabilities
 
 
 def weight_sizes(
-    pipelines: Sequence[Any], controlnets: Sequence[Any] = (), device: str | None = None
+    pipelines: Sequence[Any], controlnets: Sequence[Any] = (), device: torch.device | None = None
 ) -> dict[str, int]:
     """Bytes of each component's weights; one that pipelines share counts once.
 
     Args:
         controlnets: work hand in hand with the denoiser, and count as part of it.
-        device: count only what is on a device of this type.
+        device: count only what is there.
     """
     modules = {id(part): (name, part) for pipeline in pipelines for name, part in pipeline.components.items()}
     sizes: dict[str, int] = {}
@@ -38,8 +38,8 @@ def weight_sizes(
     return sizes
 
 
-def _bytes(module: torch.nn.Module, device: str | None) -> int:
-    return sum(_weight_bytes(weight) for weight in module.parameters() if device in (None, weight.device.type))
+def _bytes(module: torch.nn.Module, device: torch.device | None) -> int:
+    return sum(_weight_bytes(weight) for weight in module.parameters() if device in (None, weight.device))
 
 
 def _weight_bytes(weight: Any) -> int:
@@ -102,10 +102,10 @@ def _can_travel(name: str, part: torch.nn.Module) -> bool:
     return name != "vae" and not whole and bool(getattr(part, "_supports_group_offloading", True))
 
 
-def free_memory() -> int:
-    """Bytes of device memory that are free now."""
+def free_memory(device: torch.device) -> int:
+    """Bytes of its memory that are free now."""
     torch.cuda.empty_cache()
-    return int(torch.cuda.mem_get_info()[0])
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def find_graph_needs(pipeline: Any) -> GraphNeeds:
@@ -135,7 +135,7 @@ def plan_memory(
     if device.type == "cpu":
         return MemoryPlan("none", False, "all in main memory")
     # Quantised weights are made on the device.
-    already_there = sum(weight_sizes(pipelines, controlnets, device.type).values())
+    already_there = sum(weight_sizes(pipelines, controlnets, device).values())
     sizes = weight_sizes(pipelines, controlnets)
-    free, graphs = free_memory() + already_there, find_graph_needs(pipelines[0]) if accelerated else None
+    free, graphs = free_memory(device) + already_there, find_graph_needs(pipelines[0]) if accelerated else None
     return choose_memory_plan(sizes, model.width * model.height, free, wanted, quantize, graphs)
