@@ -223,6 +223,11 @@ class Settings(BaseSettings):
         description="GPUs that draw, each with the whole model; `auto`: all that the worker has; "
         "[when it pays](docs/several-gpus.md)",
     )
+    gpus_per_picture: Literal["auto", "1", "2"] = Field(
+        "auto",
+        description="GPUs that share the steps of one guided picture; `auto`: two where one of them would have nothing "
+        "to do, and that is faster",
+    )
     acceleration: Literal["auto", "off", "graphs", "compile"] = Field(
         "off",
         description="how passes run on a GPU: as written, by CUDA graphs, compiled, or `auto`, as written or by a "

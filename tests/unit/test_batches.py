@@ -35,7 +35,10 @@ class Engine:
     def max_batch(self, _: Plan) -> int:
         return self.room
 
-    def draw(self, drawings: Sequence[Drawing]) -> list[Outcome]:
+    def wants_help(self, _: Plan) -> bool:
+        return False
+
+    def draw(self, drawings: Sequence[Drawing], _: None) -> list[Outcome]:
         self.threads.add(threading.get_ident())
         self.batches.append([one.plan.request.pictures[0].prompt for one in drawings])
         self.go.wait(10)

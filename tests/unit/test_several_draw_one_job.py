@@ -32,6 +32,8 @@ class Card:
     begun: threading.Event = field(default_factory=threading.Event)
     drawn: list[list[int]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
+    wants: bool = False
+    helpers: list["Card | None"] = field(default_factory=list)
     breaks: int = 0  # batches that it fails at, like a card that has fallen off the bus
 
     def begin(self) -> None:
@@ -40,7 +42,11 @@ class Card:
     def max_batch(self, _: Plan) -> int:
         return self.room
 
-    def draw(self, drawings: Sequence[Drawing]) -> list[Outcome]:
+    def wants_help(self, plan: Plan) -> bool:
+        return self.wants
+
+    def draw(self, drawings: Sequence[Drawing], helper: "Card | None") -> list[Outcome]:
+        self.helpers.append(helper)
         self.threads.add(threading.get_ident())
         self.begun.set()
         self.go.wait(WAIT_S)
@@ -275,6 +281,26 @@ def test_a_job_that_nobody_wants_any_more_leaves_the_row(
     _let_go(cards)
     held.result(WAIT_S)
     assert all(seed < 70 for seed in _all_drawn(cards))
+
+
+def test_one_picture_is_helped_by_who_has_nothing_to_do(cards: list[Card], callers: ThreadPoolExecutor) -> None:
+    for card in cards:
+        card.wants = True
+    batcher = Batcher(cards)
+    helped = callers.submit(batcher.draw, a_job(1).drawing)
+    assert cards[0].begun.wait(WAIT_S)
+    assert cards[0].helpers == [cards[2]]
+    other = callers.submit(batcher.draw, a_job(1, seed=9).drawing)
+    assert cards[1].begun.wait(WAIT_S)
+    assert cards[1].helpers == [None], "the third helps already"
+    waiting = callers.submit(batcher.draw, a_job(2, seed=20, steps=9).drawing)
+    _until(lambda: len(batcher._waiting) == 1)
+    assert not cards[2].begun.is_set(), "it draws nothing while it helps"
+    _let_go(cards)
+    assert all(one.result(WAIT_S).error is None for one in (helped, other, waiting))
+    batcher.draw(a_job(3, seed=50).drawing)
+    assert [card.helpers[-1] for card in cards] == [None] * 3, "and where there is a picture for each, nobody helps"
+    batcher.close()
 
 
 def test_what_is_done_in_a_cards_thread_waits_for_what_it_draws(batcher: Batcher, cards: list[Card]) -> None:

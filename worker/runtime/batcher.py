@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from worker.engine.drawing import Drawing, Outcome
 from worker.errors import WorkerBrokenError, WorkerError
@@ -28,8 +28,15 @@ class Artist(Protocol):
     def begin(self) -> None:
         """Called first, in that thread."""
 
-    def draw(self, drawings: Sequence[Drawing]) -> Sequence[Outcome]:
-        """What becomes of these, which have one batch key."""
+    def draw(self, drawings: Sequence[Drawing], helper: Any | None) -> Sequence[Outcome]:
+        """What becomes of these, which have one batch key.
+
+        Args:
+            helper: another one, who has nothing else to do meanwhile.
+        """
+
+    def wants_help(self, plan: Plan) -> bool:
+        """Whether two draw one picture of this plan sooner than one."""
 
     def max_batch(self, plan: Plan) -> int:
         """Pictures of a plan that are drawn at once; a job with more is drawn without others."""
@@ -104,8 +111,16 @@ class Batcher:
         served = 0
         while self._list_waiting() and self._idle:
             artist = self._idle.pop(0)
-            self._threads[artist].submit(self._draw, artist, self._take_batch(artist, served))
+            parts = self._take_batch(artist, served)
             served += 1
+            self._threads[artist].submit(self._draw, artist, parts, self._find_helper(artist, parts))
+
+    def _find_helper(self, artist: Artist, parts: Sequence[Part]) -> Artist | None:
+        """One who has nothing to do, where there is one picture and no other waits."""
+        alone = not self._list_waiting() and len(parts) == 1 and len(parts[0].places) == 1
+        if not (self._idle and alone and artist.wants_help(parts[0].drawing.plan)):
+            return None
+        return self._idle.pop()
 
     def _list_waiting(self) -> Sequence[SharedJob]:
         """Those of which something waits; of others all is drawn, or nothing shall be any more."""
@@ -131,10 +146,10 @@ class Batcher:
                 room -= len(parts[-1].places)
         return parts
 
-    def _draw(self, artist: Artist, parts: Sequence[Part]) -> None:
+    def _draw(self, artist: Artist, parts: Sequence[Part], helper: Artist | None) -> None:
         context = parts[0].job.context()
         try:
-            outcomes = context.run(artist.draw, [part.drawing for part in parts])
+            outcomes = context.run(artist.draw, [part.drawing for part in parts], helper)
         except BaseException as error:  # whoever waits must hear it
             for part in parts:
                 part.job.fail(error)
@@ -142,8 +157,7 @@ class Batcher:
             for part, outcome in zip(parts, outcomes, strict=True):
                 self._end(artist, part, outcome)
         with self._change:
-            if artist in self._artists:
-                self._idle = [one for one in self._artists if one is artist or one in self._idle]
+            self._idle = [one for one in self._artists if one in (artist, helper) or one in self._idle]
             self._hand_out()
             self._change.notify_all()
 

@@ -9,7 +9,7 @@ from worker.engine.drawing import Drawing, Outcome
 from worker.engine.engine import Engine
 from worker.engine.generate import draw_jobs
 from worker.engine.trials import explain
-from worker.errors import InternalError
+from worker.errors import InternalError, SettingsError
 from worker.plan import Plan
 from worker.request import Request
 from worker.runtime.failures import classify, recover
@@ -19,13 +19,19 @@ class Replica:
     """An engine, as an artist of the `Batcher`.
 
     Attributes:
+        engine: that draws.
         name: of its device.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        """Nothing is drawn yet."""
-        self.engine = engine
-        self.name = str(engine.device)
+    def __init__(self, engine: Engine, partner: Engine | None = None, takes_help: bool = False) -> None:
+        """Nothing is drawn yet.
+
+        Args:
+            partner: an engine that does half of every guided pass, and nothing else.
+            takes_help: whether any other one may do that which has nothing else to do.
+        """
+        self.engine, self.name = engine, str(engine.device)
+        self._partner, self._takes_help = partner, takes_help
         self._idle_so_far = True  # no job was drawn yet
         self._known_good: tuple[int, int] | None = None  # the largest picture so far, up to the native size
 
@@ -37,9 +43,14 @@ class Replica:
         """As `Artist`."""
         return self.engine.batch_size.choose(plan)
 
-    def draw(self, drawings: Sequence[Drawing]) -> list[Outcome]:
+    def wants_help(self, plan: Plan) -> bool:
         """As `Artist`."""
-        outcomes = draw_jobs(self.engine, drawings, partial(recover, self.engine, known_good=self._known_good))
+        return self._takes_help and self.engine.graphs is not None and plan.request.guidance_scale > 1
+
+    def draw(self, drawings: Sequence[Drawing], helper: "Replica | None" = None) -> list[Outcome]:
+        """As `Artist`."""
+        put_right = partial(recover, self.engine, known_good=self._known_good)
+        outcomes = draw_jobs(self.engine, drawings, put_right, helper.engine if helper else self._partner)
         first, self._idle_so_far = self._idle_so_far, False
         outcomes = [replace(outcome, first=first) for outcome in outcomes]
         return [self._learn(one.plan.request, outcome) for one, outcome in zip(drawings, outcomes, strict=True)]
@@ -56,3 +67,19 @@ class Replica:
         except Exception as error:
             return replace(outcome, error=classify(error))
         return replace(outcome, error=reason or outcome.error)
+
+
+def make_replicas(engines: Sequence[Engine], gpus_per_picture: str) -> list[Replica]:
+    """Those who draw with these engines.
+
+    Args:
+        gpus_per_picture: as GPUS_PER_PICTURE.
+
+    Raises:
+        SettingsError: they cannot be paired.
+    """
+    if gpus_per_picture != "2":
+        return [Replica(engine, takes_help=gpus_per_picture == "auto") for engine in engines]
+    if len(engines) % 2:
+        raise SettingsError(f"GPUS_PER_PICTURE: got 2; this worker draws with {len(engines)}")
+    return [Replica(first, second) for first, second in zip(engines[::2], engines[1::2], strict=True)]

@@ -33,7 +33,7 @@ from worker.runtime.failures import BROKEN, classify, judge
 from worker.runtime.gate import Gate
 from worker.runtime.job import Job
 from worker.runtime.logs import log, log_to_stderr, note_brought
-from worker.runtime.replicas import Replica
+from worker.runtime.replicas import Replica, make_replicas
 from worker.settings import list_mistaken_names, on_platform, read_settings
 from worker.text import Own
 from worker.waiting import wait_for
@@ -71,7 +71,8 @@ class Worker:
             self._output_rules = OutputRules.of_endpoint(self._settings)
             engines = load_all(self._settings, choose_devices(self._settings))
             self._engine = engines[0]
-            self._at_once = self._settings.jobs_at_once * len(engines)
+            self._replicas = make_replicas(engines, self._settings.gpus_per_picture)
+            self._at_once = self._settings.jobs_at_once * len(self._replicas)
             self.gate = Gate(self._at_once)
             self._start(engines)
         except Exception as error:
@@ -81,7 +82,6 @@ class Worker:
 
     def _start(self, engines: Sequence[Engine]) -> None:
         """Have each of them drawn with, by a thread of its own, once it has been seen to draw."""
-        self._replicas = [Replica(engine) for engine in engines]
         self._batcher = Batcher(self._replicas, on_loss=self._lose)
         for engine in engines:
             if self._settings.vae_name is None:  # else what fails is told of that
