@@ -121,6 +121,7 @@ ORDER = {
         "engine.py",
         "memory_plan.py",
         "memory.py",
+        "spread.py",
         "generate.py",
         "drawing.py",
         "batch.py",

@@ -40,7 +40,7 @@ from worker.engine.load.quantize import check_quantize
 from worker.engine.load.refiner import load_refiner
 from worker.engine.load.single_file import load_single_file
 from worker.engine.load.vae import replace_vae
-from worker.engine.memory import place_weights, plan_memory
+from worker.engine.memory import group_devices, place_weights, plan_memory
 from worker.engine.pipelines import find_denoiser, stay_on
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
@@ -89,18 +89,23 @@ def _assemble_all(
     source: ModelSource, settings: Settings, catalogue: AdapterCatalogue, devices: Sequence[torch.device]
 ) -> Iterator[Engine]:
     """The model is read once, but for weights that bitsandbytes packs on the device which they are for."""
-    first, *others = devices
-    model = _read_model(source, settings, catalogue, first)
+    model = _read_model(source, settings, catalogue, devices[0])
+    parts = model.parts
+    wanted = None if settings.offload == "auto" else settings.offload
+    first, *others = group_devices(
+        model.capabilities, parts.pipelines, list(parts.controlnets.values()), wanted, devices
+    )
     packed = settings.quantize in ("4bit", "8bit")
-    copies = [None if packed else copy_parts(model.parts) for _ in others]
+    copies = [None if packed else copy_parts(parts) for _ in others]
     yield _assemble(model, settings, catalogue, first)
-    for device, copied in zip(others, copies, strict=True):
+    for group, copied in zip(others, copies, strict=True):
         if copied is None:
-            parts = _read_model(source, settings, catalogue, device).parts
+            parts = _read_model(source, settings, catalogue, group[0]).parts
         else:
-            copied.bring(device)
+            if len(group) == 1:
+                copied.bring(group[0])
             parts = copied.parts
-        yield _assemble(replace(model, parts=parts), settings, catalogue, device)
+        yield _assemble(replace(model, parts=parts), settings, catalogue, group)
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,9 @@ def _quiet_libraries() -> None:
     diffusers.utils.logging.set_verbosity_error()
 
 
-def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, device: torch.device) -> Engine:
-    """The model with what stands beside it, all of it where the memory plan of this device wants it."""
+def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, devices: Sequence[torch.device]) -> Engine:
+    """The model with what stands beside it, all of it where the memory plan of these devices wants it."""
+    device = devices[0]
     model, pipeline, pipelines = read.capabilities, read.parts.pipeline, read.parts.pipelines
     for one in pipelines:
         convert_on_device(one)
@@ -152,10 +158,10 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
         check_complete({"the image encoder": pipeline.image_encoder}, "IP_ADAPTER_ENCODER: it is not complete")
     nets = list(read.parts.controlnets.values())
     wanted = None if settings.offload == "auto" else settings.offload
-    plan = plan_memory(model, pipelines, nets, wanted, device, settings.quantize, wants_graphs(settings))
+    plan = plan_memory(model, pipelines, nets, wanted, devices, settings.quantize, wants_graphs(settings))
     if device.type != "cpu":  # where there is nothing to choose
         log.info("memory: %s", plan.reason)
-    release = place_weights(pipelines, nets, plan, device)
+    release = place_weights(pipelines, nets, plan, devices)
     copy_mapped_weights(unique_modules(pipelines, nets))
     if plan.offload == "none":
         for one in pipelines:
