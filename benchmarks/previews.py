@@ -22,7 +22,8 @@ from benchmarks import full_size
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.engine.load.loader import choose_device, load
+from worker.engine.load.devices import choose_devices
+from worker.engine.load.loader import load
 from worker.engine.preview import Previewer
 from worker.engine.steps import MakePreview
 from worker.plan import make_plan
@@ -39,7 +40,7 @@ def main() -> None:
     pairs = parser.parse_args().pairs
     # As much as the SDK does before its thread waits for the network.
     runpod.serverless.progress_update = lambda job, update: json.dumps(update)
-    makers: dict[str, Callable[[], Engine]] = {"embedded": lambda: load(Settings(), choose_device())}
+    makers: dict[str, Callable[[], Engine]] = {"embedded": lambda: load(Settings(), choose_devices(Settings())[0])}
     if torch.cuda.is_available():
         makers |= {"SD 1.x": lambda: whole(full_size.sd1()), "SDXL": lambda: whole(full_size.sdxl())}
     for name, make in makers.items():
@@ -50,7 +51,7 @@ def whole(pipeline: Any) -> Engine:
     """An engine around a pipeline that comes from no file; it goes through one."""
     with tempfile.TemporaryDirectory() as folder:
         pipeline.save_pretrained(folder)
-        return load(Settings(model_name=folder), choose_device())
+        return load(Settings(model_name=folder), choose_devices(Settings())[0])
 
 
 def measure(name: str, engine: Engine, pairs: int) -> None:

@@ -81,6 +81,8 @@ GROUPS = (
             "WARM_UP": "off",
             "MAX_BATCH": "4",
             "JOBS_AT_ONCE": "4",
+            "GPUS": "2",
+            "GPUS_PER_PICTURE": "2",
         },
     ),
     Group(

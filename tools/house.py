@@ -37,6 +37,8 @@ ORDER = {
         "job.py",
         "answering.py",
         "batcher.py",
+        "parts.py",
+        "replicas.py",
         "progress.py",
         "cancellation.py",
         "failures.py",
@@ -98,6 +100,8 @@ ORDER = {
     "worker/": ["request.py", "plan.py"],
     "worker/engine/load": [
         "loader.py",
+        "devices.py",
+        "copies.py",
         "dtype.py",
         "mapped.py",
         "pretrained.py",
@@ -123,6 +127,7 @@ ORDER = {
         "engine.py",
         "memory_plan.py",
         "memory.py",
+        "spread.py",
         "generate.py",
         "drawing.py",
         "batch.py",
@@ -170,7 +175,7 @@ ORDER = {
         "warnings.py",
     ],
     "worker/engine/passes": ["draw.py", "prepare.py", "run.py"],
-    "worker/engine/denoiser": ["runner.py", "graphs.py", "cuda_graphs.py", "compiled.py"],
+    "worker/engine/denoiser": ["runner.py", "graphs.py", "cuda_graphs.py", "split.py", "compiled.py"],
     "worker/output": ["options.py", "address.py", "metadata.py", "png.py", "encode.py", "delivery.py", "bucket.py"],
 }
 TITLES = {

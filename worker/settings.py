@@ -24,6 +24,7 @@ EMBEDDED_LORAS = EMBEDDED_MODEL.parent / "loras"
 VOLUME = Path("/runpod-volume")  # where the platform mounts an endpoint's network volume
 
 MAX_BATCH = 64  # pictures drawn at once
+MAX_GPUS = 64
 MAX_JOB_TIMEOUT_S = 31_536_000  # a year; what is far longer, the system's clock cannot wait for
 
 _HOST = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
@@ -79,6 +80,12 @@ def _check_places(setting: str) -> str:
         if name in names:
             raise _refuse("have one place for each name", entry)
         names.add(name)
+    return setting
+
+
+def _check_gpus(setting: str) -> str:
+    if setting != "auto" and not (setting.isdecimal() and 1 <= int(setting) <= MAX_GPUS):
+        raise _refuse(f"be auto, or a number from 1 to {MAX_GPUS}")
     return setting
 
 
@@ -211,6 +218,16 @@ class Settings(BaseSettings):
         le=64,
         description="jobs that a worker takes at once; [more than one pays](docs/several-jobs.md) where jobs are short",
     )
+    gpus: Annotated[str, AfterValidator(_check_gpus)] = Field(
+        "auto",
+        description="GPUs that draw, each with the whole model; `auto`: all that the worker has; "
+        "[when it pays](docs/several-gpus.md)",
+    )
+    gpus_per_picture: Literal["auto", "1", "2"] = Field(
+        "auto",
+        description="GPUs that share the steps of one guided picture; `auto`: two where one of them would have nothing "
+        "to do, and that is faster",
+    )
     acceleration: Literal["auto", "off", "graphs", "compile"] = Field(
         "off",
         description="how passes run on a GPU: as written, by CUDA graphs, compiled, or `auto`, as written or by a "
@@ -293,6 +310,11 @@ class Settings(BaseSettings):
     def pictures_at_once(self) -> int | None:
         """How many pictures are drawn at once, as the owner wants it; None for what is fastest."""
         return None if self.max_batch == "auto" else int(self.max_batch)
+
+    @property
+    def gpus_at_most(self) -> int | None:
+        """How many devices draw, as the owner wants it; None for all that are there."""
+        return None if self.gpus == "auto" else int(self.gpus)
 
     @property
     def bucket_hosts(self) -> tuple[str, ...]:

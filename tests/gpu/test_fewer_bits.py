@@ -62,7 +62,7 @@ def test_every_kind_of_job_hardly_differs_in_fp8(family: str, offload: str, kits
 
 @pytest.mark.parametrize("bits", KINDS)
 def test_what_loading_left_on_the_device_counts_as_free(bits: str, kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.engine.memory.free_memory", lambda: 10**9)
+    monkeypatch.setattr("worker.engine.memory.free_memory", lambda _: 10**9)
     planned: list[int] = []
 
     def plan(sizes: Any, pixels: int, free: int, *others: Any) -> MemoryPlan:

@@ -29,8 +29,8 @@ def draw_on_card(pipeline: Any, gigabytes: int, quantize: Quantize = "none") -> 
     pipeline.set_progress_bar_config(disable=True)
     with filled(leaving=gigabytes * GB):
         held = torch.cuda.memory_allocated()
-        plan = plan_memory(model, [pipeline], [], None, DEVICE, quantize)
-        place_weights([pipeline], [], plan, DEVICE)
+        plan = plan_memory(model, [pipeline], [], None, [DEVICE], quantize)
+        place_weights([pipeline], [], plan, [DEVICE])
         image = pipeline("a star", num_inference_steps=2, width=model.width, height=model.height).images[0]
         peak = (torch.cuda.max_memory_reserved() - held) / GB
         assert image.size == (model.width, model.height)

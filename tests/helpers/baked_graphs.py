@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MethodType
 from typing import Any
 
@@ -33,6 +33,12 @@ class BakedDevice:
         if self.fail:
             raise self.fail
         return Baked(self, forward, arguments)
+
+    def run(self, forward: Callable[..., Any], arguments: Arguments) -> None:
+        forward(*arguments.given, **arguments.named)
+
+    def entered(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def clock(self, action: Callable[[], Any]) -> tuple[Any, float]:
         return action(), self.milliseconds.pop(0) if len(self.milliseconds) > 1 else self.milliseconds[0]

@@ -18,7 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from worker.api.parse import parse
 from worker.engine.engine import Engine
 from worker.engine.generate import generate
-from worker.engine.load.loader import choose_device, load
+from worker.engine.load.devices import choose_devices
+from worker.engine.load.loader import load
 from worker.plan import make_plan
 from worker.request import GeneratedImage
 from worker.settings import Settings, read_settings
@@ -41,7 +42,7 @@ def load_engine(**environment: str) -> Engine:
             patch.delenv(name)
         for name, value in environment.items():
             patch.setenv(name, value)
-        return load(read_settings(), choose_device())
+        return load(read_settings(), choose_devices(read_settings())[0])
 
 
 def draw(engine: Engine, deadline: float | None = None, **fields: Any) -> list[GeneratedImage]:

@@ -156,7 +156,7 @@ def test_memory_that_is_gone_shows_at_a_size_that_was_drawn(
     drawn_before: bool, code: str, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(requests, "SELF_TEST_SIDE", 32)
-    monkeypatch.setattr(worker, "_known_good", None)
+    monkeypatch.setattr(worker._replicas[0], "_known_good", None)
     if drawn_before:
         assert "images" in run(worker)
 

@@ -12,7 +12,7 @@ from tests.helpers.asking import ask
 from worker.engine.drawing import Drawing, Outcome
 from worker.engine.meter import Usage
 from worker.errors import InternalError
-from worker.plan import make_plan
+from worker.plan import Plan, make_plan
 from worker.runtime.batcher import Batcher
 
 MAX_BATCH = 4
@@ -21,12 +21,24 @@ MAX_BATCH = 4
 class Engine:
     """Notes what it is given to draw, and when it is held, waits."""
 
-    def __init__(self) -> None:
+    name = "one"
+
+    def __init__(self, room: int = MAX_BATCH) -> None:
+        self.room = room
         self.batches: list[list[str]] = []
         self.threads: set[int] = set()
         self.go = threading.Event()
 
-    def draw_jobs(self, drawings: Sequence[Drawing]) -> list[Outcome]:
+    def begin(self) -> None:
+        pass
+
+    def max_batch(self, _: Plan) -> int:
+        return self.room
+
+    def wants_help(self, _: Plan) -> bool:
+        return False
+
+    def draw(self, drawings: Sequence[Drawing], _: None) -> list[Outcome]:
         self.threads.add(threading.get_ident())
         self.batches.append([one.plan.request.pictures[0].prompt for one in drawings])
         self.go.wait(10)
@@ -47,7 +59,7 @@ def engine() -> Engine:
 @pytest.fixture
 def batcher(engine: Engine) -> Iterator[Batcher]:
     """One with its thread."""
-    batcher = Batcher(engine.draw_jobs, lambda _: MAX_BATCH)
+    batcher = Batcher([engine])
     yield batcher
     engine.go.set()
     batcher.close()
@@ -90,8 +102,9 @@ def test_no_more_pictures_than_are_drawn_at_once(batcher: Batcher, engine: Engin
     assert engine.batches[1:] == [["a", "b", "e"], ["c"], ["d"]]
 
 
-def test_one_at_a_time_is_first_come_first_served(engine: Engine) -> None:
-    batcher = Batcher(engine.draw_jobs, lambda _: 1)
+def test_one_at_a_time_is_first_come_first_served() -> None:
+    engine = Engine(room=1)
+    batcher = Batcher([engine])
     jobs = [_drawing(name, steps={"a": 5, "b": 6}[name[0]]) for name in ("a1", "b1", "a2")]
     _draw_all(batcher, engine, jobs)
     batcher.close()

@@ -52,6 +52,24 @@ class Outcome:
     first: bool = False
 
 
+def join_outcomes(parts: Sequence[Outcome]) -> Outcome:
+    """What became of a job that was drawn in parts; the seconds of all of them together."""
+    peaks = [part.usage.peak_bytes for part in parts if part.usage.peak_bytes is not None]
+    return Outcome(
+        next((part.error for part in parts if part.error is not None), None),
+        min(part.began for part in parts),
+        Usage(
+            text_s=sum(part.usage.text_s for part in parts),
+            denoise_s=sum(part.usage.denoise_s for part in parts),
+            decode_s=sum(part.usage.decode_s for part in parts),
+            peak_bytes=max(peaks, default=None),
+        ),
+        list(dict.fromkeys(warning for part in parts for warning in part.warnings)),
+        max(part.batch for part in parts),
+        any(part.first for part in parts),
+    )
+
+
 class DrawnJob:
     """One job while it is drawn.
 

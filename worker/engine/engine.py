@@ -13,6 +13,7 @@ from worker.engine.batch_size import BatchSize
 from worker.engine.cache import TensorCache
 from worker.engine.denoiser.graphs import Graphs, Mode
 from worker.engine.denoiser.runner import PassRunner
+from worker.engine.denoiser.split import Help
 from worker.engine.pipelines import build_pipeline, combine_controlnets, control_class, task_classes
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot
@@ -76,9 +77,33 @@ class Engine:
             return None
         return self.graphs.mode if self.graphs else "off"
 
-    def drawing(self) -> AbstractContextManager[None]:
-        """To be entered to draw a job, or several at once; nothing else disturbs them inside the `with`."""
-        return self.graphs.drawing() if self.graphs else nullcontext()
+    def enter_thread(self) -> None:
+        """To be called in a thread before it draws: CUDA has one current device in each."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+
+    def seed(self, seed: int) -> None:
+        """For whatever draws random numbers by no generator of its own; another card's are its own."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
+
+    def drawing(self, helper: "Engine | None" = None) -> AbstractContextManager[None]:
+        """To be entered to draw a job, or several at once; nothing else disturbs them inside the `with`.
+
+        Args:
+            helper: an engine of the same model on another device, that does nothing else meanwhile.
+        """
+        if self.graphs is None:
+            return nullcontext()
+        return self.graphs.drawing(None if helper is None else self._ask(helper))
+
+    def _ask(self, helper: "Engine") -> Help | None:
+        if helper.graphs is None:
+            return None
+        return Help(
+            helper.graphs.device, {one.work: twin for one, twin in zip(self.runners, helper.runners, strict=True)}
+        )
 
     def repair(self) -> None:
         """Put the weights back as they were after loading, whatever an exception has left behind."""

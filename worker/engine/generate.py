@@ -22,19 +22,22 @@ from worker.request import GeneratedImage
 Recover = Callable[[Exception], Exception]
 
 
-def draw_jobs(engine: Engine, drawings: Sequence[Drawing], recover: Recover) -> list[Outcome]:
+def draw_jobs(
+    engine: Engine, drawings: Sequence[Drawing], recover: Recover, helper: Engine | None = None
+) -> list[Outcome]:
     """Draw these jobs, whose plans have one batch key, as many pictures at once as pay; what became of each.
 
     Args:
         recover: called with what has ended a job, when nothing is attached any more; puts the engine back as it was,
             and says what the error means for the job.
+        helper: an engine of the same model on another device, that does nothing else meanwhile.
     """
-    with engine.drawing():
+    with engine.drawing(helper):
         jobs = [DrawnJob(engine, drawing) for drawing in drawings]
         for job in jobs:
             _attempt(job.start, [job])
         started = [job for job in jobs if job.error is None]
-        _attempt(lambda: _draw_all(engine, started), started)
+        _attempt(lambda: _draw_all(engine, started, helper), started)
     for job in started:
         if job.error is not None:
             job.error = recover(job.error)
@@ -61,22 +64,23 @@ def generate(engine: Engine, plan: Plan, on_step: OnStep, deadline: float | None
 
 
 @contextmanager
-def _attach(engine: Engine, jobs: Sequence[DrawnJob]) -> Iterator[None]:
-    """What the request of these jobs has added to the model, inside the `with`."""
+def _attach(engines: Sequence[Engine], jobs: Sequence[DrawnJob]) -> Iterator[None]:
+    """What the request of these jobs has added to the model of these engines, inside the `with`."""
     request = jobs[0].plan.request
     with ExitStack() as attached:
-        attached.callback(engine.release)
-        attached.enter_context(engine.loras.activate(request.loras, partial(_check_wanted, jobs)))
-        if engine.ip_adapter is not None:
-            attached.enter_context(engine.ip_adapter.activate(request.image_prompt))
+        for engine in engines:
+            attached.callback(engine.release)
+            attached.enter_context(engine.loras.activate(request.loras, partial(_check_wanted, jobs)))
+            if engine.ip_adapter is not None:
+                attached.enter_context(engine.ip_adapter.activate(request.image_prompt))
         yield
 
 
-def _draw_all(engine: Engine, jobs: Sequence[DrawnJob]) -> None:
+def _draw_all(engine: Engine, jobs: Sequence[DrawnJob], helper: Engine | None) -> None:
     if not jobs:
         return
     items = [Item(job, picture) for job in jobs for picture in job.plan.request.pictures]
-    with _attach(engine, jobs):
+    with _attach([engine] if helper is None else [engine, helper], jobs):
         for job in jobs:
             job.warn(engine.loras.list_warnings(job.plan.request.loras))
         for batch in _batches(items, lambda: engine.batch_size.choose(jobs[0].plan)):

@@ -4,6 +4,7 @@ What is chosen, and why, is in memory_plan.py.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,17 +16,18 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from worker.engine.decoder import decode_by_tiles
 from worker.engine.memory_plan import GraphNeeds, MemoryPlan, Offload, Quantize, choose_memory_plan
 from worker.engine.pipelines import modules
+from worker.engine.spread import choose_places, send
 from worker.models.capabilities import Capabilities
 
 
 def weight_sizes(
-    pipelines: Sequence[Any], controlnets: Sequence[Any] = (), device: str | None = None
+    pipelines: Sequence[Any], controlnets: Sequence[Any] = (), device: torch.device | None = None
 ) -> dict[str, int]:
     """Bytes of each component's weights; one that pipelines share counts once.
 
     Args:
         controlnets: work hand in hand with the denoiser, and count as part of it.
-        device: count only what is on a device of this type.
+        device: count only what is there.
     """
     modules = {id(part): (name, part) for pipeline in pipelines for name, part in pipeline.components.items()}
     sizes: dict[str, int] = {}
@@ -38,8 +40,8 @@ def weight_sizes(
     return sizes
 
 
-def _bytes(module: torch.nn.Module, device: str | None) -> int:
-    return sum(_weight_bytes(weight) for weight in module.parameters() if device in (None, weight.device.type))
+def _bytes(module: torch.nn.Module, device: torch.device | None) -> int:
+    return sum(_weight_bytes(weight) for weight in module.parameters() if device in (None, weight.device))
 
 
 def _weight_bytes(weight: Any) -> int:
@@ -51,17 +53,21 @@ def _weight_bytes(weight: Any) -> int:
 
 
 def place_weights(
-    pipelines: Sequence[Any], controlnets: Sequence[Any], plan: MemoryPlan, device: torch.device
+    pipelines: Sequence[Any], controlnets: Sequence[Any], plan: MemoryPlan, devices: Sequence[torch.device]
 ) -> Callable[[], None]:
     """Put the weights where the plan says.
 
     Returns:
         to be called after each job: sends back what waits in main memory between jobs.
     """
+    device = devices[0]
     for pipeline in pipelines:
         if plan.tiling:
             decode_by_tiles(getattr(pipeline, "vae", None))
-        if plan.offload == "none":
+        if plan.places:
+            for name, part in modules(pipeline).items():
+                send(part, devices[plan.places.get(name, 0)], device)
+        elif plan.offload == "none":
             pipeline.to(device)
         elif plan.offload == "model":
             pipeline.enable_model_cpu_offload(device=device)
@@ -102,10 +108,10 @@ def _can_travel(name: str, part: torch.nn.Module) -> bool:
     return name != "vae" and not whole and bool(getattr(part, "_supports_group_offloading", True))
 
 
-def free_memory() -> int:
-    """Bytes of device memory that are free now."""
+def free_memory(device: torch.device) -> int:
+    """Bytes of its memory that are free now."""
     torch.cuda.empty_cache()
-    return int(torch.cuda.mem_get_info()[0])
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def find_graph_needs(pipeline: Any) -> GraphNeeds:
@@ -123,19 +129,47 @@ def plan_memory(
     pipelines: Sequence[Any],
     controlnets: Sequence[Any],
     wanted: Offload | None,
-    device: torch.device,
+    devices: Sequence[torch.device],
     quantize: Quantize = "none",
     accelerated: bool = False,
 ) -> MemoryPlan:
-    """The plan for these pipelines on this device; on a CPU there is nothing to plan.
+    """The plan for these pipelines on these devices; on a CPU there is nothing to plan.
 
     Args:
+        devices: the first draws; more than one only for what is larger than one.
         accelerated: whether passes shall become graphs.
     """
-    if device.type == "cpu":
+    home, pixels = devices[0], model.width * model.height
+    if home.type == "cpu":
         return MemoryPlan("none", False, "all in main memory")
-    # Quantised weights are made on the device.
-    already_there = sum(weight_sizes(pipelines, controlnets, device.type).values())
     sizes = weight_sizes(pipelines, controlnets)
-    free, graphs = free_memory() + already_there, find_graph_needs(pipelines[0]) if accelerated else None
-    return choose_memory_plan(sizes, model.width * model.height, free, wanted, quantize, graphs)
+    # Quantised weights are made on the device.
+    already_there = sum(weight_sizes(pipelines, controlnets, home).values())
+    free, graphs = free_memory(home) + already_there, find_graph_needs(pipelines[0]) if accelerated else None
+    if len(devices) == 1:
+        return choose_memory_plan(sizes, pixels, free, wanted, quantize, graphs)
+    places = choose_places(sizes, pixels, [free, *map(free_memory, devices[1:])])
+    assert places is not None
+    at_home = {name: size for name, size in sizes.items() if places[name] == 0}
+    graphs = graphs and replace(graphs, decoder=graphs.decoder and "vae" in at_home)
+    plan = choose_memory_plan(at_home, pixels, free, "none", quantize, graphs)
+    away = ", ".join(f"{name} on {devices[place]}" for name, place in places.items() if place)
+    return replace(plan, places=places, reason=f"larger than one GPU, so {away}; {plan.reason}")
+
+
+def group_devices(
+    model: Capabilities,
+    pipelines: Sequence[Any],
+    controlnets: Sequence[Any],
+    wanted: Offload | None,
+    devices: Sequence[torch.device],
+) -> list[Sequence[torch.device]]:
+    """The devices of each engine: as few as keep the whole model, and one each where all together do not."""
+    sizes, pixels = weight_sizes(pipelines, controlnets), model.width * model.height
+    if wanted is None and len(devices) > 1 and devices[0].type == "cuda":
+        free = [free_memory(device) for device in devices]
+        for number in range(1, len(devices) + 1):
+            groups = [range(start, start + number) for start in range(0, len(devices) - number + 1, number)]
+            if all(choose_places(sizes, pixels, [free[one] for one in group]) is not None for group in groups):
+                return [[devices[one] for one in group] for group in groups]
+    return [[device] for device in devices]

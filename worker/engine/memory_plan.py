@@ -4,7 +4,7 @@ Pure arithmetic on sizes, so that it can be read and tested without a device.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Offload = Literal["none", "model", "group"]
@@ -43,6 +43,7 @@ class MemoryPlan:
             that becomes a graph, half of them.
         graphs: the passes that there is room for as graphs, which keep the memory of the largest for good.
         fits: whether what is needed is there.
+        places: which of several devices keeps which component; empty where one keeps all.
     """
 
     offload: Offload
@@ -51,6 +52,7 @@ class MemoryPlan:
     room: int = 0
     graphs: Graphed = "none"
     fits: bool = True
+    places: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

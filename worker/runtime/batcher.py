@@ -1,104 +1,171 @@
-"""Decides what is drawn next, and what together: jobs take their turn, and those with one batch key share it."""
+"""Decides what is drawn next, what together, and by whom: jobs take their turn, and those with one batch key share it.
 
+Where several draw, the pictures of a job, and of those that are drawn with it, are divided among them.
+"""
+
+import math
 import threading
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from worker.engine.drawing import Drawing, Outcome
+from worker.errors import WorkerBrokenError, WorkerError
 from worker.plan import Plan
+from worker.runtime.parts import Part, SharedJob
 from worker.waiting import wait_for
 
 Result = TypeVar("Result")
-DrawJobs = Callable[[Sequence[Drawing]], Sequence[Outcome]]
 
 
-@dataclass(frozen=True, eq=False)
-class _Waiting:
-    """One job that waits to be drawn, what became of it, and whose log lines it writes."""
+class Artist(Protocol):
+    """Who draws, in a thread of its own."""
 
-    drawing: Drawing
-    outcome: Future[Outcome] = field(default_factory=Future)
-    context: Context = field(default_factory=copy_context)
+    name: str
 
-    @property
-    def key(self) -> Hashable:
-        """Equal for jobs that can be drawn at once."""
-        return self.drawing.plan.batch_key
+    def begin(self) -> None:
+        """Called first, in that thread."""
 
-    @property
-    def pictures(self) -> int:
-        """How many it wants."""
-        return len(self.drawing.plan.request.pictures)
+    def draw(self, drawings: Sequence[Drawing], helper: Any | None) -> Sequence[Outcome]:
+        """What becomes of these, which have one batch key.
+
+        Args:
+            helper: another one, who has nothing else to do meanwhile.
+        """
+
+    def wants_help(self, plan: Plan) -> bool:
+        """Whether two draw one picture of this plan sooner than one."""
+
+    def max_batch(self, plan: Plan) -> int:
+        """Pictures of a plan that are drawn at once; a job with more is drawn without others."""
 
 
 class Batcher:
-    """The one thread that draws, and the jobs that wait for it.
+    """Those who draw, and the jobs that wait for them.
 
-    The engine and its CUDA context are used by this thread alone. Jobs are drawn in the order in which they came,
-    except that those with the batch key of the first are drawn with it, as many as there is room for.
+    An engine and its CUDA context are used by one thread alone. Jobs are drawn in the order in which they came, except
+    that those with the batch key of the first are drawn with it, as many as there is room for. Who cannot draw any more
+    is left out, and what it had in hand is drawn by the others.
     """
 
-    def __init__(self, draw_jobs: DrawJobs, max_batch: Callable[[Plan], int]) -> None:
+    def __init__(self, artists: Sequence[Artist], on_loss: Callable[[WorkerError], None] = lambda _: None) -> None:
         """Nothing waits.
 
         Args:
-            draw_jobs: draws jobs of one batch key; what becomes of each is its outcome.
-            max_batch: pictures of a plan that are drawn at once; a job with more is drawn without others.
+            on_loss: told of each that cannot draw any more.
         """
-        self._max_batch = max_batch
-        self._draw_jobs = draw_jobs
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="draw")
-        self._lock = threading.Lock()
-        self._waiting: list[_Waiting] = []
+        self._artists = list(artists)
+        self._idle = list(artists)
+        self._threads = {one: self._start_thread(one) for one in artists}
+        self._on_loss = on_loss
+        self._waiting: list[SharedJob] = []
+        self._change = threading.Condition()
 
     def draw(self, drawing: Drawing) -> Outcome:
         """What becomes of the job, once it is its turn. What its `check` raises until then takes it out of the row."""
-        one = _Waiting(drawing)
-        with self._lock:
+        one = SharedJob(drawing)
+        with self._change:
             self._waiting.append(one)
-        self._thread.submit(self._draw_next)
+            self._hand_out()
         return wait_for(one.outcome, partial(self._check_waiting, one))
 
-    def run(self, action: Callable[[], Result]) -> Result:
-        """What this gives, done in the drawing thread after what waits already."""
-        return self._thread.submit(copy_context().run, action).result()
+    def run(self, action: Callable[[], Result], artist: Artist) -> Result:
+        """What this gives, done in the thread of one who draws, after what that has in hand."""
+        return self._threads[artist].submit(copy_context().run, action).result()
 
     def close(self) -> None:
-        """Draw what waits, then end the thread."""
-        self._thread.shutdown()
+        """Draw what waits, then end the threads."""
+        with self._change:
+            self._change.wait_for(lambda: not self._list_waiting() and self._idle == self._artists)
+        for thread in self._threads.values():
+            thread.shutdown()
 
-    def _check_waiting(self, one: _Waiting) -> None:
-        with self._lock:
-            if one in self._waiting:  # else it is drawn, and asked at its steps
-                try:
-                    one.drawing.check()
-                except BaseException:
-                    self._waiting.remove(one)
+    @property
+    def artists(self) -> Sequence[Artist]:
+        """Those who can draw."""
+        return tuple(self._artists)
+
+    def leave_out(self, artist: Artist, loss: WorkerError) -> None:
+        """Let this one draw nothing more, if there is another one."""
+        with self._change:
+            if artist in self._artists and len(self._artists) > 1:
+                self._artists.remove(artist)
+                self._idle = [one for one in self._idle if one is not artist]
+        self._on_loss(loss)
+
+    def _start_thread(self, artist: Artist) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, thread_name_prefix=f"draw {artist.name}".strip(), initializer=artist.begin)
+
+    def _check_waiting(self, one: SharedJob) -> None:
+        try:
+            one.drawing.check()
+        except BaseException:
+            with self._change:
+                if one.give_up():  # else those who draw it are asked at their steps
                     raise
 
-    def _draw_next(self) -> None:
-        """The first that waits and those that are drawn with it; nothing, if all were drawn with others."""
-        if not (batch := self._take_batch()):
-            return
-        try:
-            outcomes = batch[0].context.run(self._draw_jobs, [one.drawing for one in batch])
-            for one, outcome in zip(batch, outcomes, strict=True):
-                one.outcome.set_result(outcome)
-        except BaseException as error:  # whoever waits must hear it
-            for one in batch:
-                one.outcome.set_exception(error)
+    def _hand_out(self) -> None:
+        """What waits, to those who have nothing in hand."""
+        served = 0
+        while self._list_waiting() and self._idle:
+            artist = self._idle.pop(0)
+            parts = self._take_batch(artist, served)
+            served += 1
+            self._threads[artist].submit(self._draw, artist, parts, self._find_helper(artist, parts))
 
-    def _take_batch(self) -> list[_Waiting]:
-        with self._lock:
-            batch, pictures = self._waiting[:1], sum(one.pictures for one in self._waiting[:1])
-            room = self._max_batch(batch[0].drawing.plan) if batch else 0
-            for one in self._waiting[1:]:
-                if one.key == batch[0].key and pictures + one.pictures <= room:
-                    batch.append(one)
-                    pictures += one.pictures
-            self._waiting = [one for one in self._waiting if one not in batch]
-        return batch
+    def _find_helper(self, artist: Artist, parts: Sequence[Part]) -> Artist | None:
+        """One who has nothing to do, where there is one picture and no other waits."""
+        alone = not self._list_waiting() and len(parts) == 1 and len(parts[0].places) == 1
+        if not (self._idle and alone and artist.wants_help(parts[0].drawing.plan)):
+            return None
+        return self._idle.pop()
+
+    def _list_waiting(self) -> Sequence[SharedJob]:
+        """Those of which something waits; of others all is drawn, or nothing shall be any more."""
+        self._waiting = [one for one in self._waiting if one.waiting]
+        return self._waiting
+
+    def _take_batch(self, artist: Artist, served: int) -> list[Part]:
+        """The first that waits, or its share of it, and those that are drawn with it.
+
+        Args:
+            served: how many others have just had theirs.
+        """
+        first = self._waiting[0]
+        alike = [one for one in self._waiting if one.key == first.key]
+        # Whoever else draws takes the jobs of other keys first, if there are such.
+        among = max(1, len(self._artists) - served - (len(self._waiting) - len(alike)))
+        share = math.ceil(sum(one.waiting for one in alike) / among)
+        parts = [first.take(share)]
+        room = min(share, artist.max_batch(first.drawing.plan)) - len(parts[0].places)
+        for one in alike[1:]:
+            if one.waiting <= room:
+                parts.append(one.take(one.waiting))
+                room -= len(parts[-1].places)
+        return parts
+
+    def _draw(self, artist: Artist, parts: Sequence[Part], helper: Artist | None) -> None:
+        context = parts[0].job.context()
+        try:
+            outcomes = context.run(artist.draw, [part.drawing for part in parts], helper)
+        except BaseException as error:  # whoever waits must hear it
+            for part in parts:
+                part.job.fail(error)
+        else:
+            for part, outcome in zip(parts, outcomes, strict=True):
+                self._end(artist, part, outcome)
+        with self._change:
+            self._idle = [one for one in self._artists if one in (artist, helper) or one in self._idle]
+            self._hand_out()
+            self._change.notify_all()
+
+    def _end(self, artist: Artist, part: Part, outcome: Outcome) -> None:
+        if isinstance(outcome.error, WorkerBrokenError):
+            self.leave_out(artist, outcome.error)
+            with self._change:
+                if artist not in self._artists and part.job.give_back(part):
+                    self._waiting = [part.job, *(one for one in self._list_waiting() if one is not part.job)]
+                    return
+        part.job.end(part, outcome)

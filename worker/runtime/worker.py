@@ -1,7 +1,6 @@
 """One job from the platform to its answer, and the one place that catches."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,28 +11,29 @@ from uuid import uuid4
 from worker.api.capabilities_answer import asks_for_capabilities, describe_capabilities, write_capabilities
 from worker.api.response import Answer, Timings, make_answer
 from worker.clock import CLOCK
-from worker.engine.drawing import Drawing, Outcome
-from worker.engine.generate import draw_jobs
-from worker.engine.load.loader import choose_device, load
+from worker.engine.drawing import Drawing
+from worker.engine.engine import Engine
+from worker.engine.load.devices import choose_devices
+from worker.engine.load.loader import load_all
 from worker.engine.model_trial import try_model
 from worker.engine.self_test import self_test
 from worker.engine.start_trials import try_addons
-from worker.engine.trials import explain
 from worker.engine.warm_up import warm_up
-from worker.errors import InternalError, WorkerBrokenError, WorkerError
+from worker.errors import JobTimeoutError, WorkerBrokenError, WorkerError
 from worker.images.load import PictureRules
 from worker.output.delivery import DeliveredPictures, Delivery, deliver
 from worker.output.encode import File, encode
 from worker.output.metadata import format_metadata
 from worker.output.options import OutputOptions, OutputRules
 from worker.plan import Plan, make_plan
-from worker.request import GeneratedImage, Request
+from worker.request import GeneratedImage
 from worker.runtime.answering import await_answer, wait_for_answer
 from worker.runtime.batcher import Batcher
-from worker.runtime.failures import BROKEN, classify, judge, recover
+from worker.runtime.failures import BROKEN, classify, judge
 from worker.runtime.gate import Gate
 from worker.runtime.job import Job
 from worker.runtime.logs import log, log_to_stderr, note_brought
+from worker.runtime.replicas import Replica, make_replicas
 from worker.settings import list_mistaken_names, on_platform, read_settings
 from worker.text import Own
 from worker.waiting import wait_for
@@ -62,9 +62,6 @@ class Worker:
         self._formatter = log_to_stderr(as_json=self.on_platform)
         self.gate = Gate()
         self.failure: WorkerError | None = None
-        self._batcher = Batcher(self._draw_jobs, lambda plan: self._engine.batch_size.choose(plan))
-        self._idle_so_far = True  # no job was drawn yet
-        self._known_good: tuple[int, int] | None = None  # the largest picture so far, up to the native size
         self._encoding = ThreadPoolExecutor(MAX_ENCODED_AT_ONCE, thread_name_prefix="encode")
         for mistake in list_mistaken_names():
             log.warning("%s", mistake)
@@ -72,17 +69,27 @@ class Worker:
             self._settings = read_settings()
             self._formatter.redact_settings(self._settings)
             self._output_rules = OutputRules.of_endpoint(self._settings)
-            self.gate = Gate(self._settings.jobs_at_once)
-            self._engine = load(self._settings, choose_device())
-            if self._settings.vae_name is None:  # else what fails is told of that
-                try_model(self._engine)
-            try_addons(self._engine, self._settings)
-            if self._settings.warm_up == "auto":
-                self._batcher.run(partial(warm_up, self._engine))
+            engines = load_all(self._settings, choose_devices(self._settings))
+            self._engine = engines[0]
+            self._replicas = make_replicas(engines, self._settings.gpus_per_picture)
+            self._at_once = self._settings.jobs_at_once * len(self._replicas)
+            self.gate = Gate(self._at_once)
+            self._start(engines)
         except Exception as error:
             self.failure = classify(error, "loading the model")
-        at_once = 1 if self.failure else self._settings.jobs_at_once
+        at_once = 1 if self.failure else self._at_once
         self._jobs = ThreadPoolExecutor(at_once + MAX_ABANDONED_JOBS, thread_name_prefix="job")
+
+    def _start(self, engines: Sequence[Engine]) -> None:
+        """Have each of them drawn with, by a thread of its own, once it has been seen to draw."""
+        self._batcher = Batcher(self._replicas, on_loss=self._lose)
+        for engine in engines:
+            if self._settings.vae_name is None:  # else what fails is told of that
+                try_model(engine)
+        try_addons(self._engine, self._settings)
+        if self._settings.warm_up == "auto":
+            for one in self._replicas:
+                self._batcher.run(partial(warm_up, one.engine), one)
 
     def handle(self, raw: Mapping[str, Any], to_files: bool = False) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         """The answer to one job; where an event loop runs, as in the SDK, an awaitable of it.
@@ -104,14 +111,16 @@ class Worker:
 
     def settle(self) -> None:
         """Wait until nothing is compiled beside the drawing."""
-        if self._engine.graphs is not None:
-            self._engine.graphs.wait()
+        for one in self._replicas:
+            if one.engine.graphs is not None:
+                one.engine.graphs.wait()
 
     def close(self) -> None:
         """End the threads, when what they have to do is done."""
         for pool in (self._jobs, self._encoding):
             pool.shutdown()
-        self._batcher.close()
+        if self.failure is None:
+            self._batcher.close()
 
     def _leave(self, job: Job) -> dict[str, Any] | None:
         """The answer to a job that does not end though its time is over; None if it has ended, or has time.
@@ -158,10 +167,32 @@ class Worker:
         return failure
 
     def _prove(self) -> None:
-        """Draw and encode a picture that is known to be good."""
-        plan, pictures = self._batcher.run(partial(self_test, self._engine))
+        """Draw and encode a picture that is known to be good, on every device.
+
+        Raises:
+            Exception: none is left that can.
+        """
+        for replica in self._replicas:
+            if replica in self._batcher.artists:
+                self._prove_one(replica)
+
+    def _prove_one(self, replica: Replica) -> None:
+        try:
+            plan, pictures = self._batcher.run(partial(self_test, replica.engine), replica)
+        except JobTimeoutError:
+            raise
+        except Exception as error:
+            if len(self._batcher.artists) == 1:
+                raise
+            log.error("%s makes no pictures any more", replica.name, exc_info=error)
+            self._batcher.leave_out(replica, WorkerBrokenError(f"{replica.name} makes no pictures any more; {BROKEN}"))
+            return
         for one in pictures:
             self._encode(one, plan, "png", 100)
+
+    def _lose(self, loss: WorkerError) -> None:
+        """One device is left out; this worker takes nothing more, and leaves when what it has is answered."""
+        self.gate.mark_broken()
 
     def _answer(self, job: Job) -> dict[str, Any]:
         if self.failure:
@@ -214,26 +245,6 @@ class Worker:
             deliver_s=0.0,
         )
         return _Drawn(pictures, encoded, timings, outcome.warnings)
-
-    def _draw_jobs(self, drawings: Sequence[Drawing]) -> list[Outcome]:
-        """In the drawing thread."""
-        outcomes = draw_jobs(self._engine, drawings, partial(recover, self._engine, known_good=self._known_good))
-        first, self._idle_so_far = self._idle_so_far, False
-        outcomes = [replace(outcome, first=first) for outcome in outcomes]
-        return [self._learn(one.plan.request, outcome) for one, outcome in zip(drawings, outcomes, strict=True)]
-
-    def _learn(self, request: Request, outcome: Outcome) -> Outcome:
-        """What became of a job; of a failure that nobody foresaw, whether the request will always fail so."""
-        model = self._engine.capabilities
-        if outcome.error is None and request.width * request.height <= model.width * model.height:
-            self._known_good = max(self._known_good or (0, 0), (request.width, request.height), key=math.prod)
-        if not isinstance(outcome.error, InternalError) or not outcome.error.acquitted:
-            return outcome
-        try:
-            reason = explain(self._engine, request)
-        except Exception as error:
-            return replace(outcome, error=classify(error))
-        return replace(outcome, error=reason or outcome.error)
 
     def _deliver(self, job: Job, plan: Plan, output: OutputOptions, drawn: "_Drawn") -> Answer:
         """The answer, once the pictures are where it says."""

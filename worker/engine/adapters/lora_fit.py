@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from diffusers.hooks.group_offloading import _is_group_offload_enabled, _maybe_remove_and_reapply_group_offloading
@@ -18,6 +19,9 @@ from worker.engine.adapters.lora_targets import Target, Targets
 
 # What control LoRAs for FLUX hold beside their layers.
 _REPLACED = ("norm_q.weight", "norm_k.weight", "norm_added_q.weight", "norm_added_k.weight", "_norm.scale")
+
+# Meanwhile peft changes, for the whole process, what becomes of weights that are made.
+_ONE_AT_A_TIME = Lock()
 
 Pairs = dict[str, dict[str, Pair]]  # component -> layer -> what acts beside it
 
@@ -35,9 +39,10 @@ def add_adapter(pipeline: Any, file: Path, key: str, words: Collection[str]) -> 
         ValueError: it is no LoRA, or none for this model; says what it is instead.
     """
     lora = read_lora(file)
-    pairs, notes = _fit(lora, Targets(pipeline))
-    for component, found in pairs.items():
-        _inject(getattr(pipeline, component), key, found)
+    with _ONE_AT_A_TIME:
+        pairs, notes = _fit(lora, Targets(pipeline))
+        for component, found in pairs.items():
+            _inject(getattr(pipeline, component), key, found)
     if unknown := [word for word in lora.words if word not in words]:
         named = ", ".join(_quote(word) for word in unknown[:3])
         notes.append(f"{len(unknown)} bundled embeddings are left out: {named}")

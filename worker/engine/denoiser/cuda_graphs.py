@@ -1,6 +1,7 @@
 """CUDA graphs: one pass as the kernels that it launched, done again on other numbers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,8 +52,14 @@ class Device(Protocol):
     def capture(self, forward: Callable[..., Any], arguments: Arguments) -> Graph:
         """One pass as a graph."""
 
+    def run(self, forward: Callable[..., Any], arguments: Arguments) -> None:
+        """One pass as it is written, for what it warms."""
+
     def clock(self, action: Callable[[], Any]) -> tuple[Any, float]:
         """What the action gives, and the milliseconds that the device took for it."""
+
+    def entered(self) -> AbstractContextManager[Any]:
+        """Inside the `with` this is the current device, for whoever draws on another one."""
 
 
 class CudaDevice:
@@ -61,12 +68,17 @@ class CudaDevice:
     def __init__(self, device: torch.device) -> None:
         """Nothing is captured yet."""
         self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream, self._beside = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
 
     def capture(self, forward: Callable[..., Any], arguments: Arguments) -> Graph:
         """As `Device`. Other threads may use the device meanwhile."""
         return _CudaGraph(forward, arguments, self._device, self._stream, self._pool)
+
+    def run(self, forward: Callable[..., Any], arguments: Arguments) -> None:
+        """As `Device`."""
+        own = own_arguments(arguments, self._device)
+        forward(*own.given, **own.named)
 
     def clock(self, action: Callable[[], Any]) -> tuple[Any, float]:
         """As `Device`; waits for it."""
@@ -76,6 +88,10 @@ class CudaDevice:
         ended.record()
         torch.cuda.synchronize(self._device)
         return result, float(started.elapsed_time(ended))
+
+    def entered(self) -> AbstractContextManager[Any]:
+        """As `Device`."""
+        return torch.cuda.stream(self._beside)
 
 
 class _CudaGraph:

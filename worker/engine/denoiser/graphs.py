@@ -7,6 +7,7 @@ moved, the graphs that knew them are forgotten. What cannot be captured runs as 
 """
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.denoiser.cuda_graphs import Arguments, Device, Graph, Work
+from worker.engine.denoiser.split import Help, SplitPass, is_pair
 
 log = logging.getLogger("worker")
 
@@ -66,6 +68,22 @@ class _Kind:
     mode: Mode = "off"
     tried: bool = False
     compiled: "Future[Callable[..., Any]] | None" = None
+    split: "_Split | None" = None
+
+
+@dataclass
+class _Split:
+    """What is known of such passes on two devices.
+
+    Attributes:
+        addresses: of the weights on the second device, when it was captured.
+        graph: None, if it cannot be had.
+    """
+
+    twin: Work
+    addresses: frozenset[int]
+    graph: Graph | None
+    milliseconds: float
 
 
 class Graphs:
@@ -82,18 +100,32 @@ class Graphs:
         self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
         self._used: set[Mode] = set()
         self._submitted = 0
+        self._help: Help | None = None
 
     @property
     def mode(self) -> Mode:
         """How passes were done since the last drawing began, the fastest of the ways."""
         return max(self._used, key=MODES.index, default="off")
 
+    @property
+    def device(self) -> Device:
+        """What captures."""
+        return self._device
+
     @contextmanager
-    def drawing(self) -> Iterator[None]:
-        """Inside the `with` passes are done; between one and the next, by what has been compiled meanwhile."""
+    def drawing(self, help: Help | None = None) -> Iterator[None]:
+        """Inside the `with` passes are done; between one and the next, by what has been compiled meanwhile.
+
+        Args:
+            help: another device, for a picture's guidance pair.
+        """
         with self._compiler.standing_still() if self._compiler else nullcontext():
             self._begin()
-            yield
+            self._help = help
+            try:
+                yield
+            finally:
+                self._help = None
             self._end()
 
     def _begin(self) -> None:
@@ -144,7 +176,8 @@ class Graphs:
             self._try_to_capture(kind, Arguments(given, named, tensors))
         self._used.add(kind.mode)
         if kind.graph is not None:
-            return kind.graph.replay(tensors)
+            split = self._find_split(kind, state, Arguments(given, named, tensors))
+            return (split or kind.graph).replay(tensors)
         if kind.passes != EAGER_PASSES:
             return work.forward(*given, **named)
         result, kind.milliseconds = self._device.clock(lambda: work.forward(*given, **named))
@@ -162,6 +195,33 @@ class Graphs:
     def forget_adapters(self, module: torch.nn.Module) -> None:
         """Forget the graphs of this module with something attached to it."""
         self._forget(lambda kind: kind.work.module is module and not kind.bare)
+
+    def _find_split(self, kind: _Kind, state: Hashable, arguments: Arguments) -> Graph | None:
+        """The pass on two devices, where there is help and that is faster."""
+        if self._help is None or not is_pair(arguments.tensors):
+            return None
+        twin = self._help.twins.get(kind.work)
+        if twin is None or twin.fingerprint != state:
+            return None
+        split, addresses = kind.split, _addresses(twin.work.module)
+        if split is None or split.twin is not twin.work or not split.addresses <= addresses:
+            graph, milliseconds = self._try_to_split(kind, twin.work, self._help, arguments)
+            split = kind.split = _Split(twin.work, addresses, graph, milliseconds)
+        return split.graph if split.milliseconds < kind.milliseconds else None
+
+    def _try_to_split(self, kind: _Kind, twin: Work, help: Help, arguments: Arguments) -> tuple[Graph | None, float]:
+        """A graph on both devices and its milliseconds; endless ones, if there is none."""
+        name = f"{kind.work.name} of {_first_shape(arguments.tensors)}"
+        try:
+            graph = SplitPass(self._device, help.device, kind.work.forward, twin.forward, arguments)
+            graph.replay(arguments.tensors)
+            _, milliseconds = self._device.clock(lambda: graph.replay(arguments.tensors))
+        except Exception as error:
+            self._device.clock(lambda: None)  # raises, if it is the device that is broken
+            log.warning("%s: on one device, %s: %s", name, type(error).__name__, str(error).partition("\n")[0])
+            return None, math.inf
+        log.info("%s: on two devices, %.1f ms; on one %.1f", name, milliseconds, kind.milliseconds)
+        return graph, milliseconds
 
     def _try_to_capture(self, kind: _Kind, arguments: Arguments) -> None:
         """Have a graph, if it can be had and is worth keeping; else the kind is refused."""

@@ -29,6 +29,7 @@ class PassRunner:
 
     Attributes:
         version: counts what has changed the module; while it stays, the module computes the same function.
+        work: what its passes do.
         graphs: of the engine; None where every pass runs as it is written.
     """
 
@@ -43,7 +44,7 @@ class PassRunner:
         self.version = 0
         self.graphs: Graphs | None = None
         self._attached: dict[str, tuple[object, ...]] = {}
-        self._work = Work(name, module, module.forward, often, draws=draws)
+        self.work = Work(name, module, module.forward, often, draws=draws)
 
         @functools.wraps(module.forward)  # pipelines and hooks read the signature
         def forward(*inputs: Any, **named: Any) -> Any:
@@ -54,13 +55,13 @@ class PassRunner:
     def run(self, *inputs: Any, **named: Any) -> Any:
         """One forward pass."""
         if self.graphs is None:
-            return self._work.forward(*inputs, **named)
+            return self.work.forward(*inputs, **named)
         return self.graphs.run(self._choose_work(), self.fingerprint, *inputs, **named)
 
     def begin(self) -> None:
         """Passes of a batch are next: see to it that none is done with weights which are elsewhere by now."""
         if self.graphs is not None:
-            self.graphs.check(self._work.module)
+            self.graphs.check(self.work.module)
 
     def attach(self, kind: str, *what: object) -> None:
         """Note that these, and no others of their kind, act in the module from now on; none of them: nothing does."""
@@ -71,13 +72,13 @@ class PassRunner:
         """Note that adapters were loaded or taken off, while the module's own weights stay."""
         self.version += 1
         if self.graphs is not None:
-            self.graphs.forget_adapters(self._work.module)
+            self.graphs.forget_adapters(self.work.module)
 
     def invalidate(self) -> None:
         """Note that weights were moved, cast or replaced."""
         self.version += 1
         if self.graphs is not None:
-            self.graphs.forget(self._work.module)
+            self.graphs.forget(self.work.module)
 
     @property
     def fingerprint(self) -> tuple[tuple[str, tuple[object, ...]], ...]:
@@ -85,7 +86,7 @@ class PassRunner:
         return tuple(sorted((kind, what) for kind, what in self._attached.items() if what))
 
     def _choose_work(self) -> Work:
-        return self._work
+        return self.work
 
 
 class DecoderRunner(PassRunner):
@@ -112,12 +113,12 @@ class DecoderRunner(PassRunner):
                 self.graphs.forget(work.module)
 
     def _choose_work(self) -> Work:
-        decoder = self._work.module
+        decoder = self.work.module
         dtype, address = _dtype(decoder), next(decoder.parameters()).data_ptr()
         if self._address is None:
             self._address = address
         if (dtype, address) == (self._dtype, self._address):
-            return self._work
+            return self.work
         if dtype not in self._copies:
             self._copies[dtype] = _copy_in_float32(decoder) if dtype != self._dtype else _copy_as_it_is(decoder)
         return self._copies[dtype]

@@ -5,7 +5,8 @@ Every automatic choice is logged once, with its reason. Nothing here knows jobs.
 
 import logging
 import time
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 import transformers
 
 from worker.engine.adapters.controlnets import describe_controlnets, load_controlnets
-from worker.engine.adapters.embeddings import load_bundled_words, load_words
+from worker.engine.adapters.embeddings import Words, load_bundled_words, load_words
 from worker.engine.adapters.ip_adapter import load_ip_adapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.decoder import convert_on_device, guard_decoder
@@ -29,6 +30,7 @@ from worker.engine.load.acceleration import (
 )
 from worker.engine.load.chat_templates import bound_chat_templates
 from worker.engine.load.completeness import check_complete
+from worker.engine.load.copies import Parts, copy_parts
 from worker.engine.load.describe import describe
 from worker.engine.load.dtype import choose_dtype
 from worker.engine.load.fp8 import keep_in_fp8
@@ -38,13 +40,15 @@ from worker.engine.load.quantize import check_quantize
 from worker.engine.load.refiner import load_refiner
 from worker.engine.load.single_file import load_single_file
 from worker.engine.load.vae import replace_vae
-from worker.engine.memory import place_weights, plan_memory
+from worker.engine.memory import group_devices, place_weights, plan_memory
 from worker.engine.pipelines import find_denoiser, stay_on
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
+from worker.engine.refusals import Refusals
 from worker.errors import ModelError, SettingsError
 from worker.files import settle_temporary_folder
 from worker.models.adapters import AdapterCatalogue, find_adapters
+from worker.models.capabilities import Capabilities
 from worker.models.civitai import fetch_place
 from worker.models.hub import hub_options, local_file, make_lora_fetcher
 from worker.models.locate import ModelSource, find_base, find_model
@@ -54,7 +58,13 @@ log = logging.getLogger("worker")
 
 
 def load(settings: Settings, device: torch.device) -> Engine:
-    """Load the model that the settings name, and what they offer beside it, to compute on this device.
+    """As `load_all`, for one device."""
+    (engine,) = load_all(settings, [device])
+    return engine
+
+
+def load_all(settings: Settings, devices: Sequence[torch.device]) -> list[Engine]:
+    """Load the model that the settings name, and what they offer beside it; an engine for each of these devices.
 
     Raises:
         ModelError: something cannot be found or read, or the model cannot draw from a prompt.
@@ -68,16 +78,65 @@ def load(settings: Settings, device: torch.device) -> Engine:
     catalogue = find_adapters(settings)
     source = _find(settings)
     log.info("model %s: %s", source.name, source.reason)
-    check_quantize(settings, source, device)
+    check_quantize(settings, source, devices[0])
+    engines = list(_assemble_all(source, settings, catalogue, devices))
+    title, seconds = engines[0].capabilities.family.title, time.perf_counter() - started
+    log.info("loaded %s (%s) in %.1f s", engines[0].capabilities.name, title, seconds)
+    return engines
+
+
+def _assemble_all(
+    source: ModelSource, settings: Settings, catalogue: AdapterCatalogue, devices: Sequence[torch.device]
+) -> Iterator[Engine]:
+    """The model is read once, but for weights that bitsandbytes packs on the device which they are for."""
+    model = _read_model(source, settings, catalogue, devices[0])
+    parts = model.parts
+    wanted = None if settings.offload == "auto" else settings.offload
+    first, *others = group_devices(
+        model.capabilities, parts.pipelines, list(parts.controlnets.values()), wanted, devices
+    )
+    packed = settings.quantize in ("4bit", "8bit")
+    copies = [None if packed else copy_parts(parts) for _ in others]
+    yield _assemble(model, settings, catalogue, first)
+    for group, copied in zip(others, copies, strict=True):
+        if copied is None:
+            parts = _read_model(source, settings, catalogue, group[0]).parts
+        else:
+            if len(group) == 1:
+                copied.bring(group[0])
+            parts = copied.parts
+        yield _assemble(replace(model, parts=parts), settings, catalogue, group)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What was read, before it is placed anywhere.
+
+    Attributes:
+        words, bundled: of textual inversion, of its own and of LoRAs.
+        refusals: what any of its engines has been seen to fail at.
+    """
+
+    parts: Parts
+    capabilities: Capabilities
+    words: Words
+    bundled: Mapping[str, Mapping[str, str]]
+    refusals: Refusals
+
+
+def _read_model(source: ModelSource, settings: Settings, catalogue: AdapterCatalogue, device: torch.device) -> _Model:
     pipeline = _read(source, settings, device)
     if settings.quantize == "fp8":
         keep_in_fp8(pipeline, device)
     replace_vae(pipeline, settings)
     pipeline.set_progress_bar_config(disable=True)
-    engine = _assemble(pipeline, source.name, settings, catalogue, device)
-    title, seconds = engine.capabilities.family.title, time.perf_counter() - started
-    log.info("loaded %s (%s) in %.1f s", engine.capabilities.name, title, seconds)
-    return engine
+    model = describe(pipeline, source.name, settings, catalogue)
+    refiner = load_refiner(pipeline, settings)
+    controlnets = load_controlnets(catalogue, pipeline, settings)
+    kinds = {**model.control_kinds, **describe_controlnets(catalogue, controlnets)}
+    model = replace(model, control_kinds=MappingProxyType(kinds))
+    words, bundled = load_words(catalogue, pipeline), load_bundled_words(catalogue, pipeline)
+    return _Model(Parts(pipeline, refiner, MappingProxyType(controlnets)), model, words, bundled, Refusals())
 
 
 def _quiet_libraries() -> None:
@@ -86,30 +145,23 @@ def _quiet_libraries() -> None:
     diffusers.utils.logging.set_verbosity_error()
 
 
-def _assemble(
-    pipeline: Any, name: str, settings: Settings, catalogue: AdapterCatalogue, device: torch.device
-) -> Engine:
-    """The model with what stands beside it, all of it where the memory plan wants it."""
-    model = describe(pipeline, name, settings, catalogue)
-    refiner = load_refiner(pipeline, settings)
-    controlnets = load_controlnets(catalogue, pipeline, settings)
-    kinds = {**model.control_kinds, **describe_controlnets(catalogue, controlnets)}
-    model = replace(model, control_kinds=MappingProxyType(kinds))
-    words, bundled = load_words(catalogue, pipeline), load_bundled_words(catalogue, pipeline)
-    pipelines = [part for part in (pipeline, refiner) if part is not None]
+def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, devices: Sequence[torch.device]) -> Engine:
+    """The model with what stands beside it, all of it where the memory plan of these devices wants it."""
+    device = devices[0]
+    model, pipeline, pipelines = read.capabilities, read.parts.pipeline, read.parts.pipelines
     for one in pipelines:
         convert_on_device(one)
     denoisers = [PassRunner("denoiser", find_denoiser(one)) for one in pipelines]
-    runners = (*denoisers, *run_others(pipeline, controlnets))
+    runners = (*denoisers, *run_others(pipeline, read.parts.controlnets))
     ip_adapter = load_ip_adapter(catalogue, pipeline, runners[0], settings)
     if ip_adapter is not None:
         check_complete({"the image encoder": pipeline.image_encoder}, "IP_ADAPTER_ENCODER: it is not complete")
-    nets = list(controlnets.values())
+    nets = list(read.parts.controlnets.values())
     wanted = None if settings.offload == "auto" else settings.offload
-    plan = plan_memory(model, pipelines, nets, wanted, device, settings.quantize, wants_graphs(settings))
+    plan = plan_memory(model, pipelines, nets, wanted, devices, settings.quantize, wants_graphs(settings))
     if device.type != "cpu":  # where there is nothing to choose
         log.info("memory: %s", plan.reason)
-    release = place_weights(pipelines, nets, plan, device)
+    release = place_weights(pipelines, nets, plan, devices)
     copy_mapped_weights(unique_modules(pipelines, nets))
     if plan.offload == "none":
         for one in pipelines:
@@ -127,28 +179,21 @@ def _assemble(
         capabilities=model,
         device=device,
         runners=runners,
-        refiner=refiner,
-        loras=LoraManager(pipeline, runners[0], catalogue.loras, make_lora_fetcher(settings), bundled),
-        controlnets=MappingProxyType(controlnets),
+        refiner=read.parts.refiner,
+        loras=LoraManager(pipeline, runners[0], catalogue.loras, make_lora_fetcher(settings), read.bundled),
+        controlnets=read.parts.controlnets,
         ip_adapter=ip_adapter,
-        words=words.learned,
-        word_notes=words.notes,
-        bundled_words=bundled,
+        words=read.words.learned,
+        word_notes=read.words.notes,
+        bundled_words=read.bundled,
         previewer=Previewer(pipeline),
         batch_size=choose_batch_size(pipeline, model, settings, plan),
         release=release,
         graphs=graphs,
         snapshot=Snapshot(unique_modules(pipelines, nets), resident=plan.offload == "none"),
         scheduler_config=MappingProxyType(dict(pipeline.scheduler.config)),
+        refusals=read.refusals,
     )
-
-
-def choose_device() -> torch.device:
-    """The device to compute on; the reason is logged."""
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda" if cuda else "cpu")
-    log.info("device %s: %s", device, torch.cuda.get_device_name() if cuda else "no CUDA device was found")
-    return device
 
 
 def _read(source: ModelSource, settings: Settings, device: torch.device) -> Any:

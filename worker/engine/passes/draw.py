@@ -16,7 +16,7 @@ from worker.request import GeneratedImage, Request
 
 def draw(engine: Engine, items: Sequence[Item]) -> list[GeneratedImage]:
     """The pictures, in order; the plans of their jobs have one batch key."""
-    torch.manual_seed(items[0].picture.seed)  # Stable Diffusion 3's ControlNet pipelines sample without any generator
+    engine.seed(items[0].picture.seed)  # Stable Diffusion 3's ControlNet pipelines sample without any generator
     # One for all passes of a picture, on the CPU: a seed means the same noise on every device.
     generators = [torch.Generator("cpu").manual_seed(item.picture.seed) for item in items]
     for job in jobs_of(items):

@@ -1,0 +1,141 @@
+"""One picture's guidance pair on two devices is the picture of one device, whatever is attached; here both are the CPU.
+
+Graphs are what they are on a GPU, with no GPU: see tests/helpers/baked_graphs.py.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from PIL.Image import Image
+
+from tests.helpers.asking import ask
+from tests.helpers.baked_graphs import BakedDevice, graphs_of
+from tests.helpers.drawing import SMALL, decibels
+from tests.helpers.every_kind import JOBS
+from tests.helpers.tiny_addons import Kits, denoiser
+from worker.engine.drawing import Drawing
+from worker.engine.engine import Engine
+from worker.engine.generate import draw_jobs
+from worker.engine.load.loader import load_all
+from worker.plan import make_plan
+from worker.request import GeneratedImage
+from worker.settings import read_settings
+
+SAME_DB = 50.0  # what a batch promises
+PAIR = [torch.device("cpu")] * 2
+
+
+@pytest.fixture(scope="module")
+def pairs(kits: Kits) -> dict[str, list[Engine]]:
+    """Two engines of each family, with all there is beside them."""
+    found = {}
+    for family in ("sd1", "sdxl"):
+        with mock.patch.dict(os.environ, kits[family].settings("loras", "controlnets", "ip_adapter")):
+            found[family] = load_all(read_settings(), PAIR)
+    return found
+
+
+@pytest.fixture
+def graphed(pairs: dict[str, list[Engine]]) -> Iterator[Any]:
+    """Engines of a family by graphs; passes on two devices are said to be twice as fast."""
+    with ExitStack() as stack:
+
+        def enter(family: str, split_ms: float = 0.5) -> list[Engine]:
+            each = zip(pairs[family], _devices(split_ms), strict=True)
+            return [replace(one, graphs=stack.enter_context(graphs_of(one, device))) for one, device in each]
+
+        yield enter
+
+
+class _Timed(BakedDevice):
+    """Says that what is on two devices takes so long, and all else a millisecond."""
+
+    split_ms = 1.0
+
+    def clock(self, action: Any) -> tuple[Any, float]:
+        before = self.helper.replays
+        return action(), self.split_ms if self.helper.replays > before else 1.0
+
+    helper: BakedDevice
+
+
+def _devices(split_ms: float) -> list[BakedDevice]:
+    first, second = _Timed(), BakedDevice()
+    first.helper, first.split_ms = second, split_ms
+    return [first, second]
+
+
+def _draw(engine: Engine, helper: Engine | None, **fields: Any) -> list[Image]:
+    pictures: list[GeneratedImage] = []
+    plan = make_plan(ask(engine.capabilities, **{**SMALL, "num_inference_steps": 6, **fields}))
+    drawing = Drawing(plan, lambda *_: None, pictures.append)
+    (outcome,) = draw_jobs(engine, [drawing], lambda error: error, helper)
+    if outcome.error is not None:
+        raise outcome.error
+    return [one.image for one in pictures]
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_every_kind_of_job(family: str, graphed: Any) -> None:
+    engine, helper = graphed(family)
+    for job in JOBS:
+        alone, together = (_draw(engine, other, **job) for other in (None, helper))
+        for one, other in zip(alone, together, strict=True):
+            assert one.getextrema() == other.getextrema() or decibels(one, other) > SAME_DB, job
+    assert helper.graphs.device.replays > 0
+
+
+def test_each_does_half(graphed: Any) -> None:
+    engine, helper = graphed("sd1")
+    _draw(engine, helper)
+    before = helper.graphs.device.replays
+    _draw(engine, helper)
+    assert helper.graphs.device.replays == before + 6, "one for each step"
+
+
+def test_what_is_no_pair_is_done_by_one(graphed: Any) -> None:
+    engine, helper = graphed("sd1")
+    for _ in range(2):
+        _draw(engine, helper, guidance_scale=1.0)
+    assert helper.graphs.device.replays == 0
+
+
+def test_two_devices_are_not_used_where_one_is_faster(graphed: Any) -> None:
+    engine, helper = graphed("sd1", split_ms=1.5)
+    _draw(engine, helper)
+    tried = helper.graphs.device.replays
+    _draw(engine, helper)
+    assert helper.graphs.device.replays == tried
+
+
+def test_what_cannot_be_captured_there_is_drawn_here(graphed: Any) -> None:
+    engine, helper = graphed("sd1")
+    helper.graphs.device.fail = RuntimeError("operation not permitted when stream is capturing")
+    alone, together = (_draw(engine, other, width=72) for other in (None, helper))
+    assert decibels(alone[0], together[0]) == float("inf")
+
+
+def test_weights_that_have_moved_on_the_helper_are_captured_again(graphed: Any) -> None:
+    engine, helper = graphed("sd1")
+    before = _draw(engine, helper)[0]
+    for weight in denoiser(helper.pipeline).parameters():
+        weight.data = weight.data.clone()
+    assert decibels(_draw(engine, helper)[0], before) > SAME_DB
+
+
+def test_what_acts_on_one_alone_is_not_shared(graphed: Any) -> None:
+    engine, helper = graphed("sd1")
+    before = _draw(engine, helper)[0]
+    helper.runners[0].attach("LoRA", "somebody else's")
+    try:
+        tried = helper.graphs.device.replays
+        assert decibels(_draw(engine, helper)[0], before) > SAME_DB
+        assert helper.graphs.device.replays == tried
+    finally:
+        helper.runners[0].attach("LoRA")

@@ -1,0 +1,96 @@
+"""One picture's guidance pair on two devices: each pass in two halves, which are computed at once.
+
+A guided picture takes every pass twice, with its prompt and without, as a batch of two. The second half runs on another
+device, by another engine's module with the same weights, while that engine has nothing else to do. Nobody waits for the
+second device but the first one, by events in their queues.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from worker.engine.denoiser.cuda_graphs import Arguments, Device, Work, put_tensors
+
+PAIR = 2
+
+
+class Twin(Protocol):
+    """What another engine has in the place of a module.
+
+    Attributes:
+        fingerprint: what acts in it beside its own weights.
+    """
+
+    work: Work
+
+    @property
+    def fingerprint(self) -> Hashable:
+        """Equal for equal functions of equal weights."""
+
+
+@dataclass(frozen=True)
+class Help:
+    """Another engine's device, which has nothing else to do.
+
+    Attributes:
+        twins: what the own engine runs -> what that one has in its place.
+    """
+
+    device: Device
+    twins: Mapping[Work, Twin]
+
+
+class SplitPass:
+    """A pass as two graphs, one on each device."""
+
+    def __init__(
+        self, own: Device, helper: Device, forward: Callable[..., Any], twin: Callable[..., Any], arguments: Arguments
+    ) -> None:
+        """Capture both.
+
+        Args:
+            twin: computes the same on the helper.
+        """
+        self.arguments = arguments
+        self._helper = helper
+        first, second = (_halve(arguments, half) for half in range(PAIR))
+        with helper.entered():
+            helper.run(twin, second)
+            self._second = helper.capture(twin, second)
+        own.run(forward, first)
+        self._first = own.capture(forward, first)
+
+    def replay(self, tensors: Sequence[Tensor]) -> Any:
+        """As `Graph`."""
+        with self._helper.entered():
+            second = self._second.replay(_halve_all(tensors, 1))
+        first = self._first.replay(_halve_all(tensors, 0))
+        with self._helper.entered():
+            return _join(first, second)
+
+
+def is_pair(tensors: Sequence[Tensor]) -> bool:
+    """Whether these are two of everything that there may be two of."""
+    return {len(one) for one in tensors if one.ndim and len(one) > 1} == {PAIR}
+
+
+def _halve(arguments: Arguments, half: int) -> Arguments:
+    tensors = _halve_all(arguments.tensors, half)
+    own = iter(tensors)
+    return Arguments(put_tensors(arguments.given, own), put_tensors(arguments.named, own), tensors)
+
+
+def _halve_all(tensors: Sequence[Tensor], half: int) -> list[Tensor]:
+    return [one[half : half + 1] if one.ndim and len(one) == PAIR else one for one in tensors]
+
+
+def _join(first: Any, second: Any) -> Any:
+    """Both halves on the device of the first."""
+    if isinstance(first, Tensor):
+        return torch.cat([first, second.to(first.device, non_blocking=True)])
+    if type(first) in (tuple, list):
+        return type(first)(_join(one, other) for one, other in zip(first, second, strict=True))
+    return first

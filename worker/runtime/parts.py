@@ -1,0 +1,141 @@
+"""A job whose pictures are drawn in parts, perhaps by several at once: what the parts tell is told as of one."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import Future
+from contextvars import Context, copy_context
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
+
+from worker.engine.drawing import Drawing, Outcome, join_outcomes
+from worker.engine.steps import MakePreview
+from worker.errors import JobCancelledError
+from worker.request import GeneratedImage
+
+MAX_REDRAWS = 1  # of one job, when who drew it has broken: what breaks a second one may be the job itself
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some of a job's pictures, by their places in it, and these alone as a drawing."""
+
+    job: "SharedJob"
+    places: Sequence[int]
+    drawing: Drawing
+
+
+class SharedJob:
+    """One job that waits to be drawn, and what became of it.
+
+    Attributes:
+        drawing: all of it.
+        outcome: of all of it, once nothing of it is drawn any more.
+    """
+
+    def __init__(self, drawing: Drawing) -> None:
+        """Nothing of it is drawn yet."""
+        self.drawing = drawing
+        self.outcome: Future[Outcome] = Future()
+        self._context = copy_context()
+        self._pictures = len(drawing.plan.request.pictures)
+        self._waiting = list(range(self._pictures))
+        self._under_way: dict[int, Part] = {}  # by their first picture
+        self._steps: dict[int, int] = {}  # done, likewise
+        self._drawn: dict[int, GeneratedImage] = {}
+        self._handed_on = 0
+        self._ended: list[Outcome] = []
+        self._redraws = 0
+        self._failed = False
+        self._lock = Lock()
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for jobs that can be drawn at once."""
+        return self.drawing.plan.batch_key
+
+    @property
+    def waiting(self) -> int:
+        """Its pictures that are still to be drawn, and by nobody yet."""
+        return len(self._waiting)
+
+    def context(self) -> Context:
+        """Whose log lines are written while a part of it is drawn."""
+        return self._context.copy()
+
+    def take(self, pictures: int) -> Part:
+        """The first so many of those that wait."""
+        with self._lock:
+            places, self._waiting = self._waiting[:pictures], self._waiting[pictures:]
+            part = Part(self, places, self._draw_only(places))
+            self._under_way[places[0]] = part
+            return part
+
+    def give_back(self, part: Part) -> bool:
+        """Whether the pictures that this part has not drawn wait again, for somebody else to draw them."""
+        with self._lock:
+            missing = [place for place in part.places if place not in self._drawn]
+            if self._failed or self._redraws >= MAX_REDRAWS or not missing:
+                return False
+            self._redraws += 1
+            self._steps.pop(part.places[0], None)
+            del self._under_way[part.places[0]]
+            self._waiting = sorted([*missing, *self._waiting])
+            return True
+
+    def give_up(self) -> bool:
+        """Draw nothing of it that is not under way; whether nothing is."""
+        with self._lock:
+            self._waiting = []
+            return not self._under_way
+
+    def end(self, part: Part, outcome: Outcome) -> None:
+        """This became of a part; after a failure nothing more of the job is drawn."""
+        with self._lock:
+            self._under_way.pop(part.places[0], None)
+            self._ended.append(outcome)
+            if outcome.error is not None:
+                self._failed, self._waiting = True, []
+            over = not self._under_way and not self._waiting
+        if over and not self.outcome.done():
+            self.outcome.set_result(join_outcomes(self._ended))
+
+    def fail(self, error: BaseException) -> None:
+        """Nobody draws it, or can."""
+        with self._lock:
+            self._failed, self._waiting, self._under_way = True, [], {}
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+    def _draw_only(self, places: Sequence[int]) -> Drawing:
+        plan = self.drawing.plan
+        pictures = tuple(plan.request.pictures[place] for place in places)
+        return replace(
+            self.drawing,
+            plan=replace(plan, request=replace(plan.request, pictures=pictures)),
+            on_step=partial(self._step, places),
+            on_picture=partial(self._hand_on, iter(places)),
+            check=self._check,
+        )
+
+    def _check(self) -> None:
+        if self._failed:
+            raise JobCancelledError("another part of this job has failed")
+        self.drawing.check()
+
+    def _step(self, places: Sequence[int], done: int, total: int, make_preview: MakePreview | None) -> None:
+        if self._failed:
+            self._check()
+        with self._lock:
+            self._steps[places[0]] = done
+            done, leads = sum(self._steps.values()), places[0] == min(self._under_way)
+        # All pictures take the same passes.
+        total = max(done, total * self._pictures // len(places))
+        self.drawing.on_step(done, total, make_preview if leads else None)
+
+    def _hand_on(self, places: Iterator[int], picture: GeneratedImage) -> None:
+        """Pictures in their order, whoever is the first to have one."""
+        with self._lock:
+            self._drawn[next(places)] = picture
+            while self._handed_on in self._drawn:
+                self.drawing.on_picture(self._drawn[self._handed_on])
+                self._handed_on += 1
