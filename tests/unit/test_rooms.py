@@ -60,6 +60,7 @@ ENGINE = [
             "memory_plan",
         )
     },
+    {f"{E}.spread"},
     {f"{E}.{name}" for name in ("adapters", "memory", "recovery", "batch_size")},
     {f"{E}.engine"},
     {f"{E}.load", f"{E}.prompts"},
