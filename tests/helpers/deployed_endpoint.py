@@ -68,7 +68,7 @@ class DeployedEndpoint:
 
     def _tell(self) -> dict[str, Any]:
         settings = Settings()
-        return write_capabilities(describe_capabilities(self.model, OutputRules.of_endpoint(settings), settings))
+        return write_capabilities(describe_capabilities(self.model, OutputRules.of_endpoint(settings), settings, 1))
 
     def _answer(self, route: Route) -> None:
         request = route.request

@@ -34,7 +34,7 @@ FULL = model_of(
 def tell(model: Capabilities, **settings: Any) -> dict[str, Any]:
     """What a caller reads of this model."""
     chosen = Settings(**settings)
-    written = write_capabilities(describe_capabilities(model, OutputRules.of_endpoint(chosen), chosen))
+    written = write_capabilities(describe_capabilities(model, OutputRules.of_endpoint(chosen), chosen, 1))
     told: dict[str, Any] = json.loads(json.dumps(written))["capabilities"]
     return told
 

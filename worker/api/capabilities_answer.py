@@ -144,8 +144,14 @@ def asks_for_capabilities(given: object) -> bool:
     return value is True or (isinstance(value, str) and value.lower() == "true")
 
 
-def describe_capabilities(model: Capabilities, output: OutputRules, settings: Settings) -> CapabilitiesAnswer:
-    """What a client may ask of this model at this endpoint."""
+def describe_capabilities(
+    model: Capabilities, output: OutputRules, settings: Settings, jobs_at_once: int
+) -> CapabilitiesAnswer:
+    """What a client may ask of this model at this endpoint.
+
+    Args:
+        jobs_at_once: that a worker takes, on all of its GPUs.
+    """
     delivery = ("base64", "s3") if output.bucket else ("base64",)
     fields = list_fields(model, delivery)
     return CapabilitiesAnswer(
@@ -168,7 +174,7 @@ def describe_capabilities(model: Capabilities, output: OutputRules, settings: Se
             seconds=settings.job_timeout_s,
         ),
         delivery=delivery,
-        jobs_at_once=settings.jobs_at_once,
+        jobs_at_once=jobs_at_once,
         previews=model.previews,
         weighted_prompts=model.weighted_prompts and not model.plain_prompts,
         safety_checker=model.safety_checker,

@@ -201,7 +201,7 @@ class Worker:
         job.record.note_input(job.raw.get("input"))
         if asks_for_capabilities(job.raw.get("input")):
             job.record.note_question("capabilities", model.name)
-            return write_capabilities(describe_capabilities(model, self._output_rules, self._settings))
+            return write_capabilities(describe_capabilities(model, self._output_rules, self._settings, self._at_once))
         if (told := job.contract.tell(job.raw, model)) is not None:
             job.record.note_question("models", model.name)
             return told
