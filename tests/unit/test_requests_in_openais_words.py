@@ -185,6 +185,13 @@ def test_an_edit_without_a_picture_is_refused() -> None:
     assert error(job_of({"prompt": PROMPT}, EDITS))["message"] == "image: required, but missing"
 
 
+@pytest.mark.parametrize("nothing", [None, [], [None], [None, None], [[]], [[None]], [{}]])
+@pytest.mark.parametrize("name", ["image", "images"])
+def test_an_edit_of_nothing_is_not_drawn_from_the_prompt_alone(name: str, nothing: object) -> None:
+    told = error(job_of({"prompt": PROMPT, name: nothing}, EDITS))
+    assert told["type"] == "invalid_request_error" and told["param"] in ("image", name)
+
+
 @pytest.mark.parametrize("body", [None, [], "a star", 3, [{"prompt": PROMPT}]])
 def test_an_openai_input_that_is_no_object_is_named(body: object) -> None:
     told = error(job_of(body))

@@ -119,6 +119,7 @@ class _Translation:
         """One picture or several, in `image` or `images`, each as it is or as OpenAI's object of a reference."""
         given = [self.fields.pop(name, None) for name in ("image", "images")]
         listed = [one for value in given for one in _list(value)]
+        listed = [] if all(one is None for one in listed) else listed
         if len(listed) > MAX_REFERENCES:
             return self._refuse(self._images, listed, f"at most {MAX_REFERENCES} pictures")
         names = [self._images] if len(listed) == 1 else [f"{self._images}.{i}" for i in range(len(listed))]
@@ -133,11 +134,12 @@ class _Translation:
         return None
 
     def _read_reference(self, name: str, value: object) -> object:
-        if not isinstance(value, dict):
+        if not isinstance(value, (dict, list)):
             return value
-        if not isinstance(value.get("image_url"), str):
+        found = value.get("image_url") if isinstance(value, dict) else None
+        if not isinstance(found, str):
             self._refuse(name, value, 'write {"image_url": ...}, or the URL or data URI alone; no files are kept here')
-        return value.get("image_url")
+        return found
 
     def _read_model(self, capabilities: Capabilities) -> None:
         model = self.fields.get("model")
