@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.requests import ClientDisconnect
 
 from local_endpoint import wire
 from local_endpoint.caller_types import (
@@ -45,6 +46,8 @@ class BoundedRequest(Request):
                 self._body = await wire.read_body(self, limit)
             except wire.TooLongError:
                 raise HTTPException(400, f"bad request: body: exceeded max body size of {limit / 2**20:g}MiB") from None
+            except ClientDisconnect:
+                raise HTTPException(400, "bad request: body: its sender has gone before its end") from None
         return self._body
 
     async def json(self) -> Any:

@@ -1,6 +1,7 @@
 """No client of the local endpoint takes memory, a connection or a place in it that others need: bodies have their
 bounds, unread before the key is checked, and who is slow is left."""
 
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -136,6 +137,25 @@ def test_a_jobs_request_has_runpods_limit(path: str, limit: int, hasty: Any) -> 
     answer = hasty.http.post(f"/{path}?wait=1000", content=fitting, headers={"Content-Type": "application/json"})
     assert answer.status_code == 200
     hasty.call("POST", "/purge-queue")
+
+
+@pytest.mark.parametrize("path", ["run", "runsync", "openai/v1/images/edits"])
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
+def test_who_goes_before_the_end_of_a_body_leaves_no_traceback(path: str, kind: str, hasty: Any) -> None:
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    log = logging.getLogger("uvicorn.error")
+    log.addHandler(handler)
+    try:
+        headers = f"Authorization: Bearer local\r\nContent-Type: {kind}\r\nContent-Length: 99\r\n"
+        connect(hasty, head("POST", f"/v2/local/{path}", headers) + "{").close()
+        for _ in range(5):
+            time.sleep(0.05)
+            hasty.call("GET", "/health")
+    finally:
+        log.removeHandler(handler)
+    assert [record.getMessage() for record in records] == []
 
 
 def test_a_body_of_unknown_length_has_the_same_limit(hasty: Any) -> None:
