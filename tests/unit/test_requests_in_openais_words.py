@@ -106,6 +106,14 @@ def test_what_stands_beside_openai_input_is_told_to_have_no_effect() -> None:
     assert request.warnings == ("seed: has no effect beside openai_input",)
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\nb", "x" * 10_000])
+def test_whatever_stands_beside_openai_input_is_told_in_few_words_that_can_be_sent(name: str) -> None:
+    request, _ = parse(job_of({"prompt": PROMPT}, **{f"{name}{i}": 1 for i in range(1_000)}))
+    assert request.warnings
+    assert all(warning.isprintable() for warning in request.warnings)
+    assert len("".join(request.warnings).encode()) < 5_000
+
+
 # Pictures to edit
 
 

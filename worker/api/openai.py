@@ -19,6 +19,7 @@ from worker.models.capabilities import Capabilities
 from worker.models.editing import MAX_REFERENCES
 from worker.output.options import OutputOptions, OutputRules
 from worker.request import Request
+from worker.text import escape
 
 GENERATIONS, EDITS, MODELS = "/v1/images/generations", "/v1/images/edits", "/v1/models"
 _ENVELOPE = ("openai_route", "openai_input")
@@ -26,6 +27,7 @@ _ENVELOPE = ("openai_route", "openai_input")
 _MODELS_OF_OPENAI = re.compile(r"dall-e-[23]|(gpt|chatgpt)-image-[a-z0-9.-]{1,40}", re.IGNORECASE)
 _EFFORTS = ("low", "medium", "high", "xhigh", "max", "hd")  # of `quality`, which is a file's quality in our own words
 _UNUSED = ("user", "safety_identifier")
+MAX_NAME, MAX_NAMES = 60, 20  # letters of a field without effect that are told, and fields
 _STREAM = {"stream": Neutral(False), "partial_images": Neutral(0)}
 
 
@@ -82,7 +84,8 @@ class _Translation:
         Raises:
             InvalidInputError: some of them cannot be meant here.
         """
-        self.warnings = [f"{name}: has no effect beside openai_input" for name in given if name not in _ENVELOPE]
+        beside = [escape(name[:MAX_NAME]) for name in given if name not in _ENVELOPE][:MAX_NAMES]
+        self.warnings = [f"{name}: has no effect beside openai_input" for name in beside]
         self._problems: list[str] = []
         self.fields = self._unpack(given.get("openai_input"))
         self._images = "image" if "image" in self.fields else "images"
