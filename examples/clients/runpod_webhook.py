@@ -6,7 +6,7 @@ WEBHOOK_URL is where RunPod reaches WEBHOOK_PORT of this machine, such as the ad
 import json
 import os
 import secrets
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -24,22 +24,24 @@ class Receiver(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Take it, if it is for us."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path == PATH:
-            Receiver.answer = json.loads(body)
-        self.send_response(200 if self.path == PATH else 404)
-        self.end_headers()
+        if self.path != PATH:
+            return self.send_error(404)
+        Receiver.answer = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        return self.end_headers()
 
 
 endpoint = runpod.Endpoint(os.environ["RUNPOD_ENDPOINT_ID"], api_key=os.environ["RUNPOD_API_KEY"])
-with HTTPServer(("", PORT), Receiver) as server:
+with ThreadingHTTPServer(("", PORT), Receiver) as server:  # a stranger who says nothing keeps nobody waiting
+    server.timeout = 1
     fields = {"prompt": "a big green circle on a white background", "seed": 5}
     endpoint.run({"input": fields, "webhook": URL + PATH})
     while Receiver.answer is None:
         server.handle_request()
 
-output = Receiver.answer["output"]
-assert isinstance(output, dict)
+output = Receiver.answer.get("output")
+if Receiver.answer["status"] != "COMPLETED" or not isinstance(output, dict):
+    raise SystemExit(f"{Receiver.answer['status']}: {Receiver.answer.get('error')}")
 with urlopen(output["images"][0]) as picture:
     Path("circle.png").write_bytes(picture.read())
 print(f"circle.png: {Receiver.answer['status']}")

@@ -1,12 +1,16 @@
 """Every program of examples/clients, as it stands there, against the local endpoint with a real worker: the right
 picture comes, and errors come as docs/clients.md says."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,6 +112,25 @@ def test_a_bar_goes_on_and_a_preview_is_seen(run: Run, tmp_path: Path) -> None:
 def test_a_webhook_brings_the_answer(run: Run, tmp_path: Path, free_port: int) -> None:
     assert "circle.png: COMPLETED" in run("runpod_webhook.py", WEBHOOK_PORT=str(free_port))
     assert seen(tmp_path / "circle.png") == ("white", [("green", "circle")])
+
+
+def test_strangers_at_the_webhook_keep_it_from_nothing(run: Run, tmp_path: Path, free_port: int) -> None:
+    strangers: list[socket.socket] = []
+
+    def come() -> None:
+        said = (b"", b"POST / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\n\r\nx")
+        while len(strangers) < len(said):
+            with contextlib.suppress(ConnectionRefusedError):
+                strangers.append(socket.create_connection(("127.0.0.1", free_port)))
+                strangers[-1].sendall(said[len(strangers) - 1])
+            time.sleep(0.02)
+
+    coming = threading.Thread(target=come, daemon=True)
+    coming.start()
+    assert "circle.png: COMPLETED" in run("runpod_webhook.py", WEBHOOK_PORT=str(free_port))
+    coming.join()
+    for one in strangers:
+        one.close()
 
 
 def test_errors_are_told_by_their_fields(run: Run) -> None:
