@@ -1,10 +1,22 @@
 // What an endpoint's model can do: asked by a job that draws nothing, kept in this browser for the next time.
 
+import { BROWSER, keepText, recallText } from "./storage.js";
 import { asList, asNumber, asObject, asText } from "./untrusted.js";
 
 const KEPT = "playground-capabilities ";
 const MAX_KEPT_CHARS = 500_000;
 const MAX_FIELDS = 100;
+const MAX_PARTS = 20;
+const MAX_DEPTH = 3; // of parts in parts
+// What the page itself fills in or looks at holds this, whatever is told.
+const KNOWN = new Map([
+  ["prompt", { type: "string" }],
+  ["image", { type: "picture", many: false }],
+  ["images", { type: "picture", many: true }],
+  ["mask", { type: "picture", many: false }],
+  ["width", { type: "integer" }],
+  ["height", { type: "integer" }],
+]);
 
 /** Asks the endpoint. Raises an Error that says why there is no answer. */
 export async function askCapabilities(endpoint, onStatus) {
@@ -18,7 +30,7 @@ export async function askCapabilities(endpoint, onStatus) {
 /** What the endpoint said the last time, or null. */
 export function recallCapabilities(endpoint) {
   try {
-    const known = complete(asObject(JSON.parse(localStorage.getItem(KEPT + endpoint.url))));
+    const known = complete(asObject(JSON.parse(recallText(BROWSER, KEPT + endpoint.url))));
     return known.fields.length ? known : null;
   } catch {
     return null;
@@ -26,11 +38,11 @@ export function recallCapabilities(endpoint) {
 }
 
 function keep(endpoint, told) {
-  const text = JSON.stringify(told);
   try {
-    if (text.length <= MAX_KEPT_CHARS) localStorage.setItem(KEPT + endpoint.url, text);
+    const text = JSON.stringify(told);
+    if (text.length <= MAX_KEPT_CHARS) keepText(BROWSER, KEPT + endpoint.url, text);
   } catch {
-    // A browser without room forgets; the next visit asks again.
+    // It is nested deeper than can be written; the next visit asks again.
   }
 }
 
@@ -38,7 +50,7 @@ function keep(endpoint, told) {
 export function complete(told) {
   const schedulers = asList(told.schedulers, 500).map(asObject);
   const controlnets = asList(told.controlnets).map(asObject);
-  const names = { loras: asList(told.loras, 5_000), controlnet: controlnets.map((one) => one.name) };
+  const names = new Map([["loras", asList(told.loras, 5_000)], ["controlnet", controlnets.map((one) => one.name)]]);
   const modes = [...new Set(controlnets.flatMap((one) => Object.keys(asObject(one.modes))))];
   const limits = asObject(told.limits);
   const size = asObject(told.size);
@@ -46,7 +58,7 @@ export function complete(told) {
     model: asText(told.model, 200),
     title: asText(told.family_title, 200),
     version: asText(told.version, 40),
-    fields: asList(told.fields, MAX_FIELDS).map((field) => readField(field, names, modes)).filter((field) => field.name && field.type),
+    fields: asList(told.fields, MAX_FIELDS).map((field) => readField(field, names, modes)).filter(isUsable),
     tasks: asList(told.tasks, 20).map(readTask),
     schedulers,
     size: { width: asNumber(size.width), height: asNumber(size.height), step: asNumber(size.step) ?? 8, maxPixels: asNumber(size.max_pixels) ?? Infinity },
@@ -56,10 +68,18 @@ export function complete(told) {
 }
 
 function readField(given, names, modes) {
-  const field = asObject(given);
-  const parts = asList(field.parts, 20).map((part) => readPart(asObject(part), names[field.name], modes));
-  return { ...field, name: asText(field.name, 60), type: asText(field.type, 20), ...(parts.length && { parts: parts.filter(Boolean) }) };
+  const field = readNamed(given);
+  const parts = field.parts.map((part) => readPart(part, names.get(field.name), modes));
+  return { ...field, ...KNOWN.get(field.name), parts: parts.filter(isUsable) };
 }
+
+function readNamed(given, depth = 0) {
+  const field = asObject(given);
+  const parts = depth < MAX_DEPTH ? asList(field.parts, MAX_PARTS).map((part) => readNamed(part, depth + 1)) : [];
+  return { ...field, name: asText(field.name, 60), type: asText(field.type, 20), parts: depth ? parts.filter(isUsable) : parts };
+}
+
+const isUsable = (field) => Boolean(field?.name && field.type);
 
 function readPart(part, names, modes) {
   if (part.name === "name" && names?.length) return { ...part, choices: names };

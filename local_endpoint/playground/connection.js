@@ -2,6 +2,7 @@
 
 import { find } from "./dom.js";
 import { Endpoint } from "./endpoint.js";
+import { BROWSER, forgetText, keepText, recallText, TAB } from "./storage.js";
 
 const KEPT = "playground-endpoint";
 const ID = /^[A-Za-z0-9_-]{1,100}$/;
@@ -9,14 +10,18 @@ const LOCAL_ID = "local";
 
 /** The id and key that were given before, and those of the address that the local endpoint prints. */
 function recall() {
-  const local = readFragment();
-  if (local) return { local: true, id: LOCAL_ID, key: local };
-  for (const storage of [sessionStorage, localStorage]) {
+  const key = readFragment();
+  if (key) {
+    const local = { local: true, id: LOCAL_ID, key };
+    keepText(TAB, KEPT, JSON.stringify(local)); // what the browser remembers stays for other tabs
+    return local;
+  }
+  for (const place of [TAB, BROWSER]) {
     try {
-      const kept = JSON.parse(storage.getItem(KEPT));
-      if (kept && ID.test(kept.id) && typeof kept.key === "string") return { ...kept, remember: storage === localStorage };
+      const kept = JSON.parse(recallText(place, KEPT));
+      if (kept && ID.test(kept.id) && typeof kept.key === "string") return { ...kept, remember: place === BROWSER };
     } catch {
-      storage.removeItem(KEPT);
+      forgetText(place, KEPT);
     }
   }
   return null;
@@ -35,10 +40,11 @@ function readFragment() {
 }
 
 function keep({ local, id, key, remember }) {
-  localStorage.removeItem(KEPT);
-  sessionStorage.removeItem(KEPT);
-  (remember ? localStorage : sessionStorage).setItem(KEPT, JSON.stringify({ local, id, key }));
+  forget();
+  keepText(remember ? BROWSER : TAB, KEPT, JSON.stringify({ local, id, key }));
 }
+
+const forget = () => [BROWSER, TAB].forEach((place) => forgetText(place, KEPT));
 
 /** Wires the form that asks for them. `onconnect(endpoint, asked)` hears of each endpoint that is chosen. */
 export function wireConnection(form, onconnect) {
@@ -57,7 +63,7 @@ export function wireConnection(form, onconnect) {
     onconnect(new Endpoint(given), true);
   });
   find("#forget", form).addEventListener("click", () => {
-    [localStorage, sessionStorage].forEach((storage) => storage.removeItem(KEPT));
+    forget();
     id.value = key.value = "";
     remember.checked = false;
     explain("Id and key are forgotten.");
@@ -79,7 +85,6 @@ export function wireConnection(form, onconnect) {
     id.value = known.local ? "" : known.id;
     key.value = known.key;
     remember.checked = known.remember === true;
-    keep({ ...known });
     show();
     onconnect(new Endpoint(known), false);
   }

@@ -3,6 +3,9 @@
 import { find, openDialog } from "./dom.js";
 import { loadPicture, readFile } from "./files.js";
 import { readRecipe } from "./picture_text.js";
+import { asText } from "./untrusted.js";
+
+const MAX_SHOWN_CHARS = 1_000; // of its prompt
 
 /**
  * Wires the dialog that asks what a picture is for.
@@ -21,7 +24,7 @@ export function wireDropped(dialog, { start, edit, replay, fits }) {
     const recipe = readRecipe(await readFile(file));
     picture = { ...(await loadPicture(file)), recipe };
     image.src = picture.uri;
-    told.textContent = recipe ? `Drawn by ${recipe.model}: ${recipe.fields.prompt}` : "It carries no parameters of this worker.";
+    told.textContent = recipe ? `Drawn by ${recipe.model}: ${asText(recipe.fields.prompt, MAX_SHOWN_CHARS)}` : "It carries no parameters of this worker.";
     buttons.replay.hidden = !recipe;
     buttons.start.hidden = !fits("image");
     buttons.edit.hidden = !fits("images");

@@ -5,7 +5,7 @@ const STORE = "pictures";
 export const MAX_PICTURES = 200;
 const MAX_BYTES = 200_000_000;
 
-/** A store of pictures; where the browser has no database, they are kept until the page is left. */
+/** A store of pictures; where the browser has no database, or no room in it, they are kept until the page is left. */
 export class GalleryStore {
   #database = null;
   #memory = [];
@@ -22,8 +22,8 @@ export class GalleryStore {
 
   /** All pictures, the newest first. */
   async list() {
-    const all = this.#database ? await this.#ask("readonly", (store) => store.getAll()) : [...this.#memory];
-    return all.reverse();
+    const stored = this.#database ? await this.#ask("readonly", (store) => store.getAll()).catch(() => []) : [];
+    return [...stored, ...this.#memory].reverse();
   }
 
   /** Keeps a picture and drops what is too old for it; returns it with its id. */
@@ -49,15 +49,16 @@ export class GalleryStore {
     let bytes = 0;
     for (const [place, item] of (await this.list()).entries()) {
       bytes += item.blob?.size ?? 0;
-      if (place >= MAX_PICTURES || (bytes > MAX_BYTES && place > 0)) await this.remove(item.id);
+      if (place >= MAX_PICTURES || (bytes > MAX_BYTES && place > 0)) await this.remove(item.id).catch(() => {});
     }
   }
 
   #ask(mode, operation) {
     return new Promise((resolve, reject) => {
-      const request = operation(this.#database.transaction(STORE, mode).objectStore(STORE));
-      request.onsuccess = () => resolve(request.result);
-      request.onerror = () => reject(request.error);
+      const transaction = this.#database.transaction(STORE, mode);
+      const request = operation(transaction.objectStore(STORE));
+      transaction.oncomplete = () => resolve(request.result); // not before: for want of room it fails at its end
+      transaction.onabort = () => reject(transaction.error);
     });
   }
 }

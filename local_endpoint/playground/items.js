@@ -5,6 +5,7 @@ import { asList, asNumber, asText, readPicture } from "./untrusted.js";
 import { shortenPictures } from "./snippets.js";
 
 const MAX_PICTURES = 64; // of one answer
+const MAX_PROMPT_CHARS = 20_000; // of a worker's 5,000 some count twice here
 const addresses = new WeakMap(); // blob -> its address in this page
 
 /** The pictures of a job that is over; what is none is left out. */
@@ -15,7 +16,7 @@ export function readItems(job) {
   return sources.flatMap((source, at) => {
     const picture = readPicture(source);
     if (!picture) return [];
-    const prompt = asText(prompts[Math.floor((at * prompts.length) / sources.length)], 5_000);
+    const prompt = asText(prompts[Math.floor((at * prompts.length) / sources.length)], MAX_PROMPT_CHARS);
     return [{ ...picture, time: Date.now(), input: shortenPictures(input), prompt, seed: asNumber(seeds[at]) ?? asNumber(output.seed), model: asText(output.model, 200), width: asNumber(output.width), height: asNumber(output.height), scheduler: asText(output.scheduler, 100), steps: asNumber(output.steps), seconds: job.seconds }];
   });
 }

@@ -43,7 +43,7 @@ export const NOT_SHOWN = ["replay", "capabilities"];
 /** What people call a field. */
 export function labelOf(name) {
   const words = name.replaceAll("_", " ");
-  return LABELS[name] ?? words[0].toUpperCase() + words.slice(1);
+  return Object.hasOwn(LABELS, name) ? LABELS[name] : words[0].toUpperCase() + words.slice(1);
 }
 
 /** The section that a field stands in. */

@@ -18,6 +18,7 @@ import { Queue } from "./queue.js";
 import { QueueList } from "./queue_list.js";
 import { wireSnippets } from "./snippet_dialog.js";
 import { wireTheme } from "./theme.js";
+import { asText } from "./untrusted.js";
 import { sayState, Viewer } from "./viewer.js";
 
 let endpoint = null;
@@ -68,7 +69,7 @@ function edit(uri) {
 
 function restore(fields, needs = []) {
   const unknown = form.write(fields).filter((name) => name !== "replay");
-  const left = unknown.length ? ` This model does not take ${unknown.join(", ")}.` : "";
+  const left = unknown.length ? ` This model does not take ${asText(unknown.join(", "), 500)}.` : "";
   const missing = needs.length ? ` It was made from other pictures: give ${needs.join(", ")} again.` : "";
   errors.textContent = `${left}${missing}`.trim();
   announce(`Parameters are restored.${left}${missing}`);
@@ -159,7 +160,7 @@ find("#draw-form").addEventListener("submit", (event) => (event.preventDefault()
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || find("dialog[open]")) return;
   event.preventDefault();
-  draw();
+  if (!event.repeat) draw(); // a key that is held down is pressed once
 });
 find("#cancel-all").addEventListener("click", () => queue.jobs.forEach((job) => queue.cancel(job)));
 

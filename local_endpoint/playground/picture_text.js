@@ -5,6 +5,7 @@ import { asList, asObject, asText } from "./untrusted.js";
 const RECIPE = ", Recipe: ";
 const NEGATIVE = "\nNegative prompt: ";
 const MAX_CHUNKS = 500;
+const MAX_TEXT_BYTES = 1_000_000; // of what a picture carries
 const ascii = (bytes) => new TextDecoder("latin1").decode(bytes);
 
 /** {model, fields, needs} of a picture's bytes, or null where there is none. */
@@ -38,7 +39,7 @@ function readText(bytes) {
 function readPng(bytes, view) {
   for (let at = 8, chunks = 0; at + 12 <= bytes.length && chunks < MAX_CHUNKS; chunks += 1) {
     const [length, kind] = [view.getUint32(at), ascii(bytes.subarray(at + 4, at + 8))];
-    const data = bytes.subarray(at + 8, at + 8 + length);
+    const data = bytes.subarray(at + 8, at + 8 + Math.min(length, MAX_TEXT_BYTES));
     const [latin, unicode] = ["parameters\0", "parameters\0\0\0\0\0"];
     if (kind === "tEXt" && ascii(data.subarray(0, latin.length)) === latin) return readLatin(data.subarray(latin.length));
     if (kind === "iTXt" && ascii(data.subarray(0, unicode.length)) === unicode) return new TextDecoder().decode(data.subarray(unicode.length));
@@ -83,7 +84,7 @@ function readComment(tiff) {
   };
   const exif = entry(view.getUint32(4, little), 0x8769);
   const comment = exif && entry(exif.value, 0x9286);
-  if (!comment) return "";
+  if (!comment || comment.count > MAX_TEXT_BYTES) return "";
   const data = tiff.subarray(comment.value + 8, comment.value + comment.count);
   return new TextDecoder("utf-16be").decode(data);
 }

@@ -19,8 +19,16 @@ export function asText(value, max = 2_000) {
 /** A value as indented JSON, its long strings cut, so that an answer with pictures can be read. */
 export function shorten(value) {
   const cut = (_, one) => (typeof one === "string" && one.length > 200 ? `${one.slice(0, 60)}… (${one.length} characters)` : one);
-  const text = JSON.stringify(value, cut, 2) ?? "";
+  const text = write(value, cut);
   return text.length > MAX_SHOWN_CHARS ? `${text.slice(0, MAX_SHOWN_CHARS)}…` : text;
+}
+
+function write(value, cut) {
+  try {
+    return JSON.stringify(value, cut, 2) ?? "";
+  } catch {
+    return "(nested too deep to be shown)";
+  }
 }
 
 /** A picture in an answer: {blob} of a data URI, {url} at a host, or null for all else. */

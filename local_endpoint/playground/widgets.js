@@ -8,6 +8,7 @@ import { asList, asNumber, asObject, asText } from "./untrusted.js";
 
 const LONG_TEXTS = ["prompt", "negative_prompt"];
 const MAX_SLIDER_SPAN = 2_000;
+const MAX_ENTRIES = 100; // of a list
 
 /**
  * A widget. `read` gives the value or undefined, `write` shows one, `explain` shows a problem ("" for none).
@@ -122,7 +123,7 @@ const pictureEntry = (field) => ({ ...field, parts: [{ name: "picture", type: "p
 
 /** Entries that are added and taken away. */
 function makeList(field, onchange, label) {
-  const max = asNumber(field.max_items) ?? 8;
+  const max = Math.min(asNumber(field.max_items) ?? 8, MAX_ENTRIES);
   const entries = [];
   const list = make("div", { class: "entries" });
   const problem = make("p", { class: "problem", hidden: true });
