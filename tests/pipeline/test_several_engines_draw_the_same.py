@@ -10,6 +10,7 @@ import torch
 from tests.helpers.every_kind import JOBS
 from tests.helpers.faults import Answer, a_worker, is_open, last_layer, raising, run
 from tests.helpers.tiny_addons import Kits
+from worker.engine.drawing import DrawnJob, Outcome
 from worker.engine.load import devices
 from worker.engine.load.devices import choose_devices
 from worker.errors import SettingsError
@@ -85,10 +86,30 @@ def test_an_engine_that_breaks_costs_no_picture_and_the_worker_leaves_after_the_
         fault = RuntimeError("CUDA error: an illegal memory access was encountered")
         with raising(last_layer(engine, "denoiser"), lambda: fault, at=2, times=10**6) as happened:
             assert _told(run(worker, **job)) == whole
-            assert happened.happened
-            assert not is_open(worker)
+            failures = happened.happened
+            assert failures and not is_open(worker)
             assert _told(run(worker, **job)) == whole, "what was taken before is drawn by the others"
-            assert happened.happened == 1
+            assert happened.happened == failures
+
+
+def test_a_device_that_answers_nothing_any_more_costs_no_picture(kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its first fault CUDA refuses all: what the device is asked when a job is over, too."""
+    job = {"num_images": 6, **FEW}
+    with a_worker(**kits["sd1"].settings(), GPUS=str(ENGINES)) as worker:
+        whole = _told(run(worker, **job))
+        engine, tell = worker._replicas[1].engine, DrawnJob.outcome
+        fault = torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700)
+
+        def outcome(one: DrawnJob) -> Outcome:
+            if one._engine is engine:
+                raise fault
+            return tell(one)
+
+        monkeypatch.setattr(DrawnJob, "outcome", outcome)
+        with raising(last_layer(engine, "denoiser"), lambda: fault, at=2, times=10**6) as happened:
+            assert _told(run(worker, **job)) == whole
+        assert happened.happened and not is_open(worker)
+        assert worker._replicas[1] not in worker._batcher.artists
 
 
 def test_a_bug_in_one_engine_is_the_jobs_own_and_costs_no_engine(worker: Worker) -> None:

@@ -96,6 +96,8 @@ def _assemble_all(
         model.capabilities, parts.pipelines, list(parts.controlnets.values()), wanted, devices
     )
     packed = settings.quantize in ("4bit", "8bit")
+    if others and devices[0].type == "cpu":  # before there are several who would each copy them
+        copy_mapped_weights(unique_modules(parts.pipelines, list(parts.controlnets.values())))
     copies = [None if packed else copy_parts(parts) for _ in others]
     yield _assemble(model, settings, catalogue, first)
     for group, copied in zip(others, copies, strict=True):
