@@ -1,7 +1,8 @@
 """A worker with several engines, here on the CPU, gives the answers of one with a single engine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from tests.helpers.every_kind import JOBS
 from tests.helpers.faults import Answer, a_worker, is_open, last_layer, raising, run
 from tests.helpers.tiny_addons import Kits
 from worker.engine.drawing import DrawnJob, Outcome
-from worker.engine.load import devices
+from worker.engine.load import devices, loader
 from worker.engine.load.devices import choose_devices
 from worker.errors import SettingsError
 from worker.runtime.worker import Worker
@@ -64,6 +65,25 @@ def test_each_engine_draws(worker: Worker) -> None:
     for handle in handles:
         handle.remove()
     assert calls == [4] * ENGINES, "two pictures of two steps each"
+
+
+def test_a_lora_is_fetched_once_for_all_of_them(kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+
+    def make_fetcher(_: Settings) -> Callable[[str], Path]:
+        def fetch(place: str) -> Path:
+            fetched.append(place)
+            return Path(place)
+
+        return fetch
+
+    monkeypatch.setattr(loader, "make_lora_fetcher", make_fetcher)
+    job = {**next(job for job in JOBS if "loras" in job), **FEW, "num_images": ENGINES}
+    with a_worker(**kits["sd1"].settings("loras"), GPUS=str(ENGINES)) as worker:
+        for _ in range(2):
+            _told(run(worker, **job))
+        assert all(one.engine.loras._loaded for one in worker._replicas)
+    assert len(fetched) == len(set(fetched))
 
 
 def test_weights_on_one_device_are_there_once(worker: Worker) -> None:
