@@ -1,6 +1,7 @@
 """The benchmark: scenes in turn, each in a process of its own, each written down as soon as it is over.
 
-`make bench` plays those for a CPU, `make bench-gpu` those for a GPU. Some at a time:
+`make bench` plays those for a CPU, `make bench-gpu` those for a GPU; those whose
+names begin with `gpus` are for several. Some at a time:
 
     python -m benchmarks --device cuda --models /tmp/models --out benchmarks/results/gpu.json sd15-1 sdxl-1
 

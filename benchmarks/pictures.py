@@ -92,15 +92,20 @@ def play(scene: Scene, model: Path, rounds: int, ours: Sequence[Mapping[str, str
     """Measure every contestant of this scene, and the floor in the same process."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     entries = [Entry(contestant, device) for contestant in list_contestants(scene, model, device, ours)]
+    take_turns(entries, scene, rounds)
+    reference = entries[0]
+    assert isinstance(reference.draw, Pipeline)
+    cases = [entry.report(reference) for entry in entries]
+    return cases, measure_floor(reference.draw, device)
+
+
+def take_turns(entries: Sequence[Entry], scene: Scene, rounds: int) -> None:
+    """All warm up, then all draw, round after round."""
     for entry in entries:
         entry.warm_up()
     for number in range(rounds):
         for entry in entries:
             entry.play(seed=1 + number * scene.pictures)
-    reference = entries[0]
-    assert isinstance(reference.draw, Pipeline)
-    cases = [entry.report(reference) for entry in entries]
-    return cases, measure_floor(reference.draw, device)
 
 
 def compare(ours: Sequence[str], theirs: Sequence[str]) -> Quality:

@@ -42,7 +42,7 @@ def play(task: Task) -> SceneResult:
     return SceneResult(
         scene=scene.name,
         subject=_describe(scene, task.size),
-        pictures=scene.pictures if scene.kind == "pictures" else 0,
+        pictures=scene.pictures if scene.kind in ("pictures", "gpus") else 0,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=describe_machine(),
         cases=tuple(cases),
@@ -69,6 +69,10 @@ def _measure(scene: Scene, task: Task, rounds: int) -> tuple[list[Case], Floor |
         from benchmarks import waiting_jobs
 
         return waiting_jobs.play_jobs(scene, model, rounds, task.ours), None
+    if scene.kind == "gpus":
+        from benchmarks import several_gpus
+
+        return several_gpus.play(scene, model, rounds, task.ours), None
     from benchmarks import cold
 
     return cold.play(scene, model, rounds, task.ours, task.keep_cache), None

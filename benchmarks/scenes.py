@@ -1,9 +1,10 @@
 """The scenes that the benchmark plays, by name, and what each means. Knows no torch."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-Kind = Literal["pictures", "jobs", "between", "cold", "overhead"]
+Kind = Literal["pictures", "jobs", "between", "cold", "overhead", "gpus"]
 Size = Literal["tiny", "full"]
 TINY = ("sd15", "sdxl", "flux")  # the models that have a tiny form
 
@@ -17,6 +18,7 @@ class Scene:
         pictures: in each job.
         side: of a picture, in pixels.
         scheduler: as jobs name it; None for the model's own.
+        settings: of this worker, beside those that it is played with.
         rounds: how often each case is measured, unless the caller says otherwise.
         meaning: for readers, in whole sentences.
     """
@@ -30,6 +32,7 @@ class Scene:
     steps: int = 50
     guidance: float = 7.5
     scheduler: str | None = "LMS"
+    settings: Mapping[str, str] = field(default_factory=dict)
     rounds: int = 7
 
     def fit(self, size: Size) -> "Scene":
@@ -41,6 +44,16 @@ _ONE = "One job of one picture, from the job to the encoded picture, for a worke
 _FOUR = (
     "One job of four pictures. Plain diffusers draws them in one batch, as its users do (`num_images_per_prompt=4`)."
 )
+
+_DIVIDED = (
+    "One job of several pictures, drawn by this worker with one GPU and with all that the machine has, which divide "
+    "them. A quarter of the time with four GPUs would be all that there is to gain."
+)
+_SPLIT = (
+    "One job of one guided picture, drawn by this worker with one GPU and with two that share every step of it. Half "
+    "of the time would be all that there is to gain."
+)
+_GRAPHS = {"ACCELERATION": "graphs"}
 
 SCENES = (
     Scene("embedded-1", "pictures", "embedded", _ONE, side=256, steps=8, guidance=2.0),
@@ -83,8 +96,13 @@ SCENES = (
         "All that a job costs beside drawing, part by part: it is answered with a picture that is there already.",
         rounds=31,
     ),
+    Scene("gpus-8", "gpus", "sd15", _DIVIDED, pictures=8),
+    Scene("gpus-16", "gpus", "sd15", _DIVIDED, pictures=16),
+    Scene("gpus-split-sd15", "gpus", "sd15", _SPLIT, settings=_GRAPHS),
+    Scene("gpus-split-sdxl", "gpus", "sdxl", _SPLIT, side=1024, steps=25, scheduler="Euler", settings=_GRAPHS),
 )
 ON_A_GPU = ("sd15-1", "sd15-4", "sdxl-1", "sdxl-4", "flux-1", "jobs-16", "between-jobs", "cold", "overhead")
+ON_SEVERAL_GPUS = ("gpus-8", "gpus-16", "gpus-split-sd15", "gpus-split-sdxl")
 ON_A_CPU = ("embedded-1", "embedded-4", "sdxl-1", "flux-1", "jobs-16", "between-jobs", "cold", "overhead")
 
 

@@ -19,6 +19,7 @@ from tests.helpers.baked_graphs import BakedDevice, graphs_of
 from tests.helpers.drawing import SMALL, decibels
 from tests.helpers.every_kind import JOBS
 from tests.helpers.tiny_addons import Kits, denoiser
+from worker.engine.batch_size import BatchSize
 from worker.engine.drawing import Drawing
 from worker.engine.engine import Engine
 from worker.engine.generate import draw_jobs
@@ -97,6 +98,31 @@ def test_each_does_half(graphed: Any) -> None:
     before = helper.graphs.device.replays
     _draw(engine, helper)
     assert helper.graphs.device.replays == before + 6, "one for each step"
+
+
+def test_pairs_of_several_pictures_are_halved(graphed: Any) -> None:
+    engine, helper = graphed("sd1")
+    engine = replace(engine, batch_size=BatchSize(2, 0, 0))
+    job = {"num_images": 2, "width": 80}
+    alone = _draw(engine, None, **job)
+    before = helper.graphs.device.replays
+    for _ in range(2):
+        for one, other in zip(_draw(engine, helper, **job), alone, strict=True):
+            assert decibels(one, other) > SAME_DB
+    assert helper.graphs.device.replays >= before + 6, "one for each step of both"
+
+
+def test_adapters_that_were_loaded_again_on_the_helper_are_captured_again(graphed: Any) -> None:
+    """They may be where the others were, and each in another's place."""
+    engine, helper = graphed("sd1")
+    jobs: list[dict[str, Any]] = [{}, next(job for job in JOBS if "loras" in job)]
+    for job in jobs * 2:
+        _draw(engine, helper, **job)
+    captures = helper.graphs.device.captures
+    helper.runners[0].change_adapters()
+    for job in jobs * 2:
+        _draw(engine, helper, **job)
+    assert helper.graphs.device.captures == captures + 1
 
 
 def test_what_is_no_pair_is_done_by_one(graphed: Any) -> None:

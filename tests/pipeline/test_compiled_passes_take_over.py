@@ -5,15 +5,17 @@ last stage, or one whose results are known to be good or bad.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch._dynamo import eval_frame
 
 from tests.helpers.baked_graphs import BakedDevice
 from tests.helpers.drawing import draw, load_engine
@@ -144,6 +146,29 @@ def test_torch_compiles_what_is_drawn_often_before_the_first_job(accelerated: An
         assert np.array_equal(found, drawn(sd1, num_inference_steps=4, width=model.width, height=model.height)[0])
     finally:
         compiler.close()
+
+
+def test_two_who_draw_leave_torch_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That nothing is compiled while compiled passes are captured holds for the whole process, and no longer."""
+    both, ends = threading.Barrier(2), iter([0.0, 0.3])
+    drawing = threading.Event()
+
+    def forward() -> None:
+        if drawing.is_set():
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.5)
+            time.sleep(next(ends))
+
+    compiler, stance = TorchCompiler(None, backend="eager"), eval_frame._stance
+    monkeypatch.setattr(compiler, "_prepare_forward", lambda work: work.forward)
+    module = torch.nn.Identity()
+    run = compiler._run_compiled(Work("nothing", module, forward), Arguments((), {}, ()))
+    drawing.set()
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(run) for _ in range(2)]:
+            done.result()
+    assert eval_frame._stance == stance
+    compiler.close()
 
 
 def test_of_a_transformer_its_blocks_are_compiled(kits: Kits) -> None:

@@ -146,7 +146,7 @@ def test_without_room_for_graphs_passes_run_as_they_are_written(caplog: pytest.L
     settings = Settings(acceleration="graphs")
     plan = MemoryPlan("none", True, "")
     with caplog.at_level(logging.INFO, "worker"):
-        assert choose_graphs(settings, plan, torch.device("cuda")) is None
+        assert choose_graphs(settings, plan, torch.device("cuda"), pytest.fail) is None
     assert caplog.messages == ["acceleration off: no memory for graphs beside the weights"]
 
 

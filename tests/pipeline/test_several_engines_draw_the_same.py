@@ -1,7 +1,8 @@
 """A worker with several engines, here on the CPU, gives the answers of one with a single engine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from tests.helpers.every_kind import JOBS
 from tests.helpers.faults import Answer, a_worker, is_open, last_layer, raising, run
 from tests.helpers.tiny_addons import Kits
-from worker.engine.load import devices
+from worker.engine.drawing import DrawnJob, Outcome
+from worker.engine.load import devices, loader
 from worker.engine.load.devices import choose_devices
 from worker.errors import SettingsError
 from worker.runtime.worker import Worker
@@ -65,6 +67,25 @@ def test_each_engine_draws(worker: Worker) -> None:
     assert calls == [4] * ENGINES, "two pictures of two steps each"
 
 
+def test_a_lora_is_fetched_once_for_all_of_them(kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+
+    def make_fetcher(_: Settings) -> Callable[[str], Path]:
+        def fetch(place: str) -> Path:
+            fetched.append(place)
+            return Path(place)
+
+        return fetch
+
+    monkeypatch.setattr(loader, "make_lora_fetcher", make_fetcher)
+    job = {**next(job for job in JOBS if "loras" in job), **FEW, "num_images": ENGINES}
+    with a_worker(**kits["sd1"].settings("loras"), GPUS=str(ENGINES)) as worker:
+        for _ in range(2):
+            _told(run(worker, **job))
+        assert all(one.engine.loras._loaded for one in worker._replicas)
+    assert len(fetched) == len(set(fetched))
+
+
 def test_weights_on_one_device_are_there_once(worker: Worker) -> None:
     first, *others = (one.engine.pipeline.unet for one in worker._replicas)
     for other in others:
@@ -85,10 +106,30 @@ def test_an_engine_that_breaks_costs_no_picture_and_the_worker_leaves_after_the_
         fault = RuntimeError("CUDA error: an illegal memory access was encountered")
         with raising(last_layer(engine, "denoiser"), lambda: fault, at=2, times=10**6) as happened:
             assert _told(run(worker, **job)) == whole
-            assert happened.happened
-            assert not is_open(worker)
+            failures = happened.happened
+            assert failures and not is_open(worker)
             assert _told(run(worker, **job)) == whole, "what was taken before is drawn by the others"
-            assert happened.happened == 1
+            assert happened.happened == failures
+
+
+def test_a_device_that_answers_nothing_any_more_costs_no_picture(kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its first fault CUDA refuses all: what the device is asked when a job is over, too."""
+    job = {"num_images": 6, **FEW}
+    with a_worker(**kits["sd1"].settings(), GPUS=str(ENGINES)) as worker:
+        whole = _told(run(worker, **job))
+        engine, tell = worker._replicas[1].engine, DrawnJob.outcome
+        fault = torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700)
+
+        def outcome(one: DrawnJob) -> Outcome:
+            if one._engine is engine:
+                raise fault
+            return tell(one)
+
+        monkeypatch.setattr(DrawnJob, "outcome", outcome)
+        with raising(last_layer(engine, "denoiser"), lambda: fault, at=2, times=10**6) as happened:
+            assert _told(run(worker, **job)) == whole
+        assert happened.happened and not is_open(worker)
+        assert worker._replicas[1] not in worker._batcher.artists
 
 
 def test_a_bug_in_one_engine_is_the_jobs_own_and_costs_no_engine(worker: Worker) -> None:

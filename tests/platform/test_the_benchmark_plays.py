@@ -84,6 +84,18 @@ def test_waiting_jobs(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.case(one["drawing"]).median < result.case(one["delivered"]).median
 
 
+@pytest.mark.parametrize(
+    ("scene", "settings"), [("gpus-8", "GPUS=2"), ("gpus-split-sd15", "GPUS_PER_PICTURE=2")], ids=["divided", "split"]
+)
+def test_one_gpu_against_several(scene: str, settings: str, models: Path) -> None:
+    """Here several engines on the CPU; what each has drawn is the same."""
+    result = play_once(scene, models)
+    alone, together = result.cases
+    assert list(result.ratios()) == [(together.name, alone.name)]
+    assert "`GPUS=1`" in alone.name and settings in together.name
+    assert together.quality is not None and together.quality.psnr_db is None
+
+
 def test_jobs_that_sleep(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting_jobs, "PACES_S", (0.3,))
     monkeypatch.setattr(waiting_jobs, "AT_ONCE", (4,))

@@ -1,8 +1,13 @@
 """A model that is larger than one GPU is spread over several, each component whole on one of them, if they hold it."""
 
-import pytest
+from typing import Any
 
-from worker.engine.memory_plan import DENOISE, RESERVE
+import pytest
+import torch
+
+from worker.engine import memory
+from worker.engine.memory import group_devices, plan_memory
+from worker.engine.memory_plan import DECODE_TILED, DENOISE, RESERVE
 from worker.engine.spread import choose_places
 
 GB = 10**9
@@ -46,3 +51,57 @@ def test_both_denoisers_of_a_model_with_a_refiner_are_on_the_first() -> None:
         {"unet": 5 * GB, "refiner unet": 4 * GB, "text_encoder_2": GB, "vae": GB}, SQUARE, [24 * GB] * 2
     )
     assert places is not None and places["unet"] == places["refiner unet"] == 0
+
+
+CARDS = [torch.device("cuda", number) for number in range(4)]
+
+
+class Model:
+    """As large as its native size says."""
+
+    width = height = 1024
+
+
+def _group(monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int], free: int, made: int = 0, **settings: Any) -> Any:
+    """How many of four cards draw together; of what was made on the first one, that much is there already."""
+
+    def weight_sizes(_: Any, __: Any, device: torch.device | None = None) -> dict[str, int]:
+        return sizes if device is None else {"transformer": made if device == CARDS[0] else 0}
+
+    monkeypatch.setattr(memory, "weight_sizes", weight_sizes)
+    monkeypatch.setattr(memory, "free_memory", lambda device: free - (made if device == CARDS[0] else 0))
+    model: Any = Model()
+    groups = group_devices(model, [], [], None, CARDS, **settings)
+    assert [one for group in groups for one in group] == CARDS
+    return [len(group) for group in groups]
+
+
+def test_as_few_cards_as_keep_a_model_draw_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _group(monkeypatch, QWEN, 80 * GB) == [1] * 4
+    assert _group(monkeypatch, QWEN, L40) == [2] * 2
+    assert _group(monkeypatch, FLUX2, L40) == [1] * 4, "all of them together do not keep it"
+
+
+def test_what_fits_on_one_by_tiles_is_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    need = sum(QWEN.values()) + RESERVE + DECODE_TILED * SQUARE
+    assert _group(monkeypatch, QWEN, need) == [1] * 4
+    assert _group(monkeypatch, QWEN, need - 1) == [2] * 2
+
+
+def test_quantised_weights_that_are_there_take_no_room_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = sum(FLUX2_IN_FP8.values())
+    assert _group(monkeypatch, FLUX2_IN_FP8, 80 * GB, made=whole, quantize="fp8") == [1] * 4
+
+
+def test_what_bitsandbytes_packs_is_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _group(monkeypatch, QWEN, L40, quantize="4bit") == [1] * 4
+
+
+def test_what_has_grown_since_is_drawn_on_the_first_as_it_would_be_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = Model()
+    monkeypatch.setattr(memory, "weight_sizes", lambda *given: {} if len(given) > 2 else QWEN)
+    monkeypatch.setattr(memory, "free_memory", lambda _: 45 * GB)
+    assert plan_memory(model, [], [], None, CARDS[:2]).places
+    monkeypatch.setattr(memory, "free_memory", lambda _: 42 * GB)
+    plan = plan_memory(model, [], [], None, CARDS[:2])
+    assert not plan.places and plan.offload != "none"

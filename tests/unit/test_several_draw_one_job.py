@@ -3,8 +3,8 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -12,11 +12,12 @@ from PIL import Image
 
 from tests.helpers.asking import ask
 from worker.engine.drawing import Drawing, Outcome
-from worker.engine.meter import Usage
+from worker.engine.meter import NO_USAGE, Usage
 from worker.errors import InternalError, JobCancelledError, WorkerBrokenError
 from worker.plan import Plan, make_plan
 from worker.request import GeneratedImage
 from worker.runtime.batcher import Batcher
+from worker.runtime.parts import SharedJob
 
 STEPS = 3
 WAIT_S = 20.0
@@ -35,6 +36,8 @@ class Card:
     wants: bool = False
     helpers: list["Card | None"] = field(default_factory=list)
     breaks: int = 0  # batches that it fails at, like a card that has fallen off the bus
+    breaks_after: int = 0  # pictures of those
+    answers: bool = True
 
     def begin(self) -> None:
         self.threads.add(threading.get_ident())
@@ -45,11 +48,16 @@ class Card:
     def wants_help(self, plan: Plan) -> bool:
         return self.wants
 
+    def works(self) -> bool:
+        return self.answers
+
     def draw(self, drawings: Sequence[Drawing], helper: "Card | None") -> list[Outcome]:
         self.helpers.append(helper)
         self.threads.add(threading.get_ident())
         self.begun.set()
         self.go.wait(WAIT_S)
+        if helper is not None and not helper.answers:
+            return [Outcome(WorkerBrokenError(f"{helper.name} is gone"), 0.0, NO_USAGE, [], 0) for _ in drawings]
         outcomes = [self._draw(one) for one in drawings]
         self.drawn.append([picture.seed for one in drawings for picture in one.plan.request.pictures])
         return outcomes
@@ -58,11 +66,11 @@ class Card:
         error: Exception | None = None
         try:
             one.check()
-            if self.breaks:
-                self.breaks -= 1
-                raise WorkerBrokenError(f"{self.name} is gone")
             pictures = one.plan.request.pictures
             for step in range(STEPS * len(pictures)):
+                if self.breaks and step == STEPS * self.breaks_after:
+                    self.breaks -= 1
+                    raise WorkerBrokenError(f"{self.name} is gone")
                 one.on_step(step + 1, STEPS * len(pictures), None)
                 if step % STEPS == STEPS - 1:
                     one.on_picture(GeneratedImage(pictures[step // STEPS], Image.new("RGB", (8, 8)), False))
@@ -224,6 +232,35 @@ def test_a_lost_cards_pictures_are_drawn_by_the_others(
     assert len(cards[1].drawn) == drawn, "it draws nothing more"
 
 
+def test_progress_does_not_go_back_for_a_card_that_is_lost(cards: list[Card], callers: ThreadPoolExecutor) -> None:
+    first, second = pair = cards[:2]
+    batcher = Batcher(pair)
+    second.breaks = second.breaks_after = 1
+    job = a_job(6)
+    waiting = callers.submit(batcher.draw, job.drawing)
+    assert all(card.begun.wait(WAIT_S) for card in pair)
+    second.go.set()
+    _until(lambda: second not in batcher.artists)
+    first.go.set()
+    assert waiting.result(WAIT_S).error is None
+    done = [done for done, _ in job.steps]
+    assert done == sorted(done) and job.steps[-1] == (6 * STEPS, 6 * STEPS)
+    assert job.seeds == list(range(6))
+    batcher.close()
+
+
+def test_what_breaks_when_all_is_drawn_costs_no_job(cards: list[Card], lost: list[str]) -> None:
+    batcher = Batcher(cards[:1], on_loss=lambda loss: lost.append(str(loss)))
+    _let_go(cards)
+    draw = cards[0].draw
+    error = WorkerBrokenError("gone")
+    cards[0].draw = lambda *given: [replace(one, error=error) for one in draw(*given)]  # type: ignore[method-assign]
+    job = a_job(2)
+    assert batcher.draw(job.drawing).error is None
+    assert job.seeds == [0, 1] and lost == ["gone"]
+    batcher.close()
+
+
 def test_a_job_that_breaks_two_cards_is_not_given_to_a_third(
     batcher: Batcher, cards: list[Card], lost: list[str]
 ) -> None:
@@ -300,6 +337,64 @@ def test_one_picture_is_helped_by_who_has_nothing_to_do(cards: list[Card], calle
     assert all(one.result(WAIT_S).error is None for one in (helped, other, waiting))
     batcher.draw(a_job(3, seed=50).drawing)
     assert [card.helpers[-1] for card in cards] == [None] * 3, "and where there is a picture for each, nobody helps"
+    batcher.close()
+
+
+def test_a_helper_that_breaks_is_left_out_and_not_whom_it_helped(
+    cards: list[Card], lost: list[str], callers: ThreadPoolExecutor
+) -> None:
+    first, second = pair = cards[:2]
+    first.wants, second.answers = True, False
+    _let_go(pair)
+    batcher = Batcher(pair, on_loss=lambda loss: lost.append(str(loss)))
+    job = a_job(1)
+    assert batcher.draw(job.drawing).error is None
+    assert job.seeds == [0]
+    assert list(batcher.artists) == [first] and lost == ["second is gone"]
+    batcher.close()
+
+
+def test_nothing_else_is_done_with_a_card_while_it_helps(cards: list[Card], callers: ThreadPoolExecutor) -> None:
+    first, second = pair = cards[:2]
+    first.wants = True
+    batcher = Batcher(pair)
+    helped = callers.submit(batcher.draw, a_job(1).drawing)
+    assert first.begun.wait(WAIT_S) and first.helpers == [second]
+    asked = callers.submit(batcher.run, threading.get_ident, second)
+    assert not wait([asked], 0.2).done
+    _let_go(pair)
+    assert helped.result(WAIT_S).error is None and asked.result(WAIT_S)
+    batcher.close()
+
+
+def test_what_a_failure_takes_from_the_row_is_not_handed_out_meanwhile(
+    cards: list[Card], callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = pair = cards[:2]
+    batcher = Batcher(pair)
+
+    def fail(*_: Any) -> None:
+        raise InternalError("a bug")
+
+    def look(one: SharedJob) -> Any:
+        """The row is looked through by the second card, when the first one fails."""
+        if threading.get_ident() in second.threads and not first.go.is_set():
+            first.go.set()
+            time.sleep(0.3)
+        return one.drawing.plan.batch_key
+
+    first.go.set()
+    held = callers.submit(batcher.draw, a_job(2, seed=100, steps=9).drawing)
+    _until(lambda: second.begun.is_set() and first in batcher._idle)
+    first.go.clear()
+    first.begun.clear()
+    failing = callers.submit(batcher.draw, Drawing(a_job(8).drawing.plan, fail, lambda _: None))
+    assert first.begun.wait(WAIT_S), "half of it is drawn by the first one, and half waits"
+    monkeypatch.setattr(SharedJob, "key", property(look))
+    second.go.set()
+    assert isinstance(failing.result(WAIT_S).error, InternalError)
+    assert held.result(WAIT_S).error is None
+    assert batcher.draw(a_job(2, seed=50).drawing).error is None, "both still draw"
     batcher.close()
 
 

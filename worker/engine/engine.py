@@ -82,6 +82,15 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
 
+    def works(self) -> bool:
+        """Whether the device still answers, once it has done what it has in hand."""
+        try:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+        except torch.AcceleratorError:
+            return False
+        return True
+
     def seed(self, seed: int) -> None:
         """For whatever draws random numbers by no generator of its own; another card's are its own."""
         torch.default_generator.manual_seed(seed)

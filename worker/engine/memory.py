@@ -143,13 +143,11 @@ def plan_memory(
     if home.type == "cpu":
         return MemoryPlan("none", False, "all in main memory")
     sizes = weight_sizes(pipelines, controlnets)
-    # Quantised weights are made on the device.
-    already_there = sum(weight_sizes(pipelines, controlnets, home).values())
-    free, graphs = free_memory(home) + already_there, find_graph_needs(pipelines[0]) if accelerated else None
-    if len(devices) == 1:
+    free, *others = [_find_room(device, pipelines, controlnets) for device in devices]
+    graphs = find_graph_needs(pipelines[0]) if accelerated else None
+    places = choose_places(sizes, pixels, [free, *others]) if others else None
+    if places is None:  # or what came since they were grouped, an image encoder, is too much for them
         return choose_memory_plan(sizes, pixels, free, wanted, quantize, graphs)
-    places = choose_places(sizes, pixels, [free, *map(free_memory, devices[1:])])
-    assert places is not None
     at_home = {name: size for name, size in sizes.items() if places[name] == 0}
     graphs = graphs and replace(graphs, decoder=graphs.decoder and "vae" in at_home)
     plan = choose_memory_plan(at_home, pixels, free, "none", quantize, graphs)
@@ -163,13 +161,26 @@ def group_devices(
     controlnets: Sequence[Any],
     wanted: Offload | None,
     devices: Sequence[torch.device],
+    quantize: Quantize = "none",
 ) -> list[Sequence[torch.device]]:
-    """The devices of each engine: as few as keep the whole model, and one each where all together do not."""
+    """The devices of each engine: as few as keep the whole model, and one each where all together do not.
+
+    What bitsandbytes packs stays on the device where it was made.
+    """
+    alone: list[Sequence[torch.device]] = [[device] for device in devices]
+    if wanted is not None or len(devices) == 1 or devices[0].type != "cuda" or quantize in ("4bit", "8bit"):
+        return alone
     sizes, pixels = weight_sizes(pipelines, controlnets), model.width * model.height
-    if wanted is None and len(devices) > 1 and devices[0].type == "cuda":
-        free = [free_memory(device) for device in devices]
-        for number in range(1, len(devices) + 1):
-            groups = [range(start, start + number) for start in range(0, len(devices) - number + 1, number)]
-            if all(choose_places(sizes, pixels, [free[one] for one in group]) is not None for group in groups):
-                return [[devices[one] for one in group] for group in groups]
-    return [[device] for device in devices]
+    free = [_find_room(device, pipelines, controlnets) for device in devices]
+    if all(choose_memory_plan(sizes, pixels, one, None, quantize).offload == "none" for one in free):
+        return alone
+    for number in range(2, len(devices) + 1):
+        groups = [range(start, start + number) for start in range(0, len(devices) - number + 1, number)]
+        if all(choose_places(sizes, pixels, [free[one] for one in group]) is not None for group in groups):
+            return [[devices[one] for one in group] for group in groups]
+    return alone
+
+
+def _find_room(device: torch.device, pipelines: Sequence[Any], controlnets: Sequence[Any]) -> int:
+    """Bytes for weights and work: what is free, and what these have there already, as quantised ones are made there."""
+    return free_memory(device) + sum(weight_sizes(pipelines, controlnets, device).values())

@@ -35,6 +35,9 @@ class Usage:
     peak_bytes: int | None
 
 
+NO_USAGE = Usage(0.0, 0.0, 0.0, None)
+
+
 class Lookahead:
     """Keeps the program no more than a few steps ahead of the device: what is told of a job is true, and a cancel stops
     the device soon. Without that, a whole job of graphs would be under way before its first step is done."""

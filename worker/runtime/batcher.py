@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -41,6 +42,9 @@ class Artist(Protocol):
     def max_batch(self, plan: Plan) -> int:
         """Pictures of a plan that are drawn at once; a job with more is drawn without others."""
 
+    def works(self) -> bool:
+        """Whether its device still answers; asked by who draws with it."""
+
 
 class Batcher:
     """Those who draw, and the jobs that wait for them.
@@ -59,6 +63,7 @@ class Batcher:
         self._artists = list(artists)
         self._idle = list(artists)
         self._threads = {one: self._start_thread(one) for one in artists}
+        self._in_use = {one: threading.Lock() for one in artists}  # in its own thread, or in that of one whom it helps
         self._on_loss = on_loss
         self._waiting: list[SharedJob] = []
         self._change = threading.Condition()
@@ -72,8 +77,8 @@ class Batcher:
         return wait_for(one.outcome, partial(self._check_waiting, one))
 
     def run(self, action: Callable[[], Result], artist: Artist) -> Result:
-        """What this gives, done in the thread of one who draws, after what that has in hand."""
-        return self._threads[artist].submit(copy_context().run, action).result()
+        """What this gives, done in the thread of one who draws, after what that has in hand or helps with."""
+        return self._threads[artist].submit(copy_context().run, self._run_alone, action, artist).result()
 
     def close(self) -> None:
         """Draw what waits, then end the threads."""
@@ -87,16 +92,22 @@ class Batcher:
         """Those who can draw."""
         return tuple(self._artists)
 
-    def leave_out(self, artist: Artist, loss: WorkerError) -> None:
-        """Let this one draw nothing more, if there is another one."""
+    def leave_out(self, artist: Artist, loss: WorkerError) -> bool:
+        """Let this one draw nothing more, if there is another one; whether there is."""
         with self._change:
             if artist in self._artists and len(self._artists) > 1:
                 self._artists.remove(artist)
                 self._idle = [one for one in self._idle if one is not artist]
+            left_out = artist not in self._artists
         self._on_loss(loss)
+        return left_out
 
     def _start_thread(self, artist: Artist) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(1, thread_name_prefix=f"draw {artist.name}".strip(), initializer=artist.begin)
+
+    def _run_alone(self, action: Callable[[], Result], artist: Artist) -> Result:
+        with self._in_use[artist]:
+            return action()
 
     def _check_waiting(self, one: SharedJob) -> None:
         try:
@@ -147,25 +158,35 @@ class Batcher:
         return parts
 
     def _draw(self, artist: Artist, parts: Sequence[Part], helper: Artist | None) -> None:
-        context = parts[0].job.context()
+        context, drawings = parts[0].job.context(), [part.drawing for part in parts]
         try:
-            outcomes = context.run(artist.draw, [part.drawing for part in parts], helper)
+            with self._in_use[artist], self._hold(helper):
+                outcomes = context.run(artist.draw, drawings, helper)
+                broken = helper if helper and not helper.works() else artist
+            self._end(parts, outcomes, broken)
         except BaseException as error:  # whoever waits must hear it
-            for part in parts:
-                part.job.fail(error)
-        else:
-            for part, outcome in zip(parts, outcomes, strict=True):
-                self._end(artist, part, outcome)
+            with self._change:
+                for part in parts:
+                    part.job.fail(error)
         with self._change:
             self._idle = [one for one in self._artists if one in (artist, helper) or one in self._idle]
             self._hand_out()
             self._change.notify_all()
 
-    def _end(self, artist: Artist, part: Part, outcome: Outcome) -> None:
-        if isinstance(outcome.error, WorkerBrokenError):
-            self.leave_out(artist, outcome.error)
-            with self._change:
-                if artist not in self._artists and part.job.give_back(part):
+    def _hold(self, helper: Artist | None) -> AbstractContextManager[Any]:
+        return nullcontext() if helper is None else self._in_use[helper]
+
+    def _end(self, parts: Sequence[Part], outcomes: Sequence[Outcome], suspect: Artist) -> None:
+        """Tell the jobs what became of their parts.
+
+        Args:
+            suspect: who is broken, if anybody is.
+        """
+        losses = [one.error for one in outcomes if isinstance(one.error, WorkerBrokenError)]
+        left_out = bool(losses) and self.leave_out(suspect, losses[0])
+        with self._change:  # whoever hands out must find what waits as it was seen
+            for part, outcome in zip(parts, outcomes, strict=True):
+                if left_out and isinstance(outcome.error, WorkerBrokenError) and part.job.give_back(part):
                     self._waiting = [part.job, *(one for one in self._list_waiting() if one is not part.job)]
-                    return
-        part.job.end(part, outcome)
+                else:
+                    part.job.end(part, outcome)

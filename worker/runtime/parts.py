@@ -9,7 +9,7 @@ from threading import Lock
 
 from worker.engine.drawing import Drawing, Outcome, join_outcomes
 from worker.engine.steps import MakePreview
-from worker.errors import JobCancelledError
+from worker.errors import JobCancelledError, WorkerBrokenError
 from worker.request import GeneratedImage
 
 MAX_REDRAWS = 1  # of one job, when who drew it has broken: what breaks a second one may be the job itself
@@ -41,6 +41,8 @@ class SharedJob:
         self._waiting = list(range(self._pictures))
         self._under_way: dict[int, Part] = {}  # by their first picture
         self._steps: dict[int, int] = {}  # done, likewise
+        self._each = 0  # of a picture
+        self._told = 0
         self._drawn: dict[int, GeneratedImage] = {}
         self._handed_on = 0
         self._ended: list[Outcome] = []
@@ -78,6 +80,8 @@ class SharedJob:
                 return False
             self._redraws += 1
             self._steps.pop(part.places[0], None)
+            if drawn := len(part.places) - len(missing):  # the first of them
+                self._steps[part.places[0]] = drawn * self._each
             del self._under_way[part.places[0]]
             self._waiting = sorted([*missing, *self._waiting])
             return True
@@ -91,6 +95,8 @@ class SharedJob:
     def end(self, part: Part, outcome: Outcome) -> None:
         """This became of a part; after a failure nothing more of the job is drawn."""
         with self._lock:
+            if isinstance(outcome.error, WorkerBrokenError) and all(place in self._drawn for place in part.places):
+                outcome = replace(outcome, error=None)  # it came when all was there
             self._under_way.pop(part.places[0], None)
             self._ended.append(outcome)
             if outcome.error is not None:
@@ -118,16 +124,19 @@ class SharedJob:
         )
 
     def _check(self) -> None:
-        if self._failed:
-            raise JobCancelledError("another part of this job has failed")
+        self._check_parts()
         self.drawing.check()
 
-    def _step(self, places: Sequence[int], done: int, total: int, make_preview: MakePreview | None) -> None:
+    def _check_parts(self) -> None:
         if self._failed:
-            self._check()
+            raise JobCancelledError("another part of this job has failed")
+
+    def _step(self, places: Sequence[int], done: int, total: int, make_preview: MakePreview | None) -> None:
         with self._lock:
-            self._steps[places[0]] = done
-            done, leads = sum(self._steps.values()), places[0] == min(self._under_way)
+            self._check_parts()
+            self._steps[places[0]], self._each = done, total // len(places)
+            self._told = max(self._told, sum(self._steps.values()))  # what is drawn once more counts once
+            done, leads = self._told, places[0] == min(self._under_way)
         # All pictures take the same passes.
         total = max(done, total * self._pictures // len(places))
         self.drawing.on_step(done, total, make_preview if leads else None)

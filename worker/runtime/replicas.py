@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from worker.clock import CLOCK
 from worker.engine.drawing import Drawing, Outcome
 from worker.engine.engine import Engine
 from worker.engine.generate import draw_jobs
+from worker.engine.meter import NO_USAGE
 from worker.engine.trials import explain
 from worker.errors import InternalError, SettingsError
 from worker.plan import Plan
@@ -47,10 +49,18 @@ class Replica:
         """As `Artist`."""
         return self._takes_help and self.engine.graphs is not None and plan.request.guidance_scale > 1
 
+    def works(self) -> bool:
+        """As `Artist`."""
+        return self.engine.works()
+
     def draw(self, drawings: Sequence[Drawing], helper: "Replica | None" = None) -> list[Outcome]:
         """As `Artist`."""
         put_right = partial(recover, self.engine, known_good=self._known_good)
-        outcomes = draw_jobs(self.engine, drawings, put_right, helper.engine if helper else self._partner)
+        try:
+            outcomes = draw_jobs(self.engine, drawings, put_right, helper.engine if helper else self._partner)
+        except Exception as error:  # a device that has failed answers no question about a job either
+            failure = classify(error)
+            outcomes = [Outcome(failure, CLOCK.running_time(), NO_USAGE, (), batch=0) for _ in drawings]
         first, self._idle_so_far = self._idle_so_far, False
         outcomes = [replace(outcome, first=first) for outcome in outcomes]
         return [self._learn(one.plan.request, outcome) for one, outcome in zip(drawings, outcomes, strict=True)]

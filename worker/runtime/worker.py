@@ -13,7 +13,7 @@ from worker.api.response import Answer, Timings, make_answer
 from worker.clock import CLOCK
 from worker.engine.drawing import Drawing
 from worker.engine.engine import Engine
-from worker.engine.load.devices import choose_devices
+from worker.engine.load.devices import choose_devices, on_device
 from worker.engine.load.loader import load_all
 from worker.engine.model_trial import try_model
 from worker.engine.self_test import self_test
@@ -70,7 +70,7 @@ class Worker:
             self._formatter.redact_settings(self._settings)
             self._output_rules = OutputRules.of_endpoint(self._settings)
             engines = load_all(self._settings, choose_devices(self._settings))
-            self._engine = engines[0]
+            self._engine, self._other_loras = engines[0], [one.loras for one in engines[1:]]
             self._replicas = make_replicas(engines, self._settings.gpus_per_picture)
             self._at_once = self._settings.jobs_at_once * len(self._replicas)
             self.gate = Gate(self._at_once)
@@ -85,7 +85,8 @@ class Worker:
         self._batcher = Batcher(self._replicas, on_loss=self._lose)
         for engine in engines:
             if self._settings.vae_name is None:  # else what fails is told of that
-                try_model(engine)
+                with on_device(engine.device):
+                    try_model(engine)
         try_addons(self._engine, self._settings)
         if self._settings.warm_up == "auto":
             for one in self._replicas:
@@ -222,7 +223,7 @@ class Worker:
             files.append(self._encoding.submit(self._encode, one, plan, output.format, output.quality))
 
         job.begin("fetching its LoRAs")
-        self._engine.loras.fetch(plan.request.loras, job.check)
+        self._engine.loras.fetch(plan.request.loras, job.check, self._other_loras)
         job.begin("waiting for its first step")
         ready = CLOCK.running_time()
         try:

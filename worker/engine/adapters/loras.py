@@ -53,6 +53,7 @@ class LoraManager:
         places: Mapping[str, str],
         fetch: Callable[[str], Path],
         words: Mapping[str, Collection[str]],
+        files: dict[str, Path] | None = None,
     ) -> None:
         """Nothing is loaded yet.
 
@@ -61,6 +62,7 @@ class LoraManager:
             places: name -> file or hub id.
             fetch: a place -> the file, checked.
             words: name -> bundled words of it that the text encoders know.
+            files: name -> file of those that were fetched, where the managers of several pipelines share them.
 
         Raises:
             SettingsError: there are some, and the model takes none.
@@ -72,21 +74,22 @@ class LoraManager:
         self._places = places
         self._fetch = fetch
         self._fetches = SharedFetches(lambda place: self._fetch(place))
-        self._files: dict[str, Path] = {}  # of those that were fetched
+        self._files = {} if files is None else files
         self._words = words
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
 
-    def fetch(self, loras: Sequence[Lora], check: Callable[[], None]) -> None:
+    def fetch(self, loras: Sequence[Lora], check: Callable[[], None], others: Sequence["LoraManager"] = ()) -> None:
         """Have the files of those that are not loaded yet; from any thread, so that the one that draws waits for none.
 
         Args:
             check: called every 0.2 s meanwhile; what it raises ends the wait.
+            others: managers that share the files, and may not have them loaded either.
 
         Raises:
             ModelError: one cannot be fetched, or is not what it should be.
         """
         for lora in loras:
-            if lora.name not in self._loaded:
+            if any(lora.name not in one._loaded for one in (self, *others)):
                 self._files[lora.name] = self._fetches.get(self._places[lora.name], check)
 
     @contextmanager

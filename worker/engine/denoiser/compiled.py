@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,7 @@ class TorchCompiler:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._kernels = ThreadPoolExecutor(choose_threads(), thread_name_prefix="kernel")
         self._prepared = False
+        self._stance = threading.Lock()  # of torch, one for the process
 
     def submit(self, work: Work, arguments: Arguments) -> "Future[Callable[..., Any]]":
         """The work's function, compiled for such arguments; it has run once."""
@@ -140,12 +141,13 @@ class TorchCompiler:
     @torch.no_grad()
     def _run_compiled(self, work: Work, arguments: Arguments) -> Callable[..., Any]:
         compiled = self._prepare_forward(work)
-        compiled(*arguments.given, **arguments.named)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        with _on_device_of(arguments):
+            compiled(*arguments.given, **arguments.named)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
 
         def run(*given: Any, **named: Any) -> Any:
-            with torch.compiler.set_stance("eager_on_recompile"):  # whoever draws never compiles
+            with self._stance, torch.compiler.set_stance("eager_on_recompile"):  # whoever draws never compiles
                 return compiled(*given, **named)
 
         return run
@@ -227,6 +229,12 @@ class TorchCompiler:
         self._cache = folder
         keep_compiled_code(folder or Path(tempfile.mkdtemp(prefix="compiled-")))
         clear_caches()
+
+
+def _on_device_of(arguments: Arguments) -> AbstractContextManager[Any]:
+    """Inside the `with` their GPU is the current one, if they are on one."""
+    there = [tensor.device for tensor in arguments.tensors if tensor.is_cuda]
+    return torch.cuda.device(there[0]) if there else nullcontext()
 
 
 def choose_threads() -> int:

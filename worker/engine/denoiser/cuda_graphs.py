@@ -83,9 +83,10 @@ class CudaDevice:
     def clock(self, action: Callable[[], Any]) -> tuple[Any, float]:
         """As `Device`; waits for it."""
         started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        started.record()
+        stream = torch.cuda.current_stream(self._device)
+        started.record(stream)
         result = action()
-        ended.record()
+        ended.record(stream)
         torch.cuda.synchronize(self._device)
         return result, float(started.elapsed_time(ended))
 

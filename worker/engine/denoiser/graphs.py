@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from worker.engine.denoiser.cuda_graphs import Arguments, Device, Graph, Work
-from worker.engine.denoiser.split import Help, SplitPass, is_pair
+from worker.engine.denoiser.split import Help, SplitPass, is_even
 
 log = logging.getLogger("worker")
 
 MAX_GRAPHS = 16  # of one engine; each keeps what its kernels work with
 MAX_KINDS = 256
-MAX_COMPILED = 8  # of one process; a compile takes from seconds to minutes
+MAX_COMPILED = 8  # of one engine; a compile takes from seconds to minutes
 EAGER_PASSES = 2  # of a kind before it is captured: the first chooses algorithms, the second is clocked
 WORTH = 0.97  # of the time of a pass as it was done before; what takes more is not kept
 MAX_ERROR = 0.02  # of a compiled pass, beside the pass as written, as a share of what it gives
@@ -76,12 +76,13 @@ class _Split:
     """What is known of such passes on two devices.
 
     Attributes:
-        addresses: of the weights on the second device, when it was captured.
+        addresses, adapters: of the module on the second device, when it was captured.
         graph: None, if it cannot be had.
     """
 
     twin: Work
     addresses: frozenset[int]
+    adapters: int
     graph: Graph | None
     milliseconds: float
 
@@ -198,15 +199,18 @@ class Graphs:
 
     def _find_split(self, kind: _Kind, state: Hashable, arguments: Arguments) -> Graph | None:
         """The pass on two devices, where there is help and that is faster."""
-        if self._help is None or not is_pair(arguments.tensors):
+        if self._help is None or not is_even(arguments.tensors):
             return None
         twin = self._help.twins.get(kind.work)
         if twin is None or twin.fingerprint != state:
             return None
         split, addresses = kind.split, _addresses(twin.work.module)
-        if split is None or split.twin is not twin.work or not split.addresses <= addresses:
+        # Other adapters may be where those were that it knew.
+        adapters = 0 if kind.bare else twin.adapters
+        known = split is not None and split.twin is twin.work and split.adapters == adapters
+        if split is None or not known or not split.addresses <= addresses:
             graph, milliseconds = self._try_to_split(kind, twin.work, self._help, arguments)
-            split = kind.split = _Split(twin.work, addresses, graph, milliseconds)
+            split = kind.split = _Split(twin.work, addresses, adapters, graph, milliseconds)
         return split.graph if split.milliseconds < kind.milliseconds else None
 
     def _try_to_split(self, kind: _Kind, twin: Work, help: Help, arguments: Arguments) -> tuple[Graph | None, float]:

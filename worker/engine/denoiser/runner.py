@@ -29,6 +29,7 @@ class PassRunner:
 
     Attributes:
         version: counts what has changed the module; while it stays, the module computes the same function.
+        adapters: counts how often any were loaded or taken off.
         work: what its passes do.
         graphs: of the engine; None where every pass runs as it is written.
     """
@@ -41,7 +42,7 @@ class PassRunner:
             often: passes of one kind after which they are worth compiling.
             draws: as of `Work`.
         """
-        self.version = 0
+        self.version = self.adapters = 0
         self.graphs: Graphs | None = None
         self._attached: dict[str, tuple[object, ...]] = {}
         self.work = Work(name, module, module.forward, often, draws=draws)
@@ -71,6 +72,7 @@ class PassRunner:
     def change_adapters(self) -> None:
         """Note that adapters were loaded or taken off, while the module's own weights stay."""
         self.version += 1
+        self.adapters += 1
         if self.graphs is not None:
             self.graphs.forget_adapters(self.work.module)
 

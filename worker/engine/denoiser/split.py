@@ -1,6 +1,6 @@
-"""One picture's guidance pair on two devices: each pass in two halves, which are computed at once.
+"""Guidance pairs on two devices: each pass in two halves, which are computed at once.
 
-A guided picture takes every pass twice, with its prompt and without, as a batch of two. The second half runs on another
+Guided pictures take every pass twice, with their prompts and without, as one batch. The second half runs on another
 device, by another engine's module with the same weights, while that engine has nothing else to do. Nobody waits for the
 second device but the first one, by events in their queues.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from worker.engine.denoiser.cuda_graphs import Arguments, Device, Work, put_tensors
 
-PAIR = 2
+HALVES = 2
 
 
 class Twin(Protocol):
@@ -22,9 +22,11 @@ class Twin(Protocol):
 
     Attributes:
         fingerprint: what acts in it beside its own weights.
+        adapters: counts how often such were loaded or taken off.
     """
 
     work: Work
+    adapters: int
 
     @property
     def fingerprint(self) -> Hashable:
@@ -56,7 +58,7 @@ class SplitPass:
         """
         self.arguments = arguments
         self._helper = helper
-        first, second = (_halve(arguments, half) for half in range(PAIR))
+        first, second = (_halve(arguments, half) for half in range(HALVES))
         with helper.entered():
             helper.run(twin, second)
             self._second = helper.capture(twin, second)
@@ -72,9 +74,10 @@ class SplitPass:
             return _join(first, second)
 
 
-def is_pair(tensors: Sequence[Tensor]) -> bool:
-    """Whether these are two of everything that there may be two of."""
-    return {len(one) for one in tensors if one.ndim and len(one) > 1} == {PAIR}
+def is_even(tensors: Sequence[Tensor]) -> bool:
+    """Whether these are as many of everything that there may be many of, and an even number."""
+    numbers = {len(one) for one in tensors if one.ndim and len(one) > 1}
+    return len(numbers) == 1 and max(numbers) % HALVES == 0
 
 
 def _halve(arguments: Arguments, half: int) -> Arguments:
@@ -84,7 +87,7 @@ def _halve(arguments: Arguments, half: int) -> Arguments:
 
 
 def _halve_all(tensors: Sequence[Tensor], half: int) -> list[Tensor]:
-    return [one[half : half + 1] if one.ndim and len(one) == PAIR else one for one in tensors]
+    return [one.chunk(HALVES)[half] if one.ndim and len(one) > 1 else one for one in tensors]
 
 
 def _join(first: Any, second: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 
 from worker.engine.batch_size import BatchSize
 from worker.engine.denoiser.cuda_graphs import CudaDevice
-from worker.engine.denoiser.graphs import Graphs
+from worker.engine.denoiser.graphs import Compiler, Graphs
 from worker.engine.denoiser.runner import DecoderRunner, PassRunner
 from worker.engine.memory_plan import MemoryPlan
 from worker.models.capabilities import Capabilities
@@ -32,8 +32,14 @@ def wants_graphs(settings: Settings) -> bool:
     return settings.acceleration != "off" and settings.quantize == "none" and not settings.may_be_packed
 
 
-def choose_graphs(settings: Settings, plan: MemoryPlan, device: torch.device) -> Graphs | None:
-    """Where graphs of passes are kept; None where every pass runs as it is written."""
+def choose_graphs(
+    settings: Settings, plan: MemoryPlan, device: torch.device, open_compiler: Callable[[], Compiler]
+) -> Graphs | None:
+    """Where graphs of passes are kept; None where every pass runs as it is written.
+
+    Args:
+        open_compiler: gives the one of this process.
+    """
     if device.type != "cuda" or settings.acceleration == "off":
         return None
     if plan.offload != "none" or settings.quantize != "none" or settings.may_be_packed:
@@ -46,11 +52,16 @@ def choose_graphs(settings: Settings, plan: MemoryPlan, device: torch.device) ->
     log.info("acceleration by graphs: %s", reason)
     if settings.acceleration != "compile":
         return Graphs(CudaDevice(device), measure=settings.acceleration == "auto")
+    return Graphs(CudaDevice(device), measure=False, compiler=open_compiler())
+
+
+def make_compiler(settings: Settings, device: torch.device) -> Compiler:
+    """What compiles for all engines: torch keeps much of a compile in globals, so that there is one in a process."""
     from worker.engine.denoiser.compiled import TorchCompiler  # with it comes torch's compiler
 
     cache = choose_cache(settings, device)
     log.info("compiled between jobs; what was compiled is kept in %s", cache or "no place that lasts")
-    return Graphs(CudaDevice(device), measure=False, compiler=TorchCompiler(cache))
+    return TorchCompiler(cache)
 
 
 def lay_out(graphs: Graphs | None, modules: Iterable[torch.nn.Module]) -> None:

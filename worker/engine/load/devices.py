@@ -1,6 +1,8 @@
 """GPUS -> the devices to compute on; an engine is loaded for each."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -27,3 +29,8 @@ def choose_devices(settings: Settings) -> list[torch.device]:
     names = [f"{device} ({torch.cuda.get_device_name(device)})" for device in devices]
     log.info("device %s: %s", ", ".join(names), "all that are there" if wanted is None else "GPUS says so")
     return devices
+
+
+def on_device(device: torch.device) -> AbstractContextManager[Any]:
+    """Inside the `with` it is CUDA's current device in this thread: some kernels ask for no other."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -5,8 +5,10 @@ Every automatic choice is logged once, with its reason. Nothing here knows jobs.
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,12 +21,14 @@ from worker.engine.adapters.embeddings import Words, load_bundled_words, load_wo
 from worker.engine.adapters.ip_adapter import load_ip_adapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.decoder import convert_on_device, guard_decoder
+from worker.engine.denoiser.graphs import Compiler
 from worker.engine.denoiser.runner import DecoderRunner, PassRunner
 from worker.engine.engine import Engine
 from worker.engine.load.acceleration import (
     choose_batch_size,
     choose_graphs,
     lay_out,
+    make_compiler,
     run_others,
     wants_graphs,
 )
@@ -32,6 +36,7 @@ from worker.engine.load.chat_templates import bound_chat_templates
 from worker.engine.load.completeness import check_complete
 from worker.engine.load.copies import Parts, copy_parts
 from worker.engine.load.describe import describe
+from worker.engine.load.devices import on_device
 from worker.engine.load.dtype import choose_dtype
 from worker.engine.load.fp8 import keep_in_fp8
 from worker.engine.load.mapped import copy_mapped_weights
@@ -89,23 +94,29 @@ def _assemble_all(
     source: ModelSource, settings: Settings, catalogue: AdapterCatalogue, devices: Sequence[torch.device]
 ) -> Iterator[Engine]:
     """The model is read once, but for weights that bitsandbytes packs on the device which they are for."""
-    model = _read_model(source, settings, catalogue, devices[0])
+    with on_device(devices[0]):
+        model = _read_model(source, settings, catalogue, devices[0])
     parts = model.parts
     wanted = None if settings.offload == "auto" else settings.offload
     first, *others = group_devices(
-        model.capabilities, parts.pipelines, list(parts.controlnets.values()), wanted, devices
+        model.capabilities, parts.pipelines, list(parts.controlnets.values()), wanted, devices, settings.quantize
     )
     packed = settings.quantize in ("4bit", "8bit")
+    if others and devices[0].type == "cpu":  # before there are several who would each copy them
+        copy_mapped_weights(unique_modules(parts.pipelines, list(parts.controlnets.values())))
     copies = [None if packed else copy_parts(parts) for _ in others]
-    yield _assemble(model, settings, catalogue, first)
+    shared = _Shared({}, cache(partial(make_compiler, settings, devices[0])))
+    yield _assemble(model, settings, catalogue, first, shared)
     for group, copied in zip(others, copies, strict=True):
-        if copied is None:
-            parts = _read_model(source, settings, catalogue, group[0]).parts
-        else:
-            if len(group) == 1:
-                copied.bring(group[0])
-            parts = copied.parts
-        yield _assemble(replace(model, parts=parts), settings, catalogue, group)
+        with on_device(group[0]):
+            if copied is None:
+                parts = _read_model(source, settings, catalogue, group[0]).parts
+            else:
+                if len(group) == 1:
+                    copied.bring(group[0])
+                parts = copied.parts
+            engine = _assemble(replace(model, parts=parts), settings, catalogue, group, shared)
+        yield engine
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,19 @@ class _Model:
     words: Words
     bundled: Mapping[str, Mapping[str, str]]
     refusals: Refusals
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What there is once for all engines.
+
+    Attributes:
+        lora_files: as `files` of `LoraManager`.
+        open_compiler: makes it at the first call.
+    """
+
+    lora_files: dict[str, Path]
+    open_compiler: Callable[[], Compiler]
 
 
 def _read_model(source: ModelSource, settings: Settings, catalogue: AdapterCatalogue, device: torch.device) -> _Model:
@@ -145,7 +169,13 @@ def _quiet_libraries() -> None:
     diffusers.utils.logging.set_verbosity_error()
 
 
-def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, devices: Sequence[torch.device]) -> Engine:
+def _assemble(
+    read: _Model,
+    settings: Settings,
+    catalogue: AdapterCatalogue,
+    devices: Sequence[torch.device],
+    shared: "_Shared",
+) -> Engine:
     """The model with what stands beside it, all of it where the memory plan of these devices wants it."""
     device = devices[0]
     model, pipeline, pipelines = read.capabilities, read.parts.pipeline, read.parts.pipelines
@@ -166,7 +196,7 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
     if plan.offload == "none":
         for one in pipelines:
             stay_on(one, device)
-    graphs = choose_graphs(settings, plan, device)
+    graphs = choose_graphs(settings, plan, device, shared.open_compiler)
     lay_out(graphs, unique_modules(pipelines, nets))
     for runner in runners:
         runner.graphs = None if plan.graphs == "denoiser" and isinstance(runner, DecoderRunner) else graphs
@@ -180,7 +210,9 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
         device=device,
         runners=runners,
         refiner=read.parts.refiner,
-        loras=LoraManager(pipeline, runners[0], catalogue.loras, make_lora_fetcher(settings), read.bundled),
+        loras=LoraManager(
+            pipeline, runners[0], catalogue.loras, make_lora_fetcher(settings), read.bundled, shared.lora_files
+        ),
         controlnets=read.parts.controlnets,
         ip_adapter=ip_adapter,
         words=read.words.learned,
