@@ -12,6 +12,7 @@ from PIL import Image
 
 import worker.engine.generate as generate
 import worker.runtime.job as job
+import worker.runtime.replicas as replicas
 import worker.runtime.worker as runtime
 from benchmarks.contestants import environment
 from benchmarks.results import Case
@@ -88,7 +89,8 @@ def _clocks() -> Iterator[dict[str, float]]:
         stack.enter_context(patch.object(job, "choose_contract", lambda _: contract))
         for name, title in PARTS.items():
             if name not in OF_CONTRACT:
-                stack.enter_context(patch.object(runtime, name, clocked(title, getattr(runtime, name))))
+                place = replicas if name == "draw_jobs" else runtime
+                stack.enter_context(patch.object(place, name, clocked(title, getattr(place, name))))
         yield spent
 
 

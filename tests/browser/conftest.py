@@ -16,13 +16,14 @@ Open = Callable[..., Playground]
 EXPECTED = ("http://127.0.0.1:", "data:", "blob:", "https://api.runpod.ai/", "https://pictures.example.com/")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
+    """Until the file's end: its event loop runs in this thread, and would have workers answer by futures."""
     with sync_playwright() as playwright:
         yield playwright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     program = find_browser(playwright)
     if program is None:

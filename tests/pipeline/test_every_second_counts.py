@@ -103,7 +103,7 @@ def prompts_that_are_read_slowly(scene: Scene) -> Iterator[Fields]:
 def a_job_before_it(scene: Scene) -> Iterator[Fields]:
     """That is in a step which takes for ever."""
     with ThreadPoolExecutor(1) as thread:
-        other = thread.submit(scene.worker._batcher.run, scene.wait)
+        other = thread.submit(scene.worker._batcher.run, scene.wait, scene.worker._replicas[0])
         yield {}
         scene.over.set()
         other.result()

@@ -161,6 +161,8 @@ class Batcher:
         context, drawings = parts[0].job.context(), [part.drawing for part in parts]
         try:
             with self._in_use[artist], self._hold(helper):
+                for part in parts:
+                    part.job.begin(part)
                 outcomes = context.run(artist.draw, drawings, helper)
                 broken = helper if helper and not helper.works() else artist
             self._end(parts, outcomes, broken)

@@ -40,6 +40,7 @@ class SharedJob:
         self._pictures = len(drawing.plan.request.pictures)
         self._waiting = list(range(self._pictures))
         self._under_way: dict[int, Part] = {}  # by their first picture
+        self._begun: set[int] = set()  # of those, what is being drawn
         self._steps: dict[int, int] = {}  # done, likewise
         self._each = 0  # of a picture
         self._told = 0
@@ -72,6 +73,11 @@ class SharedJob:
             self._under_way[places[0]] = part
             return part
 
+    def begin(self, part: Part) -> None:
+        """It is drawn from now on, and asked at its steps whether it is still wanted."""
+        with self._lock:
+            self._begun.add(part.places[0])
+
     def give_back(self, part: Part) -> bool:
         """Whether the pictures that this part has not drawn wait again, for somebody else to draw them."""
         with self._lock:
@@ -83,14 +89,15 @@ class SharedJob:
             if drawn := len(part.places) - len(missing):  # the first of them
                 self._steps[part.places[0]] = drawn * self._each
             del self._under_way[part.places[0]]
+            self._begun.discard(part.places[0])
             self._waiting = sorted([*missing, *self._waiting])
             return True
 
     def give_up(self) -> bool:
-        """Draw nothing of it that is not under way; whether nothing is."""
+        """Draw nothing of it that is not being drawn; whether nothing is."""
         with self._lock:
             self._waiting = []
-            return not self._under_way
+            return not self._begun
 
     def end(self, part: Part, outcome: Outcome) -> None:
         """This became of a part; after a failure nothing more of the job is drawn."""
@@ -98,6 +105,7 @@ class SharedJob:
             if isinstance(outcome.error, WorkerBrokenError) and all(place in self._drawn for place in part.places):
                 outcome = replace(outcome, error=None)  # it came when all was there
             self._under_way.pop(part.places[0], None)
+            self._begun.discard(part.places[0])
             self._ended.append(outcome)
             if outcome.error is not None:
                 self._failed, self._waiting = True, []
