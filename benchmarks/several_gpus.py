@@ -29,8 +29,7 @@ def play(scene: Scene, model: Path, rounds: int, ours: Sequence[Settings]) -> li
 def list_ways(scene: Scene, model: Path, settings: Settings) -> list[Contestant]:
     """With one GPU, and with as many as the scene is about."""
     several = {"GPUS": "2", "GPUS_PER_PICTURE": "2"} if scene.pictures == 1 else {"GPUS": str(count_gpus())}
-    most = {"MAX_IMAGES": str(scene.pictures)} if scene.pictures > 1 else {}
-    ways = [{**one, **most, **scene.settings, **settings} for one in ({"GPUS": "1"}, several)]
+    ways = [{**one, **scene.settings, **settings} for one in ({"GPUS": "1"}, several)]
     alone, together = map(name_ours, ways)
     return [
         Contestant(alone, lambda: load_ours(scene, model, ways[0])),
