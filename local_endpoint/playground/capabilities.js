@@ -1,5 +1,6 @@
 // What an endpoint's model can do: asked by a job that draws nothing, kept in this browser for the next time.
 
+import { limitSide } from "./sizes.js";
 import { BROWSER, keepText, recallText } from "./storage.js";
 import { asList, asNumber, asObject, asText } from "./untrusted.js";
 
@@ -53,18 +54,23 @@ export function complete(told) {
   const names = new Map([["loras", asList(told.loras, 5_000)], ["controlnet", controlnets.map((one) => one.name)]]);
   const modes = [...new Set(controlnets.flatMap((one) => Object.keys(asObject(one.modes))))];
   const limits = asObject(told.limits);
-  const size = asObject(told.size);
+  const size = readSize(asObject(told.size));
+  const fields = asList(told.fields, MAX_FIELDS).map((field) => limitSide(readField(field, names, modes), size));
   return {
     model: asText(told.model, 200),
     title: asText(told.family_title, 200),
     version: asText(told.version, 40),
-    fields: asList(told.fields, MAX_FIELDS).map((field) => readField(field, names, modes)).filter(isUsable),
+    fields: fields.filter(isUsable),
     tasks: asList(told.tasks, 20).map(readTask),
     schedulers,
-    size: { width: asNumber(size.width), height: asNumber(size.height), step: asNumber(size.step) ?? 8, maxPixels: asNumber(size.max_pixels) ?? Infinity },
+    size,
     references: asNumber(limits.references) ?? 0,
     previews: told.previews === true,
   };
+}
+
+function readSize({ width, height, step, max_pixels: maxPixels }) {
+  return { width: asNumber(width), height: asNumber(height), step: asNumber(step) ?? 8, maxPixels: asNumber(maxPixels) ?? Infinity };
 }
 
 function readField(given, names, modes) {

@@ -49,9 +49,16 @@ const forget = () => [BROWSER, TAB].forEach((place) => forgetText(place, KEPT));
 /** Wires the form that asks for them. `onconnect(endpoint, asked)` hears of each endpoint that is chosen. */
 export function wireConnection(form, onconnect) {
   const { where, id, key, remember } = form.elements;
-  const problem = find("#connection-problem");
-  const show = () => (find("#endpoint-id", form).hidden = where.value === "local");
-  form.addEventListener("change", show);
+  const [problem, told] = [find("#connection-problem"), find("#connection-told")];
+  const keys = { local: "", runpod: "" };
+  let shown = where.value;
+  const show = () => {
+    keys[shown] = key.value;
+    shown = where.value;
+    key.value = keys[shown];
+    find("#endpoint-id", form).hidden = shown === "local";
+  };
+  for (const one of where) one.addEventListener("change", () => (show(), explain("")));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const local = where.value === "local";
@@ -64,12 +71,13 @@ export function wireConnection(form, onconnect) {
   });
   find("#forget", form).addEventListener("click", () => {
     forget();
-    id.value = key.value = "";
+    id.value = key.value = keys.local = keys.runpod = "";
     remember.checked = false;
     explain("Id and key are forgotten.");
   });
 
   function explain(text, control) {
+    tell("");
     problem.textContent = text;
     for (const one of [id, key]) one.removeAttribute("aria-invalid");
     if (!control) return;
@@ -77,16 +85,21 @@ export function wireConnection(form, onconnect) {
     control.focus();
   }
 
+  /** Says how far the connecting is; not aloud, which the page does. */
+  function tell(text) {
+    told.textContent = text;
+  }
+
   /** Fills the form in with what is known, and connects if that is enough. */
   function start() {
     const known = recall();
     if (!known) return void show();
     where.value = known.local ? "local" : "runpod";
+    show();
     id.value = known.local ? "" : known.id;
     key.value = known.key;
     remember.checked = known.remember === true;
-    show();
     onconnect(new Endpoint(known), false);
   }
-  return { start, explain: (text) => explain(text, key) };
+  return { start, tell, explain: (text) => explain(text, key) };
 }

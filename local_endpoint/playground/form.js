@@ -3,7 +3,7 @@
 import { find, make } from "./dom.js";
 import { NEEDS_IMAGE, NEEDS_MASK, NOT_SHOWN, SECTIONS, sectionOf } from "./labels.js";
 import { makeSeedField } from "./seed_field.js";
-import { makeAspects } from "./sizes.js";
+import { makeAspects, sayLimit } from "./sizes.js";
 import { makeWidget } from "./widgets.js";
 
 const OPEN = matchMedia("(max-width: 52rem)").matches ? [] : ["Size", "Sampling"]; // a phone has no room for them
@@ -42,7 +42,9 @@ export class Form {
     if (!elements.length) return null;
     if (name === "Size" && this.widgets.has("width") && this.widgets.has("height")) {
       this.#aspects = makeAspects(this.capabilities.size, this.widgets.get("width"), this.widgets.get("height"), () => this.#changed());
+      const limit = sayLimit(this.capabilities.size);
       elements.unshift(this.#aspects.element);
+      if (limit) elements.splice(3, 0, make("p", { class: "limit wide" }, limit));
     }
     return make("details", { class: "section", open: OPEN.includes(name), "data-section": name }, make("summary", {}, name), make("div", { class: "fields" }, ...elements));
   }
@@ -128,6 +130,6 @@ export class Form {
 
   #showStrength() {
     const strength = this.task()?.strength;
-    if (strength !== undefined) this.widgets.get("strength")?.control.setAttribute("placeholder", strength);
+    if (strength !== undefined) this.widgets.get("strength")?.suggest(strength);
   }
 }

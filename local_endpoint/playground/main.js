@@ -119,11 +119,13 @@ async function connect(chosen, asked) {
   const known = recallCapabilities(chosen);
   if (known) use(known);
   if (known && !asked && !chosen.local) return say(`${known.model}, as it was told the last time`);
-  say("Asking what the model can do…");
+  const sayHere = (text) => (say(text), connection.tell(text));
+  sayHere("Asking what the model can do…");
   try {
-    const told = await askCapabilities(chosen, (job) => say(job.status === "IN_QUEUE" ? "Waiting for a worker to start…" : "Asking…"));
+    const told = await askCapabilities(chosen, (job) => sayHere(job.status === "IN_QUEUE" ? "Waiting for a worker to start…" : "Asking…"));
     if (endpoint !== chosen) return;
     use(told);
+    connection.tell("");
     find("#connection-dialog").close();
   } catch (error) {
     if (endpoint !== chosen) return;

@@ -13,7 +13,7 @@ export function makePictureSlot(field, onchange, label) {
   const file = make("input", { type: "file", accept: "image/*", hidden: true, tabindex: "-1", "aria-label": `${label}: file` });
   const problem = make("p", { id: newId("problem"), class: "problem", hidden: true });
   const address = make("input", { id: newId(field.name), placeholder: "or a URL, or volume:path", autocomplete: "off", spellcheck: "false", "aria-describedby": problem.id, "aria-label": `${label}: URL or path` });
-  const choose = button("Choose a picture", () => file.click(), { class: "choose" });
+  const choose = button("Choose a file", () => file.click(), { class: "choose" });
   const remove = button("Remove", () => (set(null), choose.focus()), { hidden: true, class: "quiet" });
   const tools = make("div", { class: "tools" }, choose, remove);
   const element = make("div", { class: "field wide slot", role: "group", "aria-label": label, title: asText(field.meaning), "data-field": field.name }, make("span", { class: "slot-label", "aria-hidden": "true" }, label), image, tools, address, file, problem);

@@ -20,11 +20,14 @@ export function makeWidget(field, onchange, label = labelOf(field.name)) {
   if (field.many && field.type === "picture") return makeList(pictureEntry(field), onchange, label);
   if (field.type === "object") return makeObject(field, onchange, label);
   if (field.type === "picture") return makePictureSlot(field, onchange, label);
-  if (field.type === "boolean") return makeCheckbox(field, onchange, label);
+  if (field.type === "boolean" || isSwitch(field)) return makeCheckbox(field, onchange, label);
   if (field.choices) return makeChoice(field, onchange, label);
   if (["integer", "number"].includes(field.type)) return makeNumber(field, onchange, label);
   return makeText(field, onchange, label);
 }
+
+// AUTOMATIC1111 writes some switches as 0 and 1.
+const isSwitch = ({ type, minimum, maximum }) => type === "integer" && minimum === 0 && maximum === 1;
 
 /** A control with its label, its meaning and room for a problem. */
 export function frame(field, control, label, beside = null, extra = "") {
@@ -69,7 +72,7 @@ function makeCheckbox(field, onchange, label) {
   const first = field.name === "preview" || field.default === true;
   const control = make("input", { type: "checkbox", id, checked: first, onchange, "aria-describedby": problem.id });
   const element = make("div", { class: "field check wide", title: asText(field.meaning), "data-field": field.name }, control, make("label", { for: id }, label), problem);
-  const read = () => (control.checked ? true : undefined);
+  const read = () => (control.checked ? (isSwitch(field) ? 1 : true) : undefined);
   return { element, control, read, write: (value) => void (control.checked = Boolean(value)), explain: (text) => showProblem(control, problem, text) };
 }
 
@@ -79,13 +82,18 @@ function makeNumber(field, onchange, label) {
   const control = make("input", { type: "number", inputmode: field.type === "integer" ? "numeric" : "decimal", min: low, max: high, step, placeholder: asText(field.default ?? "", 20), autocomplete: "off" });
   const slides = low !== undefined && high !== undefined && high - low <= MAX_SLIDER_SPAN && !["quality"].includes(field.name);
   const slider = slides && make("input", { type: "range", min: low, max: high, step: step === "any" ? 0.05 : step, tabindex: "-1", "aria-hidden": "true" });
-  const show = () => slider && (slider.value = control.value === "" ? (asNumber(field.default) ?? low) : control.value);
+  const show = () => {
+    if (!slider) return;
+    slider.value = control.value || control.placeholder;
+    slider.hidden = control.placeholder === ""; // it would stand at a value that nobody has chosen
+  };
+  const suggest = (value) => ((control.placeholder = asText(value, 20)), show());
   control.addEventListener("input", () => (show(), onchange()));
   if (slider) slider.addEventListener("input", () => ((control.value = slider.value), onchange()));
   show();
   const read = () => (control.value === "" || !Number.isFinite(Number(control.value)) ? undefined : Number(control.value));
   const bound = (lowest, highest) => [control, slider].filter(Boolean).forEach((one) => Object.assign(one, { min: lowest, max: highest }));
-  return { ...frame(field, control, label, slider || null, slider ? "slides" : ""), control, read, bound, write: (value) => ((control.value = asNumber(value) ?? ""), show()) };
+  return { ...frame(field, control, label, slider || null, slider ? "slides" : ""), control, read, bound, suggest, write: (value) => ((control.value = asNumber(value) ?? ""), show()) };
 }
 
 /** The parts of an object, one after the other. */

@@ -57,6 +57,32 @@ def test_id_and_key_are_kept_only_where_that_is_wished_and_can_be_forgotten(open
     assert KEY not in page.evaluate("JSON.stringify([{ ...localStorage }, { ...sessionStorage }])")
 
 
+def test_a_key_of_one_endpoint_is_not_offered_to_the_other(open_page: Open) -> None:
+    page = open_page().page
+    page.get_by_role("button", name="Endpoint", exact=True).click()
+    key = page.get_by_label("API key")
+    key.fill("local")
+    page.get_by_label("Deployed on RunPod").check()
+    expect(key).to_be_empty()
+    key.fill(KEY)
+    page.get_by_label("On this machine").check()
+    expect(key).to_have_value("local")
+    page.get_by_label("Deployed on RunPod").check()
+    expect(key).to_have_value(KEY)
+
+
+def test_a_slow_start_is_told_in_the_dialog(open_page: Open, deployed: DeployedEndpoint) -> None:
+    playground, waiting = open_page(), [{"status": "IN_QUEUE"}] * 3
+    tell = deployed._tell
+    deployed._take = lambda job: (  # type: ignore[method-assign, assignment, func-returns-value]
+        deployed._statuses.update({"j": [*waiting, *completed(tell())]}) or {"id": "j", "status": "IN_QUEUE"}
+    )
+    connect(playground)
+    expect(playground.page.locator("#connection-told")).to_have_text("Waiting for a worker to start…")
+    playground.wait_form()
+    expect(playground.page.locator("#connection-dialog")).to_be_hidden()
+
+
 def test_a_form_that_is_known_is_there_at_once_and_starts_no_worker(open_page: Open, deployed: Any) -> None:
     playground = open_page()
     connect(playground, remember=True)
@@ -99,9 +125,9 @@ def test_it_is_told_to_screen_readers_once_a_second_at_most(connected: Open, dep
     playground = connected()
     playground.watch_news()
     playground.fill(prompt="a star")
-    for _ in range(4):  # jobs, each with news of its own
+    for _ in range(12):  # jobs, each with news of its own, four at a time
         playground.draw()
-    expect(playground.kept).to_have_count(4, timeout=20_000)
+    expect(playground.kept).to_have_count(12, timeout=20_000)
     playground.page.wait_for_timeout(1200)
 
     times = [time for time, _ in playground.told]

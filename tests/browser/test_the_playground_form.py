@@ -43,6 +43,32 @@ def test_ranges_defaults_and_choices_are_the_models(playground: Playground) -> N
     assert steps.get_attribute("max") == "50", "which is that scheduler's"
 
 
+def test_sizes_are_bounded_by_the_pixels_that_the_model_draws(connected: Open, deployed: DeployedEndpoint) -> None:
+    deployed.model = model_of("sd1", max_pixels=512 * 768)
+    playground = connected()
+    assert playground.control("width").get_attribute("max") == str(512 * 768 // 64)
+    expect(playground.field("height").locator(".bounds")).to_have_text(f"64 – {512 * 768 // 64}")
+    limit = playground.page.locator('[data-section="Size"] .limit')
+    expect(limit).to_have_text("393,216 pixels at most, such as 624 × 624; sides in steps of 8")
+
+
+def test_a_slider_stands_where_the_default_is_and_is_not_there_without_one(playground: Playground) -> None:
+    playground.put(PNG, '[data-field="image"]')
+    playground.put(PNG, '[data-field="mask"]')
+    for name in ("strength", "num_inference_steps", "guidance_scale"):
+        default = playground.control(name).get_attribute("placeholder")
+        expect(playground.field(name).locator("input[type=range]")).to_have_js_property("value", default)
+    expect(playground.field("clip_skip").locator("input[type=range]")).to_be_hidden()
+
+
+def test_a_switch_in_numbers_is_a_switch(playground: Playground, deployed: DeployedEndpoint) -> None:
+    playground.put(PNG, '[data-field="image"]')
+    playground.put(PNG, '[data-field="mask"]')
+    assert "inpainting_mask_invert" not in asked(playground, deployed)
+    playground.page.get_by_role("checkbox", name="Invert mask").check()
+    assert asked(playground, deployed)["inpainting_mask_invert"] == 1
+
+
 def test_every_number_text_and_choice_is_sent(playground: Playground, deployed: DeployedEndpoint) -> None:
     numbers = {"num_inference_steps": 12, "guidance_scale": 3.5, "width": 640, "height": 384, "num_images": 2}
     numbers |= {"clip_skip": 1, "guidance_rescale": 0.5, "quality": 80, "seed": 9}
