@@ -137,10 +137,12 @@ def test_it_is_told_to_screen_readers_once_a_second_at_most(connected: Open, dep
 
 def test_faults_that_pass_are_waited_for(connected: Open, deployed: DeployedEndpoint) -> None:
     playground = connected()
-    deployed.script = lambda job: [progress(1), *completed({"images": [PICTURE]})]
+    statuses = [progress(1)]  # the last one stays until another comes
+    deployed.script = lambda job: statuses
     playground.fill(prompt="a star").draw()
     expect(playground.page.locator("#stage .state")).to_contain_text("step 1")
     deployed.refusals += [429, 500]
+    statuses += completed({"images": [PICTURE]})
     playground.wait_pictures()
     assert deployed.refusals == []
 
