@@ -21,20 +21,37 @@ OFFLOADS = {"none": "whole", "model": "by component", "group": "by layer"}  # th
 Row = tuple[str, ...]
 
 
-def cost_rows(report: Report, prices: Prices) -> Iterator[Row]:
-    """Every model on every pool.
+def price_rows(prices: Prices) -> Iterator[Row]:
+    """Every pool."""
+    yield "pool", "GPU", "an hour"
+    for pool in prices.pools:
+        yield f"{pool.gigabytes} GB", pool.gpus, _write_hour(pool)
+
+
+def fit_rows(prices: Prices) -> Iterator[Row]:
+    """How every model fits into every size of memory."""
+    sizes = sorted({pool.gigabytes for pool in prices.pools})
+    yield "model", *(f"{size} GB" for size in sizes)
+    for model in PUBLISHED:
+        yield model.title, *(describe_fit(find_fits(model, size)) for size in sizes)
+
+
+def measured_rows(report: Report, prices: Prices) -> Iterator[Row]:
+    """What was measured, of every model on every pool.
 
     Args:
         report: the benchmark's results on a GPU.
     """
-    yield "model", "pool", "GPU", "an hour", "fits", "cold start", "a picture", "pictures for a dollar"
+    yield "model", "GPU", "an hour", "cold start", "a picture", "pictures for a dollar"
     for model in PUBLISHED:
         for pool in prices.pools:
-            first = model.title if pool == prices.pools[0] else ""
-            fits = describe_fit(find_fits(model, pool.gigabytes))
-            hour = f"${pool.per_second * HOUR:.2f}"
-            measured = _write_measured(model, pool, report, prices)
-            yield first, f"{pool.gigabytes} GB", pool.gpus, hour, fits, *measured
+            measured = tuple(_write_measured(model, pool, report, prices))
+            if any(cell != NOT_MEASURED for cell in measured):
+                yield model.title, pool.gpus, _write_hour(pool), *measured
+
+
+def _write_hour(pool: Pool) -> str:
+    return f"${pool.per_second * HOUR:.2f}"
 
 
 def describe_fit(fits: Mapping[Quantize, Fit]) -> str:

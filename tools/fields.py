@@ -32,9 +32,9 @@ def allowed(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(code(choice) for choice in schema["enum"])
     low, high = schema.get("minimum"), schema.get("maximum")
-    if "exclusiveMinimum" in schema:
-        low = f"above {schema['exclusiveMinimum']}"
-    span = f"{low} to {high}" if high is not None else f"{low} or more" if low is not None else ""
+    above = schema.get("exclusiveMinimum")
+    start = f"above {above}" if above is not None else "" if low is None else f"{low}"
+    span = f"{start} to {high}" if high is not None else f"{low} or more" if low is not None else start
     kind = {"null": "", "array": "list"}.get(schema.get("type", "object"), schema.get("type", "object"))
     return f"{kind} {span}".strip()
 

@@ -19,7 +19,7 @@ from benchmarks.prices import read_prices
 from benchmarks.results import read
 from examples.cuda_and_fork.harness.table import tables
 from tools.configuration import write_settings
-from tools.costs import cost_rows, draw_costs
+from tools.costs import draw_costs, fit_rows, measured_rows, price_rows
 from tools.fields import answer_rows, elsewhere_rows, error_rows, field_rows, request_schema, timing_rows
 from tools.house import map_rows
 from tools.markdown import code, insert, table
@@ -160,9 +160,12 @@ def scaling() -> dict[Path, str]:
 def costs() -> dict[Path, str]:
     """docs/costs.md and its plot -> what they should hold."""
     document, prices = ROOT / "docs" / "costs.md", read_prices()
-    report = read(ROOT / "benchmarks" / "results" / "gpu.json")
+    report, text = read(ROOT / "benchmarks" / "results" / "gpu.json"), document.read_text()
+    tables = {"prices": price_rows(prices), "fits": fit_rows(prices), "measured": measured_rows(report, prices)}
+    for name, rows in tables.items():
+        text = insert(text, name, table(*rows))
     return {
-        document: insert(document.read_text(), "costs", table(*cost_rows(report, prices))),
+        document: text,
         ROOT / "docs" / "images" / "costs.svg": draw_costs(report, prices),
     }
 

@@ -1,4 +1,4 @@
-"""docs/costs.md says of every model how it fits on every pool, and shows no seconds but those measured there."""
+"""docs/costs.md says of every model how it fits on every size of GPU, and shows no seconds but those measured there."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pytest
 from benchmarks.prices import FILE, Prices, read_prices
 from benchmarks.results import FOLDER, Case, Report, SceneResult, read
 from benchmarks.scaling.measured import COLD, OURS
-from tools.costs import NOT_MEASURED, cost_rows, describe_fit, draw_costs
+from tools.costs import NOT_MEASURED, describe_fit, draw_costs, fit_rows, measured_rows, price_rows
 from tools.models import Fit, find_fits
 from tools.published import PUBLISHED
 from worker.engine.memory_plan import MemoryPlan, Offload
@@ -33,13 +33,9 @@ def gpu() -> Report:
 
 
 def rows(report: Report, prices: Prices) -> dict[tuple[str, str], tuple[str, ...]]:
-    """The table by model and GPUs: an hour, fits, cold start, a picture, pictures for a dollar."""
-    _, *body = cost_rows(report, prices)
-    title, found = "", {}
-    for row in body:
-        title = row[0] or title
-        found[title, row[2]] = row[3:]
-    return found
+    """What was measured by model and GPUs: an hour, cold start, a picture, pictures for a dollar."""
+    _, *body = measured_rows(report, prices)
+    return {(row[0], row[1]): row[2:] for row in body}
 
 
 def on_a_gpu(name: str, scene: SceneResult, seconds: float) -> SceneResult:
@@ -48,28 +44,31 @@ def on_a_gpu(name: str, scene: SceneResult, seconds: float) -> SceneResult:
     return replace(scene, machine=machine, cases=(Case(OURS, (seconds,)),))
 
 
-def test_every_model_is_shown_on_every_pool(gpu: Report, prices: Prices) -> None:
-    found = rows(gpu, prices)
-    assert set(found) == {(model.title, pool.gpus) for model in PUBLISHED for pool in prices.pools}
+def test_every_model_is_shown_on_every_size_and_every_pool_with_its_price(prices: Prices) -> None:
+    head, *body = fit_rows(prices)
+    assert {*head[1:]} == {f"{pool.gigabytes} GB" for pool in prices.pools}
+    assert [row[0] for row in body] == [model.title for model in PUBLISHED]
+    _, *priced = price_rows(prices)
+    assert {(row[1], row[2]) for row in priced} == {
+        (pool.gpus, f"${3600 * pool.per_second:.2f}") for pool in prices.pools
+    }
 
 
 def test_what_was_measured_on_one_gpu_is_shown_for_that_one_alone(gpu: Report, prices: Prices) -> None:
     scene = on_a_gpu("NVIDIA H100 80GB HBM3", gpu.scenes["sd15-1"], 0.5)
-    found = rows(Report({"sd15-1": scene}), prices)
-    (measured,) = (key for key, cells in found.items() if cells[3] != NOT_MEASURED)
+    ((measured, cells),) = rows(Report({"sd15-1": scene}), prices).items()
     assert measured == ("Stable Diffusion 1.5", "H100")
-    assert found[measured][2:] == (NOT_MEASURED, "0.5 s", f"{1 / (0.5 * prices.pool('ADA_80_PRO').per_second):,.0f}")
+    assert cells[1:] == (NOT_MEASURED, "0.5 s", f"{1 / (0.5 * prices.pool('ADA_80_PRO').per_second):,.0f}")
 
 
 def test_a_cold_start_is_that_of_the_model_that_was_started(gpu: Report, prices: Prices) -> None:
     scene = replace(on_a_gpu("NVIDIA H200", gpu.scenes["sd15-1"], 30.0), scene=COLD)
-    found = rows(Report({COLD: scene}), prices)
-    assert [key for key, cells in found.items() if cells[2] != NOT_MEASURED] == [("Stable Diffusion XL", "H200")]
+    assert list(rows(Report({COLD: scene}), prices)) == [("Stable Diffusion XL", "H200")]
 
 
 def test_a_gpu_without_a_listed_price_is_left_out(gpu: Report, prices: Prices) -> None:
     scene = on_a_gpu("Some GPU", gpu.scenes["sd15-1"], 0.5)
-    assert all(cells[3] == NOT_MEASURED for cells in rows(Report({"sd15-1": scene}), prices).values())
+    assert rows(Report({"sd15-1": scene}), prices) == {}
 
 
 def make_fit(offload: Offload, fits: bool = True, loads: bool = True) -> Fit:

@@ -45,7 +45,7 @@ class Answer:
         model: that drew them, by name.
         scheduler: its class in diffusers.
         steps: of the first pass, as asked for.
-        task: what the first pass started from: `text to image`, `editing`, ...
+        task: what the first pass started from, such as `text to image` or `editing`.
         references: how many pictures the instruction spoke of; left out where there were none.
         true_cfg_scale: as asked for; left out where it was not.
         max_sequence_length: as asked for; left out where it was not.

@@ -117,7 +117,7 @@ def _files(setting: str, folder: Path | None) -> tuple[dict[str, str], dict[str,
             left_out[spelling] = f"was left out: {reason.replace(str(path), 'the file')}"
     if bad > MAX_LEFT_OUT_LINES:
         log.warning("%s: leaving out %d more files", setting, bad - MAX_LEFT_OUT_LINES)
-    log.info("%s: %d files", setting, len(found))
+    log.info("%s: %d file%s", setting, len(found), "" if len(found) == 1 else "s")
     return found, {name: reason for name, reason in left_out.items() if name not in found}
 
 
