@@ -74,7 +74,7 @@ def test_a_pickle_is_left_out_and_named(
         found = _found(monkeypatch, LORA_DIR=str(folder))
     assert list(found.loras) == ["a"]
     assert f"LORA_DIR: leaving out old/b.{ending}: only .safetensors files are read, others can run code" in caplog.text
-    assert "LORA_DIR: 1 files" in caplog.text
+    assert "LORA_DIR: 1 file" in caplog.messages
 
 
 @pytest.mark.parametrize(
