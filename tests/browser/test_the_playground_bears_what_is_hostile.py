@@ -60,6 +60,7 @@ def test_hostile_capabilities_leave_a_form_now_and_after_a_reload(
         playground.page.locator("#stage > .state").wait_for()
         playground.page.reload()
         playground.wait_ready()
+    assert [job["prompt"] for job in deployed.jobs] == ["a star"] * 2
 
 
 def test_an_answer_nested_without_end_is_shown_as_far_as_it_can_be(connected: Open, deployed: DeployedEndpoint) -> None:

@@ -119,7 +119,8 @@ def test_a_chart_shows_each_case_by_its_median() -> None:
 def test_a_label_cannot_break_a_chart() -> None:
     from tools.chart import Bar
 
-    ElementTree.fromstring(draw_chart([Bar("<a> & b", 1.0, 1.0, 1.0, "1 s", False)], 0.5))
+    drawn = ElementTree.fromstring(draw_chart([Bar("<a> & b", 1.0, 1.0, 1.0, "1 s", False)], 0.5))
+    assert "<a> & b" in [one.text for one in drawn.iter()]
 
 
 def test_the_document_says_what_was_not_measured() -> None:

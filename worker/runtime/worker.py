@@ -82,7 +82,7 @@ class Worker:
 
     def _start(self, engines: Sequence[Engine]) -> None:
         """Have each of them drawn with, by a thread of its own, once it has been seen to draw."""
-        self._batcher = Batcher(self._replicas, on_loss=self._lose)
+        self._batcher = Batcher(self._replicas, on_loss=lambda _: self.gate.mark_broken())
         for engine in engines:
             if self._settings.vae_name is None:  # else what fails is told of that
                 with on_device(engine.device):
@@ -190,10 +190,6 @@ class Worker:
             return
         for one in pictures:
             self._encode(one, plan, "png", 100)
-
-    def _lose(self, loss: WorkerError) -> None:
-        """One device is left out; this worker takes nothing more, and leaves when what it has is answered."""
-        self.gate.mark_broken()
 
     def _answer(self, job: Job) -> dict[str, Any]:
         if self.failure:

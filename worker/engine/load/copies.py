@@ -27,6 +27,11 @@ class Parts:
         """Both, or the one that there is."""
         return [one for one in (self.pipeline, self.refiner) if one is not None]
 
+    @property
+    def nets(self) -> list[Any]:
+        """The ControlNets."""
+        return list(self.controlnets.values())
+
     def named(self) -> dict[str, Any]:
         """Every component of these, by a name of its own."""
         found = {f"{number}.{name}": part for number, one in enumerate(self.pipelines) for name, part in _list(one)}

@@ -6,7 +6,7 @@ Every automatic choice is logged once, with its reason. Nothing here knows jobs.
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -98,15 +98,12 @@ def _assemble_all(
         model = _read_model(source, settings, catalogue, devices[0])
     parts = model.parts
     wanted = None if settings.offload == "auto" else settings.offload
-    first, *others = group_devices(
-        model.capabilities, parts.pipelines, list(parts.controlnets.values()), wanted, devices, settings.quantize
-    )
+    first, *others = group_devices(model.capabilities, parts.pipelines, parts.nets, wanted, devices, settings.quantize)
     packed = settings.quantize in ("4bit", "8bit")
     if others and devices[0].type == "cpu":  # before there are several who would each copy them
-        copy_mapped_weights(unique_modules(parts.pipelines, list(parts.controlnets.values())))
+        copy_mapped_weights(unique_modules(parts.pipelines, parts.nets))
     copies = [None if packed else copy_parts(parts) for _ in others]
-    shared = _Shared({}, cache(partial(make_compiler, settings, devices[0])))
-    yield _assemble(model, settings, catalogue, first, shared)
+    yield _assemble(model, settings, catalogue, first)
     for group, copied in zip(others, copies, strict=True):
         with on_device(group[0]):
             if copied is None:
@@ -115,37 +112,28 @@ def _assemble_all(
                 if len(group) == 1:
                     copied.bring(group[0])
                 parts = copied.parts
-            engine = _assemble(replace(model, parts=parts), settings, catalogue, group, shared)
+            engine = _assemble(replace(model, parts=parts), settings, catalogue, group)
         yield engine
 
 
 @dataclass(frozen=True)
 class _Model:
-    """What was read, before it is placed anywhere.
+    """What was read, before it is placed anywhere; but for the parts, all of its engines share it.
 
     Attributes:
         words, bundled: of textual inversion, of its own and of LoRAs.
+        open_compiler: makes it at the first call.
         refusals: what any of its engines has been seen to fail at.
+        lora_files: as `files` of `LoraManager`.
     """
 
     parts: Parts
     capabilities: Capabilities
     words: Words
     bundled: Mapping[str, Mapping[str, str]]
-    refusals: Refusals
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """What there is once for all engines.
-
-    Attributes:
-        lora_files: as `files` of `LoraManager`.
-        open_compiler: makes it at the first call.
-    """
-
-    lora_files: dict[str, Path]
     open_compiler: Callable[[], Compiler]
+    refusals: Refusals = field(default_factory=Refusals)
+    lora_files: dict[str, Path] = field(default_factory=dict)
 
 
 def _read_model(source: ModelSource, settings: Settings, catalogue: AdapterCatalogue, device: torch.device) -> _Model:
@@ -160,7 +148,8 @@ def _read_model(source: ModelSource, settings: Settings, catalogue: AdapterCatal
     kinds = {**model.control_kinds, **describe_controlnets(catalogue, controlnets)}
     model = replace(model, control_kinds=MappingProxyType(kinds))
     words, bundled = load_words(catalogue, pipeline), load_bundled_words(catalogue, pipeline)
-    return _Model(Parts(pipeline, refiner, MappingProxyType(controlnets)), model, words, bundled, Refusals())
+    open_compiler = cache(partial(make_compiler, settings, device))
+    return _Model(Parts(pipeline, refiner, MappingProxyType(controlnets)), model, words, bundled, open_compiler)
 
 
 def _quiet_libraries() -> None:
@@ -169,13 +158,7 @@ def _quiet_libraries() -> None:
     diffusers.utils.logging.set_verbosity_error()
 
 
-def _assemble(
-    read: _Model,
-    settings: Settings,
-    catalogue: AdapterCatalogue,
-    devices: Sequence[torch.device],
-    shared: "_Shared",
-) -> Engine:
+def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, devices: Sequence[torch.device]) -> Engine:
     """The model with what stands beside it, all of it where the memory plan of these devices wants it."""
     device = devices[0]
     model, pipeline, pipelines = read.capabilities, read.parts.pipeline, read.parts.pipelines
@@ -186,7 +169,7 @@ def _assemble(
     ip_adapter = load_ip_adapter(catalogue, pipeline, runners[0], settings)
     if ip_adapter is not None:
         check_complete({"the image encoder": pipeline.image_encoder}, "IP_ADAPTER_ENCODER: it is not complete")
-    nets = list(read.parts.controlnets.values())
+    nets = read.parts.nets
     wanted = None if settings.offload == "auto" else settings.offload
     plan = plan_memory(model, pipelines, nets, wanted, devices, settings.quantize, wants_graphs(settings))
     if device.type != "cpu":  # where there is nothing to choose
@@ -196,7 +179,7 @@ def _assemble(
     if plan.offload == "none":
         for one in pipelines:
             stay_on(one, device)
-    graphs = choose_graphs(settings, plan, device, shared.open_compiler)
+    graphs = choose_graphs(settings, plan, device, read.open_compiler)
     lay_out(graphs, unique_modules(pipelines, nets))
     for runner in runners:
         runner.graphs = None if plan.graphs == "denoiser" and isinstance(runner, DecoderRunner) else graphs
@@ -211,7 +194,7 @@ def _assemble(
         runners=runners,
         refiner=read.parts.refiner,
         loras=LoraManager(
-            pipeline, runners[0], catalogue.loras, make_lora_fetcher(settings), read.bundled, shared.lora_files
+            pipeline, runners[0], catalogue.loras, make_lora_fetcher(settings), read.bundled, read.lora_files
         ),
         controlnets=read.parts.controlnets,
         ip_adapter=ip_adapter,
