@@ -53,6 +53,10 @@ def test_nothing_else_asks_for_it(given: object) -> None:
     assert not asks_for_capabilities(given)
 
 
+def test_a_prompt_is_needed_and_nothing_else_is() -> None:
+    assert [name for name, field in fields_of(SD1).items() if field["required"]] == ["prompt"]
+
+
 def test_beside_a_prompt_it_is_refused_and_nothing_is_drawn() -> None:
     assert not asks_for_capabilities({"capabilities": True, "prompt": "a star"})
     assert refusal(capabilities=True).startswith("capabilities: got True; is asked alone")

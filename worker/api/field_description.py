@@ -1,6 +1,6 @@
 """The request fields that a model takes, with their bounds, defaults and choices for it: the rows of a form."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -57,7 +57,8 @@ def list_fields(model: Capabilities, delivery: Sequence[str]) -> tuple[FieldDesc
     schema = Fields.model_json_schema(by_alias=False)
     own = [name for name in Fields.model_fields if name not in ElsewhereFields.model_fields and name not in _LEFT_OUT]
     taken = [name for name in (*own, *_ALSO) if _TAKEN.get(name, _always)(model)]
-    rows = [_describe(name, schema["properties"][name], schema) for name in taken]
+    needed = [name for name in taken if Fields.model_fields[name].is_required()]
+    rows = [_describe(name, schema["properties"][name], schema, needed) for name in taken]
     narrower = _narrow(model, delivery)
     return tuple(replace(row, **narrower.get(row.name, {})) for row in rows)
 
@@ -146,7 +147,9 @@ def _narrow_hires(model: Capabilities) -> dict[str, dict[str, Any]]:
     return {"hires": {"parts": tuple(parts)}}
 
 
-def _describe(name: str, declared: Mapping[str, Any], schema: Mapping[str, Any]) -> FieldDescription:
+def _describe(
+    name: str, declared: Mapping[str, Any], schema: Mapping[str, Any], needed: Collection[str] = ()
+) -> FieldDescription:
     """What its JSON schema says of a field."""
     variants = [one for one in declared.get("anyOf", [declared]) if one.get("type") != "null"]
     lists = [one for one in variants if one.get("type") == "array"]
@@ -159,7 +162,7 @@ def _describe(name: str, declared: Mapping[str, Any], schema: Mapping[str, Any])
         "picture" if name in _PICTURES else one["type"],
         many=bool(lists) and max_items != 1,
         meaning=declared.get("description", ""),
-        required=name in schema.get("required", ()),
+        required=name in needed,
         minimum=one.get("minimum"),
         maximum=one.get("maximum"),
         exclusive_minimum=one.get("exclusiveMinimum"),
@@ -174,5 +177,5 @@ def _describe(name: str, declared: Mapping[str, Any], schema: Mapping[str, Any])
 def _describe_parts(one: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[FieldDescription, ...] | None:
     if "properties" not in one:
         return None
-    inner = {**schema, "required": one.get("required", ())}
-    return tuple(_describe(name, part, inner) for name, part in one["properties"].items())
+    needed = one.get("required", ())
+    return tuple(_describe(name, part, schema, needed) for name, part in one["properties"].items())
