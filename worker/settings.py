@@ -229,7 +229,7 @@ class Settings(BaseSettings):
         "to do, and that is faster",
     )
     acceleration: Literal["auto", "off", "graphs", "compile"] = Field(
-        "off",
+        "auto",
         description="how passes run on a GPU: as written, by CUDA graphs, compiled, or `auto`, as written or by a "
         "graph, what is faster; [what it brings](docs/performance.md#what-makes-a-job-faster)",
     )

@@ -18,8 +18,8 @@ SIZE = {"width": 256, "height": 256}
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    """The embedded model, in float16 as UNets are on GPUs."""
-    with a_worker() as worker:
+    """The embedded model, in float16 as UNets are on GPUs; its layers are called, which a graph would not do."""
+    with a_worker(ACCELERATION="off") as worker:
         assert engine_of(worker).pipeline.unet.dtype == engine_of(worker).pipeline.vae.dtype == torch.float16
         yield worker
 
@@ -69,3 +69,16 @@ def test_one_that_always_does_is_a_worker_that_leaves_and_says_why(worker: Worke
     assert answer["code"] == "WORKER_BROKEN" and "DTYPE=bfloat16" in answer["error"]
     assert "images" not in answer
     assert not is_open(worker)
+
+
+def test_a_graph_that_does_is_found_too() -> None:
+    with a_worker(ACCELERATION="graphs") as worker:
+        for _ in range(3):
+            assert "images" in run(worker, **SIZE)
+        for weight in engine_of(worker).pipeline.unet.mid_block.resnets[0].conv1.parameters():
+            weight.data.mul_(30_000 / weight.data.abs().max())  # where the graphs read it
+        answer = run(worker, **SIZE)
+        assert engine_of(worker).mode == "graphs"
+
+    assert answer["code"] == "WORKER_BROKEN" and "DTYPE=bfloat16" in answer["error"]
+    assert "images" not in answer

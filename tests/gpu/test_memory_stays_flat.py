@@ -29,8 +29,8 @@ JOBS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    """The embedded model and its LoRA."""
-    with a_worker() as worker:
+    """The embedded model and its LoRA; its layers are called, which a graph would not do."""
+    with a_worker(ACCELERATION="off") as worker:
         yield worker
 
 
@@ -68,3 +68,18 @@ def test_every_round_is_like_the_one_before(worker: Worker) -> None:
     assert set(at_rest) == {at_rest[0]}
     assert set(peaks) == {peaks[0]}
     assert max(reserved[1:]) <= reserved[0]
+
+
+def test_graphs_take_no_more_with_time() -> None:
+    """They are bounded, and set aside where memory runs out."""
+    with a_worker(ACCELERATION="graphs") as worker:
+        pictures, at_rest = [], []
+        for _ in range(ROUNDS):
+            pictures.append([run(worker, **job)["images"] for job in JOBS for _ in range(3)])
+            at_rest.append(held())
+            with raising(last_layer(engine_of(worker), "text encoder"), lambda: torch.OutOfMemoryError("CUDA")):
+                assert run(worker, **SIZE)["warnings"]
+        assert engine_of(worker).mode == "off", "after memory ran out"
+    print(f"\nMB held, round by round: {[round(bytes_ / 1e6, 1) for bytes_ in at_rest]}")
+    assert all(one == pictures[0] for one in pictures)
+    assert max(at_rest[1:]) <= at_rest[0]

@@ -27,8 +27,9 @@ MB = 10**6
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    """The embedded model on the GPU, for pictures that large, after a job of each kind."""
-    with a_worker(MAX_PIXELS=str(2048 * 2048)) as worker:
+    """The embedded model on the GPU, for pictures that large, after a job of each kind; without graphs, which have
+    their memory already."""
+    with a_worker(MAX_PIXELS=str(2048 * 2048), ACCELERATION="off") as worker:
         for job in (LARGE, HUGE):
             drawn(worker, **job)
             in_the_leaner_way(worker, **job)
@@ -152,3 +153,19 @@ def test_where_not_even_the_proof_fits_the_worker_leaves_at_once(worker: Worker)
 
     assert answer["code"] == "WORKER_BROKEN" and answer["refresh_worker"] is True
     assert not is_open(worker)
+
+
+def test_the_memory_of_graphs_is_there_for_a_picture_that_needs_it() -> None:
+    """Three of a kind make a graph. What then is left would not do for a huge picture by tiles."""
+    with a_worker(MAX_PIXELS=str(2048 * 2048), ACCELERATION="graphs") as worker:
+        expected = in_the_leaner_way(worker, **HUGE)
+        lean = needed(lambda: in_the_leaner_way(worker, **HUGE))
+        for _ in range(3):
+            large = drawn(worker, **LARGE)
+        assert engine_of(worker).mode == "graphs"
+        with filled(leaving=lean // 2):
+            answer = drawn(worker, **HUGE)
+        assert is_lean(answer)
+        assert off_by(answer, expected) < 16
+        assert is_open(worker)
+        assert all(off_by(drawn(worker, **LARGE), large) < 4 for _ in range(3))

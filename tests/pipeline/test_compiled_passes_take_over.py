@@ -124,6 +124,16 @@ def test_with_an_adapter_passes_are_as_written_and_without_compiled_again(accele
     assert modes(engine, jobs=1) == ["compile"], "a compile takes minutes; an adapter leaves the weights where they are"
 
 
+def test_graphs_that_were_set_aside_come_again_with_what_was_compiled(accelerated: Any) -> None:
+    compiler = KnownCompiler(lambda result: result)
+    engine = accelerated(compiler, [1.0, 1.0, 0.5, 1.0] * 2)  # the decoder's second pass is clocked, too
+    assert modes(engine) == ["graphs", "compile"]
+    with engine.without_graphs():
+        assert modes(engine) == ["off", "off"]
+    assert modes(engine) == ["graphs", "compile"]
+    assert len([one for one in compiler.works if one.name == "denoiser"]) == 1, "compiled once"
+
+
 def test_weights_that_have_moved_are_not_drawn_with(accelerated: Any) -> None:
     engine = accelerated(KnownCompiler(lambda result: result), [1.0, 1.0, 0.5])
     modes(engine)

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.hooks import group_offloading
 from torchao.quantization import Float8Tensor
 
 from tests.helpers import tiny_flows, tiny_models, tiny_transformers
 from tests.helpers.drawing import decibels, load_engine, picture
-from tests.helpers.tiny_addons import Kits, noise, uri
+from tests.helpers.tiny_addons import Kits, denoiser, noise, uri
 from worker.engine.engine import Engine
 from worker.engine.load import fp8
 from worker.engine.load.quantize import check_quantize
@@ -172,3 +173,17 @@ def test_libraries_see_the_package_that_is_used_alone(
 ) -> None:
     monkeypatch.setenv("QUANTIZE", quantize)
     assert {"torchao", "bitsandbytes"} & set(list_unused_packages(lambda _: False)) == hidden
+
+
+def test_a_weight_that_was_sent_back_says_where_it_is(loaded: dict[tuple[str, str], Engine]) -> None:
+    """diffusers fetches a layer whose first weight says that it waits; `meta` stands for the GPU."""
+    assert group_offloading._restore_torchao_tensor is fp8.send_back
+    part = denoiser(loaded["flux", "fp8"].pipeline)
+    weight = next(one for one in part.parameters() if isinstance(one, Float8Tensor))
+    kept, numbers = weight.detach(), weight.dequantize()
+    for _ in range(2):
+        group_offloading._swap_torchao_tensor(weight, weight.to("meta"))
+        assert weight.device.type == "meta"
+        group_offloading._restore_torchao_tensor(weight, kept)
+        assert weight.device.type == kept.device.type == "cpu"
+        assert torch.equal(weight.dequantize(), numbers)

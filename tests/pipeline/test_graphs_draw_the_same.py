@@ -4,16 +4,20 @@ A graph knows constants and addresses of its time. Here graphs are what they are
 module's own settings, around weights where they were. tests/gpu asks the same of CUDA.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.helpers.baked_graphs import BakedDevice, graphs_of
 from tests.helpers.drawing import SMALL, draw, load_engine
 from tests.helpers.every_kind import EDGES, IMAGE, JOBS, drawn, equipped
+from tests.helpers.faults import last_layer, raising
 from tests.helpers.tiny_addons import Kits, denoiser
 from worker.engine.denoiser import graphs as module
+from worker.engine.denoiser.graphs import Graphs
 from worker.engine.engine import Engine
 
 FAMILIES = ("sd1", "sdxl", "sd3", "flux")
@@ -88,6 +92,26 @@ def test_a_repair_of_what_is_whole_forgets_nothing(engines: dict[str, Engine]) -
     assert device.captures == before > 0
 
 
+def test_where_memory_runs_out_theirs_is_there_for_the_second_try(engines: dict[str, Engine]) -> None:
+    plain, device = engines["sd1"], BakedDevice()
+    expected, kept = drawn(plain)[0], []
+    with graphs_of(plain, device) as graphs:
+        engine = replace(plain, graphs=graphs)
+        drawn(engine)
+        layer = last_layer(engine, "text encoder")
+        with raising(layer, lambda: torch.OutOfMemoryError("CUDA out of memory")):
+            handle = layer.register_forward_hook(lambda *_: kept.append(count_graphs(graphs)))
+            spared = drawn(engine)[0]
+            handle.remove()
+        assert kept == [0] * len(kept) != []
+        assert np.array_equal(spared, expected) and np.array_equal(drawn(engine)[0], expected)
+        assert count_graphs(graphs) > 0, "they come again"
+
+
+def count_graphs(graphs: Graphs) -> int:
+    return sum(kind.graph is not None for kind in graphs._kinds.values())
+
+
 def test_a_graph_that_cannot_be_had_is_done_without(engines: dict[str, Engine]) -> None:
     engine, device = engines["sd1"], BakedDevice()
     expected = drawn(engine)[0]
@@ -111,5 +135,5 @@ def test_there_are_no_more_than_it_should_keep(engines: dict[str, Engine], monke
     with graphs_of(engine, device) as graphs:
         for width in (64, 72, 80, 64):
             draw(engine, **{**SMALL, "width": width})
-        kept = sum(kind.graph is not None for kind in graphs._kinds.values())
+        kept = count_graphs(graphs)
     assert kept == 2 and device.captures == 4

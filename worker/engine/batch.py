@@ -16,7 +16,7 @@ log = logging.getLogger("worker")
 
 
 def draw_batch(engine: Engine, items: Sequence[Item]) -> list[GeneratedImage]:
-    """These pictures, drawn at once.
+    """These pictures, drawn at once; the second time without graphs, which keep memory.
 
     Raises:
         Exception: what went wrong; for a single picture, running out of memory only at the second time.
@@ -32,5 +32,5 @@ def draw_batch(engine: Engine, items: Sequence[Item]) -> list[GeneratedImage]:
     log.warning("out of memory: drawing once more, decoding by tiles")
     engine.repair()
     steps.done = done
-    with low_memory(getattr(engine.pipeline, "vae", None)):
+    with low_memory(getattr(engine.pipeline, "vae", None)), engine.without_graphs():
         return [replace(one, low_memory=True) for one in draw(engine, items)]

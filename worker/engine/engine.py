@@ -107,6 +107,10 @@ class Engine:
             return nullcontext()
         return self.graphs.drawing(None if helper is None else self._ask(helper))
 
+    def without_graphs(self) -> AbstractContextManager[None]:
+        """Inside the `with` passes run as they are written, and what memory graphs have kept is free."""
+        return nullcontext() if self.graphs is None else self.graphs.set_aside()
+
     def _ask(self, helper: "Engine") -> Help | None:
         if helper.graphs is None:
             return None

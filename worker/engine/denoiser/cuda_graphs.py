@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -69,11 +70,16 @@ class CudaDevice:
         """Nothing is captured yet."""
         self._device = device
         self._stream, self._beside = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
+        self._graphs: WeakSet[_CudaGraph] = WeakSet()
         self._pool = torch.cuda.graph_pool_handle()
 
     def capture(self, forward: Callable[..., Any], arguments: Arguments) -> Graph:
         """As `Device`. Other threads may use the device meanwhile."""
-        return _CudaGraph(forward, arguments, self._device, self._stream, self._pool)
+        if not self._graphs:  # torch gives up a pool that no graph has, and takes its handle no more
+            self._pool = torch.cuda.graph_pool_handle()
+        graph = _CudaGraph(forward, arguments, self._device, self._stream, self._pool)
+        self._graphs.add(graph)
+        return graph
 
     def run(self, forward: Callable[..., Any], arguments: Arguments) -> None:
         """As `Device`."""

@@ -55,7 +55,8 @@ class _Kind:
         addresses: of the weights, when it was captured.
         refused: that it runs as it is written, for good.
         tried: that it is compiled, or was.
-        compiled: what is on its way from there.
+        compiled: what comes, or came, from there.
+        adopted: that it came, and is in use or was found wanting.
     """
 
     work: Work
@@ -68,7 +69,14 @@ class _Kind:
     mode: Mode = "off"
     tried: bool = False
     compiled: "Future[Callable[..., Any]] | None" = None
+    adopted: bool = False
     split: "_Split | None" = None
+
+    def lose_graph(self) -> None:
+        """It runs as it is written, as often as at first; what was compiled for it is there still."""
+        self.passes, self.milliseconds, self.mode = 0, 0.0, "off"
+        self.graph = self.split = None
+        self.adopted = self.refused = False
 
 
 @dataclass
@@ -102,6 +110,7 @@ class Graphs:
         self._used: set[Mode] = set()
         self._submitted = 0
         self._help: Help | None = None
+        self._aside = False
 
     @property
     def mode(self) -> Mode:
@@ -132,9 +141,9 @@ class Graphs:
     def _begin(self) -> None:
         self._used.clear()
         for kind in list(self._kinds.values()):
-            if kind.compiled is not None and kind.compiled.done():
-                self._adopt(kind, kind.compiled)
-                kind.compiled = None
+            if kind.graph is not None and kind.compiled is not None and kind.compiled.done() and not kind.adopted:
+                kind.adopted = True
+                self._adopt(kind, kind.graph, kind.compiled)
 
     def _end(self) -> None:
         """What was done often is compiled."""
@@ -159,12 +168,26 @@ class Graphs:
             if kind.compiled is not None:
                 kind.compiled.exception()
 
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Inside the `with` there are none, and their memory is there for something else; later they come again."""
+        for kind in self._kinds.values():
+            kind.lose_graph()
+        self._used.clear()
+        self._aside = True
+        try:
+            yield
+        finally:
+            self._aside = False
+
     def run(self, work: Work, state: Hashable, *given: Any, **named: Any) -> Any:
         """One pass.
 
         Args:
             state: of what else decides what is computed; another state is another graph.
         """
+        if self._aside:
+            return work.forward(*given, **named)
         tensors: list[Tensor] = []
         try:
             key = work, state, _describe((given, named), tensors)
@@ -245,13 +268,12 @@ class Graphs:
         self._keep(kind, graph, milliseconds, "graphs")
 
     @torch.no_grad()
-    def _adopt(self, kind: _Kind, compiled: "Future[Callable[..., Any]]") -> None:
-        """Take what was compiled, if it is worth it."""
-        assert kind.graph is not None
-        arguments, name = kind.graph.arguments, f"{kind.work.name} of {_first_shape(kind.graph.arguments.tensors)}"
+    def _adopt(self, kind: _Kind, present: Graph, compiled: "Future[Callable[..., Any]]") -> None:
+        """Take what was compiled in place of the present graph, if it is worth it."""
+        arguments, name = present.arguments, f"{kind.work.name} of {_first_shape(present.arguments.tensors)}"
         try:
             graph, milliseconds = self._capture(compiled.result(), arguments)
-            found, expected = (one.replay(arguments.tensors) for one in (graph, kind.graph))
+            found, expected = (one.replay(arguments.tensors) for one in (graph, present))
             error = _difference(found, expected, kind.work.draws)
         except Exception as failure:
             self._device.clock(lambda: None)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from diffusers.hooks import group_offloading
 
 from worker.engine.load.quantize import explain_no_transformer, is_large
 from worker.errors import SettingsError
@@ -37,6 +38,7 @@ def keep_in_fp8(pipeline: Any, device: torch.device) -> None:
     if not any(name.startswith("transformer") for name in parts):
         raise SettingsError(explain_no_transformer(type(pipeline).__name__))
     warnings.filterwarnings("ignore", message="TorchaoLoraLinear was instantiated")  # nothing is merged here
+    group_offloading._restore_torchao_tensor = send_back
     for name, part in parts.items():
         layers = list(find_layers(part))
         if not layers and name.startswith("transformer"):
@@ -46,6 +48,16 @@ def keep_in_fp8(pipeline: Any, device: torch.device) -> None:
             _quantise(layer, device)
         whole = sum(weight.numel() for weight in part.parameters())
         log.info("fp8 for %.3g of %.3g billion weights of %s: QUANTIZE says so", numbers / 1e9, whole / 1e9, name)
+
+
+def send_back(weight: torch.Tensor, kept: torch.Tensor) -> None:
+    """In place of diffusers' own (0.42.1), which leaves the weight saying that it is on the GPU still: a layer that
+    was not fetched ahead, because a LoRA came or went, is then taken for one that is there.
+
+    Args:
+        kept: the weight in main memory, which stays as it is.
+    """
+    torch.utils.swap_tensors(weight, kept.detach())  # type: ignore[no-untyped-call]
 
 
 def find_layers(part: Any) -> Iterator[torch.nn.Linear]:
