@@ -1,6 +1,6 @@
 """What docs/costs.md shows: which model runs on which of RunPod's pools, and what was measured, at listed prices."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.prices import Pool, Prices
 from benchmarks.results import Case, Report, SceneResult
@@ -12,7 +12,7 @@ from tools.published import PUBLISHED, Published
 from worker.engine.memory_plan import Quantize
 
 HOUR = 3600
-NOT_MEASURED = "not measured"
+BREAK = "<br>"  # within a cell of a table in Markdown
 SCENES = {"Stable Diffusion 1.5": "sd15-1", "Stable Diffusion XL": "sdxl-1", "FLUX.1": "flux-1"}
 COLD_MODEL = "Stable Diffusion XL"  # of the benchmark's scene
 PREFERENCE: tuple[Quantize, ...] = ("none", "fp8", "8bit", "4bit")  # the first changes pictures least
@@ -21,33 +21,34 @@ OFFLOADS = {"none": "whole", "model": "by component", "group": "by layer"}  # th
 Row = tuple[str, ...]
 
 
-def price_rows(prices: Prices) -> Iterator[Row]:
-    """Every pool."""
-    yield "pool", "GPU", "an hour"
-    for pool in prices.pools:
-        yield f"{pool.gigabytes} GB", pool.gpus, _write_hour(pool)
-
-
-def fit_rows(prices: Prices) -> Iterator[Row]:
-    """How every model fits into every size of memory."""
-    sizes = sorted({pool.gigabytes for pool in prices.pools})
-    yield "model", *(f"{size} GB" for size in sizes)
-    for model in PUBLISHED:
-        yield model.title, *(describe_fit(find_fits(model, size)) for size in sizes)
-
-
-def measured_rows(report: Report, prices: Prices) -> Iterator[Row]:
-    """What was measured, of every model on every pool.
+def cost_rows(report: Report, prices: Prices) -> Iterator[Row]:
+    """Every model on every size of memory: how it fits, and what was measured there.
 
     Args:
         report: the benchmark's results on a GPU.
     """
-    yield "model", "GPU", "an hour", "cold start", "a picture", "pictures for a dollar"
+    sizes = sorted({pool.gigabytes for pool in prices.pools})
+    pools = {size: [pool for pool in prices.pools if pool.gigabytes == size] for size in sizes}
+    yield "model", *(f"{size} GB" for size in sizes)
+    yield "*an hour*", *(BREAK.join(f"{pool.gpus}: {_write_hour(pool)}" for pool in pools[size]) for size in sizes)
     for model in PUBLISHED:
-        for pool in prices.pools:
-            measured = tuple(_write_measured(model, pool, report, prices))
-            if any(cell != NOT_MEASURED for cell in measured):
-                yield model.title, pool.gpus, _write_hour(pool), *measured
+        yield model.title, *(_write_cell(model, size, pools[size], report, prices) for size in sizes)
+
+
+def _write_cell(model: Published, size: int, pools: Sequence[Pool], report: Report, prices: Prices) -> str:
+    measured = (_write_measured(model, pool, report, prices) for pool in pools)
+    return BREAK.join([describe_fit(find_fits(model, size)), *filter(None, measured)])
+
+
+def _write_measured(model: Published, pool: Pool, report: Report, prices: Prices) -> str:
+    """Nothing, where nothing was."""
+    cold, seconds = find_cold_start(model, pool, report, prices), find_seconds(model, pool, report, prices)
+    found = []
+    if seconds is not None:
+        found += [f"{write_seconds(seconds)} a picture", f"{count_for_a_dollar(seconds, pool):,.0f} for a dollar"]
+    if cold is not None:
+        found.append(f"cold start {write_seconds(cold)}")
+    return f"{pool.gpus}: {', '.join(found)}" if found else ""
 
 
 def _write_hour(pool: Pool) -> str:
@@ -63,13 +64,6 @@ def describe_fit(fits: Mapping[Quantize, Fit]) -> str:
                 tiles = ", the VAE by tiles" if fit.plan.tiling else ""
                 return words + ("" if kind == "none" else f", `QUANTIZE={kind}`") + tiles
     return "no"
-
-
-def _write_measured(model: Published, pool: Pool, report: Report, prices: Prices) -> Iterator[str]:
-    cold, seconds = find_cold_start(model, pool, report, prices), find_seconds(model, pool, report, prices)
-    yield NOT_MEASURED if cold is None else write_seconds(cold)
-    yield NOT_MEASURED if seconds is None else write_seconds(seconds)
-    yield NOT_MEASURED if seconds is None else f"{count_for_a_dollar(seconds, pool):,.0f}"
 
 
 def find_seconds(model: Published, pool: Pool, report: Report, prices: Prices) -> float | None:

@@ -36,6 +36,20 @@ def write_document(reports: Mapping[str, Report]) -> str:
     return "\n\n".join(part for scene in SCENES for part in _write_scene(scene.name, scene.meaning, reports))
 
 
+def summary_rows(report: Report) -> Iterator[Row]:
+    """Every way of this worker to draw what was recorded, and how many times faster than each baseline it is."""
+    yield "what", "way", "a job", "times as fast as"
+    for scene in SCENES:
+        result = report.scenes.get(scene.name)
+        if result is None or not result.pictures:
+            continue
+        ratios = result.ratios()
+        for case in filter(lambda case: _is_ours(case, result), result.cases):
+            faster = (f"{other}: {1 / ratios[case.name, other]:.1f}" for other in case.against)
+            way = case.name.partition(", ")[2] or case.name
+            yield f"[{result.subject}](#{scene.name})", way, write_seconds(case.median), ", ".join(faster)
+
+
 def draw_charts(reports: Mapping[str, Report]) -> dict[str, str]:
     """SVG by file name."""
     return {

@@ -19,12 +19,12 @@ from benchmarks.prices import read_prices
 from benchmarks.results import read
 from examples.cuda_and_fork.harness.table import tables
 from tools.configuration import write_settings
-from tools.costs import draw_costs, fit_rows, measured_rows, price_rows
+from tools.costs import cost_rows, draw_costs
 from tools.fields import answer_rows, elsewhere_rows, error_rows, field_rows, request_schema, timing_rows
 from tools.house import map_rows
 from tools.markdown import code, insert, table
 from tools.models import memory_rows, write_models
-from tools.performance import draw_charts, read_reports, write_document
+from tools.performance import draw_charts, read_reports, summary_rows, write_document
 from tools.scaling import write_document as write_scaling
 from worker.engine.pipelines import call_arguments, reads_clip, task_classes
 from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT
@@ -143,9 +143,10 @@ def performance() -> dict[Path, str]:
     """docs/performance.md and its charts -> what they should hold."""
     document = ROOT / "docs" / "performance.md"
     reports = read_reports(ROOT / "benchmarks" / "results")
+    text = insert(document.read_text(), "summary", table(*summary_rows(reports["gpu"])))
     charts = ROOT / "docs" / "images" / "performance"
     return {
-        document: insert(document.read_text(), "results", write_document(reports)),
+        document: insert(text, "results", write_document(reports)),
         **{charts / name: drawing for name, drawing in draw_charts(reports).items()},
     }
 
@@ -160,12 +161,9 @@ def scaling() -> dict[Path, str]:
 def costs() -> dict[Path, str]:
     """docs/costs.md and its plot -> what they should hold."""
     document, prices = ROOT / "docs" / "costs.md", read_prices()
-    report, text = read(ROOT / "benchmarks" / "results" / "gpu.json"), document.read_text()
-    tables = {"prices": price_rows(prices), "fits": fit_rows(prices), "measured": measured_rows(report, prices)}
-    for name, rows in tables.items():
-        text = insert(text, name, table(*rows))
+    report = read(ROOT / "benchmarks" / "results" / "gpu.json")
     return {
-        document: text,
+        document: insert(document.read_text(), "costs", table(*cost_rows(report, prices))),
         ROOT / "docs" / "images" / "costs.svg": draw_costs(report, prices),
     }
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.prices import FILE, Prices, read_prices
 from benchmarks.results import FOLDER, Case, Report, SceneResult, read
 from benchmarks.scaling.measured import COLD, OURS
-from tools.costs import NOT_MEASURED, describe_fit, draw_costs, fit_rows, measured_rows, price_rows
+from tools.costs import BREAK, cost_rows, describe_fit, draw_costs
 from tools.models import Fit, find_fits
 from tools.published import PUBLISHED
 from worker.engine.memory_plan import MemoryPlan, Offload
@@ -32,10 +32,11 @@ def gpu() -> Report:
     return read(FOLDER / "gpu.json")
 
 
-def rows(report: Report, prices: Prices) -> dict[tuple[str, str], tuple[str, ...]]:
-    """What was measured by model and GPUs: an hour, cold start, a picture, pictures for a dollar."""
-    _, *body = measured_rows(report, prices)
-    return {(row[0], row[1]): row[2:] for row in body}
+def measured(report: Report, prices: Prices) -> dict[str, str]:
+    """What was measured, by model and GPUs."""
+    _, _, *body = cost_rows(report, prices)
+    cells = [(row[0], line) for row in body for cell in row[1:] for line in cell.split(BREAK)[1:]]
+    return {f"{model} on {line.partition(': ')[0]}": line.partition(": ")[2] for model, line in cells}
 
 
 def on_a_gpu(name: str, scene: SceneResult, seconds: float) -> SceneResult:
@@ -45,30 +46,29 @@ def on_a_gpu(name: str, scene: SceneResult, seconds: float) -> SceneResult:
 
 
 def test_every_model_is_shown_on_every_size_and_every_pool_with_its_price(prices: Prices) -> None:
-    head, *body = fit_rows(prices)
+    head, priced, *body = cost_rows(Report(), prices)
     assert {*head[1:]} == {f"{pool.gigabytes} GB" for pool in prices.pools}
     assert [row[0] for row in body] == [model.title for model in PUBLISHED]
-    _, *priced = price_rows(prices)
-    assert {(row[1], row[2]) for row in priced} == {
-        (pool.gpus, f"${3600 * pool.per_second:.2f}") for pool in prices.pools
-    }
+    shown = {line for cell in priced[1:] for line in cell.split(BREAK)}
+    assert shown == {f"{pool.gpus}: ${3600 * pool.per_second:.2f}" for pool in prices.pools}
 
 
 def test_what_was_measured_on_one_gpu_is_shown_for_that_one_alone(gpu: Report, prices: Prices) -> None:
     scene = on_a_gpu("NVIDIA H100 80GB HBM3", gpu.scenes["sd15-1"], 0.5)
-    ((measured, cells),) = rows(Report({"sd15-1": scene}), prices).items()
-    assert measured == ("Stable Diffusion 1.5", "H100")
-    assert cells[1:] == (NOT_MEASURED, "0.5 s", f"{1 / (0.5 * prices.pool('ADA_80_PRO').per_second):,.0f}")
+    pictures = 1 / (0.5 * prices.pool("ADA_80_PRO").per_second)
+    assert measured(Report({"sd15-1": scene}), prices) == {
+        "Stable Diffusion 1.5 on H100": f"0.5 s a picture, {pictures:,.0f} for a dollar"
+    }
 
 
 def test_a_cold_start_is_that_of_the_model_that_was_started(gpu: Report, prices: Prices) -> None:
     scene = replace(on_a_gpu("NVIDIA H200", gpu.scenes["sd15-1"], 30.0), scene=COLD)
-    assert list(rows(Report({COLD: scene}), prices)) == [("Stable Diffusion XL", "H200")]
+    assert measured(Report({COLD: scene}), prices) == {"Stable Diffusion XL on H200": "cold start 30 s"}
 
 
 def test_a_gpu_without_a_listed_price_is_left_out(gpu: Report, prices: Prices) -> None:
     scene = on_a_gpu("Some GPU", gpu.scenes["sd15-1"], 0.5)
-    assert rows(Report({"sd15-1": scene}), prices) == {}
+    assert measured(Report({"sd15-1": scene}), prices) == {}
 
 
 def make_fit(offload: Offload, fits: bool = True, loads: bool = True) -> Fit:
