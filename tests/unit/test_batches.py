@@ -29,9 +29,6 @@ class Engine:
         self.threads: set[int] = set()
         self.go = threading.Event()
 
-    def begin(self) -> None:
-        pass
-
     def max_batch(self, _: Plan) -> int:
         return self.room
 

@@ -39,9 +39,6 @@ class Card:
     breaks_after: int = 0  # pictures of those
     answers: bool = True
 
-    def begin(self) -> None:
-        self.threads.add(threading.get_ident())
-
     def max_batch(self, _: Plan) -> int:
         return self.room
 

@@ -1,7 +1,7 @@
 """A loaded model on its device, with everything that jobs may use beside it."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,11 +77,6 @@ class Engine:
             return None
         return self.graphs.mode if self.graphs else "off"
 
-    def enter_thread(self) -> None:
-        """To be called in a thread before it draws: CUDA has one current device in each."""
-        if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)
-
     def works(self) -> bool:
         """Whether the device still answers, once it has done what it has in hand."""
         try:
@@ -97,15 +92,19 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
 
-    def drawing(self, helper: "Engine | None" = None) -> AbstractContextManager[None]:
+    @contextmanager
+    def drawing(self, helper: "Engine | None" = None) -> Iterator[None]:
         """To be entered to draw a job, or several at once; nothing else disturbs them inside the `with`.
+
+        The device is CUDA's current one there, of which each thread has its own: some kernels ask for no other.
 
         Args:
             helper: an engine of the same model on another device, that does nothing else meanwhile.
         """
-        if self.graphs is None:
-            return nullcontext()
-        return self.graphs.drawing(None if helper is None else self._ask(helper))
+        help = None if helper is None else self._ask(helper)
+        current = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+        with current, nullcontext() if self.graphs is None else self.graphs.drawing(help):
+            yield
 
     def without_graphs(self) -> AbstractContextManager[None]:
         """Inside the `with` passes run as they are written, and what memory graphs have kept is free."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from worker.engine.drawing import Drawing, Outcome
-from worker.errors import WorkerBrokenError, WorkerError
+from worker.errors import OutOfMemoryError, WorkerBrokenError, WorkerError
 from worker.plan import Plan
 from worker.runtime.parts import Part, SharedJob
 from worker.waiting import wait_for
@@ -25,9 +25,6 @@ class Artist(Protocol):
     """Who draws, in a thread of its own."""
 
     name: str
-
-    def begin(self) -> None:
-        """Called first, in that thread."""
 
     def draw(self, drawings: Sequence[Drawing], helper: Any | None) -> Sequence[Outcome]:
         """What becomes of these, which have one batch key.
@@ -51,7 +48,7 @@ class Batcher:
 
     An engine and its CUDA context are used by one thread alone. Jobs are drawn in the order in which they came, except
     that those with the batch key of the first are drawn with it, as many as there is room for. Who cannot draw any more
-    is left out, and what it had in hand is drawn by the others.
+    is left out, and what it had in hand is drawn by the others; so is what was too large for one of them.
     """
 
     def __init__(self, artists: Sequence[Artist], on_loss: Callable[[WorkerError], None] = lambda _: None) -> None:
@@ -98,12 +95,15 @@ class Batcher:
             if artist in self._artists and len(self._artists) > 1:
                 self._artists.remove(artist)
                 self._idle = [one for one in self._idle if one is not artist]
+                self._hand_out()
             left_out = artist not in self._artists
         self._on_loss(loss)
         return left_out
 
     def _start_thread(self, artist: Artist) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(1, thread_name_prefix=f"draw {artist.name}".strip(), initializer=artist.begin)
+        thread = ThreadPoolExecutor(1, thread_name_prefix=f"draw {artist.name}".strip())
+        thread.submit(lambda: None)  # else it is started for a job, which would be lost if that fails
+        return thread
 
     def _run_alone(self, action: Callable[[], Result], artist: Artist) -> Result:
         with self._in_use[artist]:
@@ -112,19 +112,29 @@ class Batcher:
     def _check_waiting(self, one: SharedJob) -> None:
         try:
             one.drawing.check()
-        except BaseException:
+        except Exception as error:
             with self._change:
-                if one.give_up():  # else those who draw it are asked at their steps
+                if one.give_up(error):  # else those who draw it are asked at their steps
                     raise
 
     def _hand_out(self) -> None:
         """What waits, to those who have nothing in hand."""
         served = 0
-        while self._list_waiting() and self._idle:
-            artist = self._idle.pop(0)
-            parts = self._take_batch(artist, served)
-            served += 1
+        for artist in tuple(self._idle):
+            while artist in self._idle and (parts := self._take_batch(artist, served)):
+                served += self._start(artist, parts)
+
+    def _start(self, artist: Artist, parts: Sequence[Part]) -> bool:
+        """Whether this one draws these now; if not, their jobs have heard why."""
+        idle = tuple(self._idle)
+        self._idle.remove(artist)
+        try:
             self._threads[artist].submit(self._draw, artist, parts, self._find_helper(artist, parts))
+        except Exception as error:  # whoever waits must hear it
+            self._idle = list(idle)
+            self._fail(parts, error)
+            return False
+        return True
 
     def _find_helper(self, artist: Artist, parts: Sequence[Part]) -> Artist | None:
         """One who has nothing to do, where there is one picture and no other waits."""
@@ -138,19 +148,37 @@ class Batcher:
         self._waiting = [one for one in self._waiting if one.waiting]
         return self._waiting
 
+    def _is_for(self, one: SharedJob, artist: Artist) -> bool:
+        """Whether this one may draw it: not what it had too little memory for, if there is somebody else for it."""
+        return artist not in one.too_large_for or not self._has_others(one)
+
+    def _has_others(self, one: SharedJob) -> bool:
+        """Whether there are some who have not had too little memory for it."""
+        return any(artist not in one.too_large_for for artist in self._artists)
+
     def _take_batch(self, artist: Artist, served: int) -> list[Part]:
-        """The first that waits, or its share of it, and those that are drawn with it.
+        """The first that waits for this one, or its share of it, and those that are drawn with it; none if none waits.
 
         Args:
             served: how many others have just had theirs.
         """
-        first = self._waiting[0]
-        alike = [one for one in self._waiting if one.key == first.key]
+        while waiting := [one for one in self._list_waiting() if self._is_for(one, artist)]:
+            try:
+                max_batch = artist.max_batch(waiting[0].drawing.plan)
+            except Exception as error:  # whoever waits for that one must hear it, and the others have their turn
+                waiting[0].fail(error)
+            else:
+                return self._take_share(waiting, max_batch, served)
+        return []
+
+    def _take_share(self, waiting: Sequence[SharedJob], max_batch: int, served: int) -> list[Part]:
+        first = waiting[0]
+        alike = [one for one in waiting if one.key == first.key]
         # Whoever else draws takes the jobs of other keys first, if there are such.
-        among = max(1, len(self._artists) - served - (len(self._waiting) - len(alike)))
+        among = max(1, len(self._artists) - served - (len(waiting) - len(alike)))
         share = math.ceil(sum(one.waiting for one in alike) / among)
         parts = [first.take(share)]
-        room = min(share, artist.max_batch(first.drawing.plan)) - len(parts[0].places)
+        room = min(share, max_batch) - len(parts[0].places)
         for one in alike[1:]:
             if one.waiting <= room:
                 parts.append(one.take(one.waiting))
@@ -158,37 +186,51 @@ class Batcher:
         return parts
 
     def _draw(self, artist: Artist, parts: Sequence[Part], helper: Artist | None) -> None:
-        context, drawings = parts[0].job.context(), [part.drawing for part in parts]
         try:
             with self._in_use[artist], self._hold(helper):
                 for part in parts:
                     part.job.begin(part)
-                outcomes = context.run(artist.draw, drawings, helper)
+                outcomes = parts[0].job.context().run(artist.draw, [part.drawing for part in parts], helper)
                 broken = helper if helper and not helper.works() else artist
-            self._end(parts, outcomes, broken)
+            self._end(artist, parts, outcomes, broken)
         except BaseException as error:  # whoever waits must hear it
-            with self._change:
-                for part in parts:
-                    part.job.fail(error)
+            self._fail(parts, error)
         with self._change:
             self._idle = [one for one in self._artists if one in (artist, helper) or one in self._idle]
             self._hand_out()
             self._change.notify_all()
 
+    def _fail(self, parts: Sequence[Part], error: BaseException) -> None:
+        with self._change:
+            for part in parts:
+                part.job.fail(error)
+
     def _hold(self, helper: Artist | None) -> AbstractContextManager[Any]:
         return nullcontext() if helper is None else self._in_use[helper]
 
-    def _end(self, parts: Sequence[Part], outcomes: Sequence[Outcome], suspect: Artist) -> None:
+    def _end(self, artist: Artist, parts: Sequence[Part], outcomes: Sequence[Outcome], suspect: Artist) -> None:
         """Tell the jobs what became of their parts.
 
         Args:
             suspect: who is broken, if anybody is.
         """
+        pairs = list(zip(parts, outcomes, strict=True))  # before anybody hears what is not its own
         losses = [one.error for one in outcomes if isinstance(one.error, WorkerBrokenError)]
         left_out = bool(losses) and self.leave_out(suspect, losses[0])
         with self._change:  # whoever hands out must find what waits as it was seen
-            for part, outcome in zip(parts, outcomes, strict=True):
-                if left_out and isinstance(outcome.error, WorkerBrokenError) and part.job.give_back(part):
+            for part, outcome in pairs:
+                if self._give_back(artist, part, outcome, left_out):
                     self._waiting = [part.job, *(one for one in self._list_waiting() if one is not part.job)]
                 else:
                     part.job.end(part, outcome)
+
+    def _give_back(self, artist: Artist, part: Part, outcome: Outcome, left_out: bool) -> bool:
+        """Whether somebody else shall draw what is missing of this part.
+
+        Args:
+            left_out: whether whoever was broken draws nothing more.
+        """
+        if isinstance(outcome.error, OutOfMemoryError):
+            part.job.too_large_for.add(artist)
+            return self._has_others(part.job) and part.job.give_back(part)
+        return left_out and isinstance(outcome.error, WorkerBrokenError) and part.job.redraw(part)

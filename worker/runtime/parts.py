@@ -6,6 +6,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
+from typing import Any
 
 from worker.engine.drawing import Drawing, Outcome, join_outcomes
 from worker.engine.steps import MakePreview
@@ -30,12 +31,14 @@ class SharedJob:
     Attributes:
         drawing: all of it.
         outcome: of all of it, once nothing of it is drawn any more.
+        too_large_for: those who had too little memory for a part of it.
     """
 
     def __init__(self, drawing: Drawing) -> None:
         """Nothing of it is drawn yet."""
         self.drawing = drawing
         self.outcome: Future[Outcome] = Future()
+        self.too_large_for: set[Any] = set()
         self._context = copy_context()
         self._pictures = len(drawing.plan.request.pictures)
         self._waiting = list(range(self._pictures))
@@ -49,6 +52,7 @@ class SharedJob:
         self._ended: list[Outcome] = []
         self._redraws = 0
         self._failed = False
+        self._given_up: Exception | None = None
         self._lock = Lock()
 
     @property
@@ -78,13 +82,19 @@ class SharedJob:
         with self._lock:
             self._begun.add(part.places[0])
 
+    def redraw(self, part: Part) -> bool:
+        """As `give_back`, if not too many have broken over this job."""
+        if self._redraws >= MAX_REDRAWS:
+            return False
+        self._redraws += 1
+        return self.give_back(part)
+
     def give_back(self, part: Part) -> bool:
         """Whether the pictures that this part has not drawn wait again, for somebody else to draw them."""
         with self._lock:
             missing = [place for place in part.places if place not in self._drawn]
-            if self._failed or self._redraws >= MAX_REDRAWS or not missing:
+            if self._failed or self._given_up or not missing:
                 return False
-            self._redraws += 1
             self._steps.pop(part.places[0], None)
             if drawn := len(part.places) - len(missing):  # the first of them
                 self._steps[part.places[0]] = drawn * self._each
@@ -93,10 +103,10 @@ class SharedJob:
             self._waiting = sorted([*missing, *self._waiting])
             return True
 
-    def give_up(self) -> bool:
+    def give_up(self, reason: Exception) -> bool:
         """Draw nothing of it that is not being drawn; whether nothing is."""
         with self._lock:
-            self._waiting = []
+            self._waiting, self._given_up = [], reason
             return not self._begun
 
     def end(self, part: Part, outcome: Outcome) -> None:
@@ -111,7 +121,9 @@ class SharedJob:
                 self._failed, self._waiting = True, []
             over = not self._under_way and not self._waiting
         if over and not self.outcome.done():
-            self.outcome.set_result(join_outcomes(self._ended))
+            joined = join_outcomes(self._ended)
+            whole = len(self._drawn) == self._pictures
+            self.outcome.set_result(joined if whole else replace(joined, error=joined.error or self._given_up))
 
     def fail(self, error: BaseException) -> None:
         """Nobody draws it, or can."""
@@ -152,6 +164,7 @@ class SharedJob:
     def _hand_on(self, places: Iterator[int], picture: GeneratedImage) -> None:
         """Pictures in their order, whoever is the first to have one."""
         with self._lock:
+            self._check_parts()
             self._drawn[next(places)] = picture
             while self._handed_on in self._drawn:
                 self.drawing.on_picture(self._drawn[self._handed_on])

@@ -37,10 +37,6 @@ class Replica:
         self._idle_so_far = True  # no job was drawn yet
         self._known_good: tuple[int, int] | None = None  # the largest picture so far, up to the native size
 
-    def begin(self) -> None:
-        """As `Artist`."""
-        self.engine.enter_thread()
-
     def max_batch(self, plan: Plan) -> int:
         """As `Artist`."""
         return self.engine.batch_size.choose(plan)

@@ -13,7 +13,7 @@ from worker.api.response import Answer, Timings, make_answer
 from worker.clock import CLOCK
 from worker.engine.drawing import Drawing
 from worker.engine.engine import Engine
-from worker.engine.load.devices import choose_devices, on_device
+from worker.engine.load.devices import choose_devices
 from worker.engine.load.loader import load_all
 from worker.engine.model_trial import try_model
 from worker.engine.self_test import self_test
@@ -85,8 +85,7 @@ class Worker:
         self._batcher = Batcher(self._replicas, on_loss=lambda _: self.gate.mark_broken())
         for engine in engines:
             if self._settings.vae_name is None:  # else what fails is told of that
-                with on_device(engine.device):
-                    try_model(engine)
+                try_model(engine)
         try_addons(self._engine, self._settings)
         if self._settings.warm_up == "auto":
             for one in self._replicas:
