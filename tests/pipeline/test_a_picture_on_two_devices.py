@@ -19,6 +19,8 @@ from tests.helpers.baked_graphs import BakedDevice, graphs_of
 from tests.helpers.drawing import SMALL, decibels
 from tests.helpers.every_kind import JOBS
 from tests.helpers.tiny_addons import Kits, denoiser
+from worker.engine.adapters import loras
+from worker.engine.adapters.lora_file import adapter_name
 from worker.engine.batch_size import BatchSize
 from worker.engine.drawing import Drawing
 from worker.engine.engine import Engine
@@ -145,6 +147,27 @@ def test_what_cannot_be_captured_there_is_drawn_here(graphed: Any) -> None:
     helper.graphs.device.fail = RuntimeError("operation not permitted when stream is capturing")
     alone, together = (_draw(engine, other, width=72) for other in (None, helper))
     assert decibels(alone[0], together[0]) == float("inf")
+
+
+def test_a_helper_without_memory_for_what_a_job_adds_does_not_help(
+    graphed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, helper = graphed("sd1")
+    job = next(job for job in JOBS if "loras" in job)
+    for name in list(helper.loras._loaded):
+        helper.loras._discard(adapter_name(name))
+        del helper.loras._loaded[name]
+    alone = _draw(engine, None, **job)
+    with monkeypatch.context() as patch:
+        patch.setattr(loras, "add_adapter", _run_out)
+        assert decibels(_draw(engine, helper, **job)[0], alone[0]) > SAME_DB
+        assert helper.graphs.device.replays == 0
+    _draw(engine, helper, **job)
+    assert helper.graphs.device.replays > 0, "there is memory again"
+
+
+def _run_out(*_: Any) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_weights_that_have_moved_on_the_helper_are_captured_again(graphed: Any) -> None:

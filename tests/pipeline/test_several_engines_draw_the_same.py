@@ -11,7 +11,9 @@ import torch
 from tests.helpers.every_kind import JOBS
 from tests.helpers.faults import Answer, a_worker, is_open, last_layer, raising, run
 from tests.helpers.tiny_addons import Kits
+from worker.engine.adapters import loras
 from worker.engine.drawing import DrawnJob, Outcome
+from worker.engine.engine import Engine
 from worker.engine.load import devices, loader
 from worker.engine.load.devices import choose_devices
 from worker.errors import SettingsError
@@ -132,6 +134,22 @@ def test_a_device_that_answers_nothing_any_more_costs_no_picture(kits: Kits, mon
         assert worker._replicas[1] not in worker._batcher.artists
 
 
+def test_a_device_that_no_thread_can_enter_costs_no_picture(kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = {"num_images": 6, **FEW}
+    with a_worker(**kits["sd1"].settings(), GPUS=str(ENGINES)) as worker:
+        engine, enter = worker._replicas[1].engine, Engine.drawing
+
+        def drawing(one: Engine, *rest: Any) -> Any:
+            if one is engine:
+                raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered", 214)
+            return enter(one, *rest)
+
+        monkeypatch.setattr(Engine, "drawing", drawing)
+        first = run(worker, **job)
+        assert not is_open(worker) and worker._replicas[1] not in worker._batcher.artists
+        assert _told(first) == _told(run(worker, **job))
+
+
 def test_a_bug_in_one_engine_is_the_jobs_own_and_costs_no_engine(worker: Worker) -> None:
     engine = worker._replicas[1].engine
     with raising(last_layer(engine, "denoiser"), lambda: KeyError("a bug"), at=1):
@@ -148,6 +166,31 @@ def test_memory_that_runs_out_on_one_is_drawn_there_once_more(worker: Worker) ->
         answer = run(worker, num_images=3, **FEW)
     assert fault.happened and "error" not in answer
     assert answer["seeds"] == whole[2]
+
+
+@pytest.mark.parametrize("lost", [[1], [0, 2], [0, 1, 2]])
+def test_without_memory_for_a_lora_on_one_the_others_draw_its_pictures(
+    lost: list[int], kits: Kits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {**next(job for job in JOBS if "loras" in job), **FEW, "num_images": 6}
+    with a_worker(**kits["sd1"].settings("loras"), GPUS=str(ENGINES)) as worker:
+        full = [worker._replicas[number].engine.pipeline for number in lost]
+        load = loras.add_adapter
+
+        def add_adapter(pipeline: Any, *rest: Any) -> Any:
+            if pipeline in full:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return load(pipeline, *rest)
+
+        monkeypatch.setattr(loras, "add_adapter", add_adapter)
+        answer = run(worker, **job)
+        assert is_open(worker) and len(worker._batcher.artists) == ENGINES
+        if len(lost) == ENGINES:
+            assert answer["code"] == "OUT_OF_MEMORY"
+            full.clear()
+        monkeypatch.setattr(loras, "add_adapter", load)
+        assert len(lost) == ENGINES or _told(answer) == _told(run(worker, **job))
+        assert len(_told(run(worker, **job))[0]) == 6
 
 
 @pytest.mark.parametrize(("setting", "there", "expected"), [("auto", 3, 3), ("2", 3, 2), ("1", 3, 1), ("auto", 1, 1)])

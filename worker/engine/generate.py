@@ -4,8 +4,9 @@ Jobs whose plans have one batch key are drawn together, a batch of their picture
 ends that one: a batch that fails is drawn again in parts, until it is known whose fault it is.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import groupby, islice
 
@@ -18,6 +19,8 @@ from worker.engine.steps import OnStep
 from worker.errors import JobCancelledError, JobTimeoutError
 from worker.plan import Plan
 from worker.request import GeneratedImage
+
+log = logging.getLogger("worker")
 
 Recover = Callable[[Exception], Exception]
 
@@ -64,15 +67,29 @@ def generate(engine: Engine, plan: Plan, on_step: OnStep, deadline: float | None
 
 
 @contextmanager
-def _attach(engines: Sequence[Engine], jobs: Sequence[DrawnJob]) -> Iterator[None]:
-    """What the request of these jobs has added to the model of these engines, inside the `with`."""
+def _attach(engine: Engine, jobs: Sequence[DrawnJob]) -> Iterator[None]:
+    """What the request of these jobs has added to the model of this engine, inside the `with`."""
     request = jobs[0].plan.request
     with ExitStack() as attached:
-        for engine in engines:
-            attached.callback(engine.release)
-            attached.enter_context(engine.loras.activate(request.loras, partial(_check_wanted, jobs)))
-            if engine.ip_adapter is not None:
-                attached.enter_context(engine.ip_adapter.activate(request.image_prompt))
+        attached.callback(engine.release)
+        attached.enter_context(engine.loras.activate(request.loras, partial(_check_wanted, jobs)))
+        if engine.ip_adapter is not None:
+            attached.enter_context(engine.ip_adapter.activate(request.image_prompt))
+        yield
+
+
+@contextmanager
+def _attach_to_helper(helper: Engine, jobs: Sequence[DrawnJob]) -> Iterator[None]:
+    """The same; without the memory for it this one does not help, as it does not compute the same."""
+    with ExitStack() as attached:
+        try:
+            attached.enter_context(_attach(helper, jobs))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            release_exception_memory(error)
+            helper.repair()
+            log.warning("out of memory on %s for what the job adds to the model: it does not help", helper.device)
         yield
 
 
@@ -80,7 +97,7 @@ def _draw_all(engine: Engine, jobs: Sequence[DrawnJob], helper: Engine | None) -
     if not jobs:
         return
     items = [Item(job, picture) for job in jobs for picture in job.plan.request.pictures]
-    with _attach([engine] if helper is None else [engine, helper], jobs):
+    with _attach(engine, jobs), nullcontext() if helper is None else _attach_to_helper(helper, jobs):
         for job in jobs:
             job.warn(engine.loras.list_warnings(job.plan.request.loras))
         for batch in _batches(items, lambda: engine.batch_size.choose(jobs[0].plan)):
