@@ -127,6 +127,8 @@ ORDER = {
         "engine.py",
         "memory_plan.py",
         "memory.py",
+        "grouping.py",
+        "main_memory.py",
         "spread.py",
         "generate.py",
         "drawing.py",

@@ -11,6 +11,7 @@ import torch
 from tests.helpers.every_kind import JOBS
 from tests.helpers.faults import Answer, a_worker, is_open, last_layer, raising, run
 from tests.helpers.tiny_addons import Kits
+from worker.engine import grouping
 from worker.engine.adapters import loras
 from worker.engine.drawing import DrawnJob, Outcome
 from worker.engine.engine import Engine
@@ -94,6 +95,15 @@ def test_weights_on_one_device_are_there_once(worker: Worker) -> None:
         assert other is not first
         for weight, same in zip(first.parameters(), other.parameters(), strict=True):
             assert weight is not same and weight.data_ptr() == same.data_ptr()
+
+
+def test_no_more_engines_than_main_memory_has_room_for_draw(kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = 10**9
+    monkeypatch.setattr(loader, "find_waiting", lambda *_: waiting)
+    monkeypatch.setattr(grouping, "find_free_main_memory", lambda: 2 * waiting - 1)
+    with a_worker(**kits["sd1"].settings(), GPUS=str(ENGINES)) as worker:
+        assert len(worker._replicas) == worker.gate._jobs_at_once == 2
+        assert _told(run(worker, num_images=3, **FEW))
 
 
 def test_jobs_at_once_are_those_of_each(worker: Worker) -> None:

@@ -1,12 +1,16 @@
 """A model that is larger than one GPU is spread over several, each component whole on one of them, if they hold it."""
 
+import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from worker.engine import memory
-from worker.engine.memory import group_devices, plan_memory
+from worker.engine import grouping, memory
+from worker.engine.grouping import find_waiting, group_devices, limit_to_main_memory
+from worker.engine.main_memory import find_free_main_memory
+from worker.engine.memory import plan_memory
 from worker.engine.memory_plan import DECODE_TILED, DENOISE, RESERVE
 from worker.engine.spread import choose_places
 
@@ -53,7 +57,8 @@ def test_both_denoisers_of_a_model_with_a_refiner_are_on_the_first() -> None:
     assert places is not None and places["unet"] == places["refiner unet"] == 0
 
 
-CARDS = [torch.device("cuda", number) for number in range(4)]
+CARDS = [torch.device("cuda", number) for number in range(8)]
+ALONE = [[0], [1], [2], [3]]
 
 
 class Model:
@@ -62,39 +67,68 @@ class Model:
     width = height = 1024
 
 
-def _group(monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int], free: int, made: int = 0, **settings: Any) -> Any:
-    """How many of four cards draw together; of what was made on the first one, that much is there already."""
+def _group(monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int], *free: int, made: int = 0, **settings: Any) -> Any:
+    """The numbers of the cards that draw together, each with so much free; of what was made on the first one, that much
+    is there already."""
 
     def weight_sizes(_: Any, __: Any, device: torch.device | None = None) -> dict[str, int]:
         return sizes if device is None else {"transformer": made if device == CARDS[0] else 0}
 
     monkeypatch.setattr(memory, "weight_sizes", weight_sizes)
-    monkeypatch.setattr(memory, "free_memory", lambda device: free - (made if device == CARDS[0] else 0))
+    monkeypatch.setattr(grouping, "weight_sizes", weight_sizes)
+    monkeypatch.setattr(memory, "free_memory", lambda device: free[device.index] - (made if not device.index else 0))
     model: Any = Model()
-    groups = group_devices(model, [], [], None, CARDS, **settings)
-    assert [one for group in groups for one in group] == CARDS
-    return [len(group) for group in groups]
+    cards = CARDS[: len(free)]
+    return [[one.index for one in group] for group in group_devices(model, [], [], None, cards, **settings)]
 
 
 def test_as_few_cards_as_keep_a_model_draw_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _group(monkeypatch, QWEN, 80 * GB) == [1] * 4
-    assert _group(monkeypatch, QWEN, L40) == [2] * 2
-    assert _group(monkeypatch, FLUX2, L40) == [1] * 4, "all of them together do not keep it"
+    assert _group(monkeypatch, QWEN, *[80 * GB] * 4) == ALONE
+    assert _group(monkeypatch, QWEN, *[L40] * 4) == [[0, 1], [2, 3]]
+    assert _group(monkeypatch, FLUX2, *[L40] * 4) == ALONE, "all of them together do not keep it"
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [
+        ([80], [[0]]),
+        ([47], [[0]]),
+        ([47, 47], [[0, 1]]),
+        ([47, 47, 47], [[0, 1]]),
+        ([80, 24], [[0]]),
+        ([24, 80], [[1]]),
+        ([80, 24, 24, 24], [[0]]),
+        ([80, 47, 47, 80], [[0], [1, 2], [3]]),
+        ([24, 24], [[0], [1]]),
+        ([47, 32], [[0, 1]]),
+        ([47, 10, 10, 10], [[0], [1], [2], [3]]),
+        ([80] * 8, [[number] for number in range(8)]),
+        ([47] * 8, [[0, 1], [2, 3], [4, 5], [6, 7]]),
+    ],
+)
+def test_cards_that_would_keep_the_others_waiting_draw_nothing(
+    free: list[int], expected: list[list[int]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where some keep the model, those that cannot would have it travel, and a job's pictures are divided evenly."""
+    with caplog.at_level(logging.WARNING, "worker"):
+        assert _group(monkeypatch, QWEN, *[one * GB for one in free]) == expected
+    idle = [number for number in range(len(free)) if not any(number in group for group in expected)]
+    assert all(f"cuda:{number}" in caplog.text for number in idle) and bool(idle) == bool(caplog.text)
 
 
 def test_what_fits_on_one_by_tiles_is_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     need = sum(QWEN.values()) + RESERVE + DECODE_TILED * SQUARE
-    assert _group(monkeypatch, QWEN, need) == [1] * 4
-    assert _group(monkeypatch, QWEN, need - 1) == [2] * 2
+    assert _group(monkeypatch, QWEN, *[need] * 4) == ALONE
+    assert _group(monkeypatch, QWEN, *[need - 1] * 4) == [[0, 1], [2, 3]]
 
 
 def test_quantised_weights_that_are_there_take_no_room_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sum(FLUX2_IN_FP8.values())
-    assert _group(monkeypatch, FLUX2_IN_FP8, 80 * GB, made=whole, quantize="fp8") == [1] * 4
+    assert _group(monkeypatch, FLUX2_IN_FP8, *[80 * GB] * 4, made=whole, quantize="fp8") == ALONE
 
 
 def test_what_bitsandbytes_packs_is_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _group(monkeypatch, QWEN, L40, quantize="4bit") == [1] * 4
+    assert _group(monkeypatch, QWEN, *[L40] * 4, quantize="4bit") == ALONE
 
 
 def test_what_has_grown_since_is_drawn_on_the_first_as_it_would_be_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +139,58 @@ def test_what_has_grown_since_is_drawn_on_the_first_as_it_would_be_alone(monkeyp
     monkeypatch.setattr(memory, "free_memory", lambda _: 42 * GB)
     plan = plan_memory(model, [], [], None, CARDS[:2])
     assert not plan.places and plan.offload != "none"
+
+
+def _limit(monkeypatch: pytest.MonkeyPatch, free: int | None, offload: Any, sizes: dict[str, int] = QWEN) -> int:
+    """How many of four cards draw, of which none keeps the model whole."""
+    monkeypatch.setattr(grouping, "weight_sizes", lambda *_: sizes)
+    monkeypatch.setattr(grouping, "find_room", lambda *_: 24 * GB)
+    monkeypatch.setattr(grouping, "find_free_main_memory", lambda: free)
+    model: Any = Model()
+    groups = [[card] for card in CARDS[:4]]
+    return len(limit_to_main_memory(groups, find_waiting(model, [], [], offload, groups)))
+
+
+def test_no_more_cards_draw_than_main_memory_has_room_for_their_weights(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = sum(QWEN.values())
+    assert _limit(monkeypatch, 3 * whole, "model") == 4
+    assert not caplog.text
+    assert _limit(monkeypatch, 3 * whole - 1, "model") == 3
+    assert "3 of 4 GPUs draw: what waits in main memory is there once for each" in caplog.text
+    assert _limit(monkeypatch, 0, "model") == 1, "whose weights are there already"
+    assert _limit(monkeypatch, 3 * whole, "group") == 2, "which keeps them in blocks of powers of two"
+    assert _limit(monkeypatch, 0, "none") == 4, "nothing waits"
+    assert _limit(monkeypatch, None, "model") == 4, "nobody knows"
+    assert _limit(monkeypatch, 0, None) == 1, "chosen for them"
+    assert _limit(monkeypatch, 0, None, {"transformer": GB}) == 4, "nothing waits, either"
+
+
+MACHINE = {"proc/meminfo": "MemTotal:  64000000 kB\nMemFree: 10 kB\nMemAvailable:  40000000 kB\n"}
+SECOND = {"memory.max": "20000000000\n", "memory.current": "9000000000\n"}
+SECOND_PAGES = {"memory.stat": "anon 5\nfile 999\ninactive_file 1000000000\nactive_file 2000000000\nslab 3\n"}
+FIRST = {"memory/memory.limit_in_bytes": "20000000000\n", "memory/memory.usage_in_bytes": "9000000000\n"}
+FIRST_PAGES = {"memory/memory.stat": "inactive_file 7\ntotal_inactive_file 3000000000\ntotal_active_file 0\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "groups", "expected"),
+    [
+        ({}, {}, None),
+        (MACHINE, {}, 40_960_000_000),
+        (MACHINE, SECOND | SECOND_PAGES, 14 * GB),
+        (MACHINE, SECOND, 11 * GB),
+        (MACHINE, FIRST | FIRST_PAGES, 14 * GB),
+        (MACHINE, SECOND | {"memory.max": "max\n"}, 40_960_000_000),
+        (MACHINE, FIRST | {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 40_960_000_000),
+        (MACHINE, SECOND | {"memory.current": "21000000000\n"}, 0),
+    ],
+)
+def test_main_memory_is_what_the_machine_has_and_the_container_may_take(
+    files: dict[str, str], groups: dict[str, str], expected: int | None, tmp_path: Path
+) -> None:
+    for name, text in {**files, **{f"sys/fs/cgroup/{name}": text for name, text in groups.items()}}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert find_free_main_memory(tmp_path) == expected

@@ -58,11 +58,12 @@ ENGINE = [
             "unreadable",
             "weights",
             "memory_plan",
+            "main_memory",
         )
     },
     {f"{E}.spread"},
     {f"{E}.{name}" for name in ("adapters", "memory", "recovery", "batch_size")},
-    {f"{E}.engine"},
+    {f"{E}.engine", f"{E}.grouping"},
     {f"{E}.load", f"{E}.prompts"},
     {f"{E}.drawing"},
     {f"{E}.passes"},

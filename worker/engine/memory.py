@@ -143,7 +143,7 @@ def plan_memory(
     if home.type == "cpu":
         return MemoryPlan("none", False, "all in main memory")
     sizes = weight_sizes(pipelines, controlnets)
-    free, *others = [_find_room(device, pipelines, controlnets) for device in devices]
+    free, *others = [find_room(device, pipelines, controlnets) for device in devices]
     graphs = find_graph_needs(pipelines[0]) if accelerated else None
     places = choose_places(sizes, pixels, [free, *others]) if others else None
     if places is None:  # or what came since they were grouped, an image encoder, is too much for them
@@ -155,32 +155,6 @@ def plan_memory(
     return replace(plan, places=places, reason=f"larger than one GPU, so {away}; {plan.reason}")
 
 
-def group_devices(
-    model: Capabilities,
-    pipelines: Sequence[Any],
-    controlnets: Sequence[Any],
-    wanted: Offload | None,
-    devices: Sequence[torch.device],
-    quantize: Quantize = "none",
-) -> list[Sequence[torch.device]]:
-    """The devices of each engine: as few as keep the whole model, and one each where all together do not.
-
-    What bitsandbytes packs stays on the device where it was made.
-    """
-    alone: list[Sequence[torch.device]] = [[device] for device in devices]
-    if wanted is not None or len(devices) == 1 or devices[0].type != "cuda" or quantize in ("4bit", "8bit"):
-        return alone
-    sizes, pixels = weight_sizes(pipelines, controlnets), model.width * model.height
-    free = [_find_room(device, pipelines, controlnets) for device in devices]
-    if all(choose_memory_plan(sizes, pixels, one, None, quantize).offload == "none" for one in free):
-        return alone
-    for number in range(2, len(devices) + 1):
-        groups = [range(start, start + number) for start in range(0, len(devices) - number + 1, number)]
-        if all(choose_places(sizes, pixels, [free[one] for one in group]) is not None for group in groups):
-            return [[devices[one] for one in group] for group in groups]
-    return alone
-
-
-def _find_room(device: torch.device, pipelines: Sequence[Any], controlnets: Sequence[Any]) -> int:
+def find_room(device: torch.device, pipelines: Sequence[Any], controlnets: Sequence[Any]) -> int:
     """Bytes for weights and work: what is free, and what these have there already, as quantised ones are made there."""
     return free_memory(device) + sum(weight_sizes(pipelines, controlnets, device).values())

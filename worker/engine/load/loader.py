@@ -24,6 +24,7 @@ from worker.engine.decoder import convert_on_device, guard_decoder
 from worker.engine.denoiser.graphs import Compiler
 from worker.engine.denoiser.runner import DecoderRunner, PassRunner
 from worker.engine.engine import Engine
+from worker.engine.grouping import find_waiting, group_devices, limit_to_main_memory
 from worker.engine.load.acceleration import (
     choose_batch_size,
     choose_graphs,
@@ -45,7 +46,7 @@ from worker.engine.load.quantize import check_quantize
 from worker.engine.load.refiner import load_refiner
 from worker.engine.load.single_file import load_single_file
 from worker.engine.load.vae import replace_vae
-from worker.engine.memory import group_devices, place_weights, plan_memory
+from worker.engine.memory import place_weights, plan_memory
 from worker.engine.pipelines import find_denoiser, stay_on
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
@@ -98,12 +99,17 @@ def _assemble_all(
         model = _read_model(source, settings, catalogue, devices[0])
     parts = model.parts
     wanted = None if settings.offload == "auto" else settings.offload
-    first, *others = group_devices(model.capabilities, parts.pipelines, parts.nets, wanted, devices, settings.quantize)
-    packed = settings.quantize in ("4bit", "8bit")
-    if others and devices[0].type == "cpu":  # before there are several who would each copy them
+    asked = model.capabilities, parts.pipelines, parts.nets, wanted
+    groups = group_devices(*asked, devices, settings.quantize)
+    waiting = find_waiting(*asked, groups, settings.quantize)
+    if len(groups) > 1 and (waiting or devices[0].type == "cpu"):  # before there are several who would each copy them
         copy_mapped_weights(unique_modules(parts.pipelines, parts.nets))
+    first, *others = limit_to_main_memory(groups, waiting)
+    packed = settings.quantize in ("4bit", "8bit")
     copies = [None if packed else copy_parts(parts) for _ in others]
-    yield _assemble(model, settings, catalogue, first)
+    with on_device(first[0]):
+        engine = _assemble(model, settings, catalogue, first)
+    yield engine
     for group, copied in zip(others, copies, strict=True):
         with on_device(group[0]):
             if copied is None:
