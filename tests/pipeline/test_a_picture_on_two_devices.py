@@ -22,6 +22,7 @@ from tests.helpers.tiny_addons import Kits, denoiser
 from worker.engine.adapters import loras
 from worker.engine.adapters.lora_file import adapter_name
 from worker.engine.batch_size import BatchSize
+from worker.engine.denoiser import graphs
 from worker.engine.drawing import Drawing
 from worker.engine.engine import Engine
 from worker.engine.generate import draw_jobs
@@ -176,6 +177,21 @@ def test_weights_that_have_moved_on_the_helper_are_captured_again(graphed: Any) 
     for weight in denoiser(helper.pipeline).parameters():
         weight.data = weight.data.clone()
     assert decibels(_draw(engine, helper)[0], before) > SAME_DB
+
+
+@pytest.mark.parametrize("job", [{}, {"lora": "plain"}])
+def test_the_helpers_weights_are_looked_through_once_a_drawing(
+    job: dict[str, Any], graphed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, helper = graphed("sd1")
+    _draw(engine, helper, **job)
+    looked: list[Any] = []
+    look = graphs._addresses
+    monkeypatch.setattr(graphs, "_addresses", lambda module: looked.append(module) or look(module))
+    before = helper.graphs.device.replays
+    _draw(engine, helper, **job)
+    assert helper.graphs.device.replays == before + 6
+    assert looked.count(denoiser(helper.pipeline)) == 1
 
 
 def test_what_acts_on_one_alone_is_not_shared(graphed: Any) -> None:

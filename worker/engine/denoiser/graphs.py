@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.denoiser.cuda_graphs import Arguments, Device, Graph, Work
-from worker.engine.denoiser.split import Help, SplitPass, is_even
+from worker.engine.denoiser.split import Help, SplitPass, Twin, is_even
 
 log = logging.getLogger("worker")
 
@@ -110,6 +110,7 @@ class Graphs:
         self._used: set[Mode] = set()
         self._submitted = 0
         self._help: Help | None = None
+        self._there: dict[tuple[Work, int], frozenset[int]] = {}  # addresses of weights on the helping device
         self._aside = False
 
     @property
@@ -136,6 +137,7 @@ class Graphs:
                 yield
             finally:
                 self._help = None
+                self._there.clear()
             self._end()
 
     def _begin(self) -> None:
@@ -227,7 +229,7 @@ class Graphs:
         twin = self._help.twins.get(kind.work)
         if twin is None or twin.fingerprint != state:
             return None
-        split, addresses = kind.split, _addresses(twin.work.module)
+        split, addresses = kind.split, self._find_there(twin)
         # Other adapters may be where those were that it knew.
         adapters = 0 if kind.bare else twin.adapters
         known = split is not None and split.twin is twin.work and split.adapters == adapters
@@ -235,6 +237,13 @@ class Graphs:
             graph, milliseconds = self._try_to_split(kind, twin.work, self._help, arguments)
             split = kind.split = _Split(twin.work, addresses, adapters, graph, milliseconds)
         return split.graph if split.milliseconds < kind.milliseconds else None
+
+    def _find_there(self, twin: Twin) -> frozenset[int]:
+        """Where the weights of the other module are; until the drawing ends, only what it tells of moves them."""
+        key = twin.work, twin.version
+        if key not in self._there:
+            self._there[key] = _addresses(twin.work.module)
+        return self._there[key]
 
     def _try_to_split(self, kind: _Kind, twin: Work, help: Help, arguments: Arguments) -> tuple[Graph | None, float]:
         """A graph on both devices and its milliseconds; endless ones, if there is none."""

@@ -22,10 +22,12 @@ class Twin(Protocol):
 
     Attributes:
         fingerprint: what acts in it beside its own weights.
+        version: counts what has changed it.
         adapters: counts how often such were loaded or taken off.
     """
 
     work: Work
+    version: int
     adapters: int
 
     @property
