@@ -90,8 +90,22 @@ def test_weights_are_on_each_card(worker: Worker) -> None:
         assert devices == {torch.device("cuda", number)}
 
 
+def test_each_draws_with_its_own_card_as_the_current_one(worker: Worker) -> None:
+    """Some kernels ask for no other. What is before the decoder is in no graph."""
+    seen: list[set[int]] = [set() for _ in worker._replicas]
+    layers = [replica.engine.pipeline.vae.post_quant_conv for replica in worker._replicas]
+    hooks = [
+        layer.register_forward_pre_hook(lambda *_, number=number: seen[number].add(torch.cuda.current_device()))
+        for number, layer in enumerate(layers)
+    ]
+    run(worker, **FEW, num_images=2 * CARDS)
+    for hook in hooks:
+        hook.remove()
+    assert seen == [{number} for number in range(CARDS)]
+
+
 def test_a_card_that_fails_costs_no_picture(kits: Kits) -> None:
-    with a_worker(**kits["sd1"].settings(), GPUS="2") as worker:
+    with a_worker(**kits["sd1"].settings(), GPUS="2", ACCELERATION="off") as worker:  # a graph calls no layer
         job = {**FEW, "num_images": 6}
         whole = run(worker, **job)
         fault = RuntimeError("CUDA error: an illegal memory access was encountered")

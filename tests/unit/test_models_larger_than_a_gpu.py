@@ -141,6 +141,17 @@ def test_what_has_grown_since_is_drawn_on_the_first_as_it_would_be_alone(monkeyp
     assert not plan.places and plan.offload != "none"
 
 
+@pytest.mark.parametrize("free", [L40, 45 * GB])
+def test_pictures_that_are_decoded_elsewhere_are_not_decoded_by_tiles(
+    free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = Model()
+    monkeypatch.setattr(memory, "weight_sizes", lambda *given: {} if len(given) > 2 else QWEN)
+    monkeypatch.setattr(memory, "free_memory", lambda _: free)
+    plan = plan_memory(model, [], [], None, CARDS[:2])
+    assert plan.places["vae"] == 1 and plan.fits and not plan.tiling
+
+
 def _limit(monkeypatch: pytest.MonkeyPatch, free: int | None, offload: Any, sizes: dict[str, int] = QWEN) -> int:
     """How many of four cards draw, of which none keeps the model whole."""
     monkeypatch.setattr(grouping, "weight_sizes", lambda *_: sizes)

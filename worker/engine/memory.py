@@ -149,8 +149,9 @@ def plan_memory(
     if places is None:  # or what came since they were grouped, an image encoder, is too much for them
         return choose_memory_plan(sizes, pixels, free, wanted, quantize, graphs)
     at_home = {name: size for name, size in sizes.items() if places[name] == 0}
-    graphs = graphs and replace(graphs, decoder=graphs.decoder and "vae" in at_home)
-    plan = choose_memory_plan(at_home, pixels, free, "none", quantize, graphs)
+    decodes = places.get("vae") == 0 or "vae" not in places
+    graphs = graphs and replace(graphs, decoder=graphs.decoder and decodes)
+    plan = choose_memory_plan(at_home, pixels, free, "none", quantize, graphs, decodes)
     away = ", ".join(f"{name} on {devices[place]}" for name, place in places.items() if place)
     return replace(plan, places=places, reason=f"larger than one GPU, so {away}; {plan.reason}")
 

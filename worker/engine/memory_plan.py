@@ -71,6 +71,7 @@ def choose_memory_plan(
     wanted: Offload | None,
     quantize: Quantize = "none",
     graphs: GraphNeeds | None = None,
+    decodes: bool = True,
 ) -> MemoryPlan:
     """The fastest plan that fits.
 
@@ -81,12 +82,13 @@ def choose_memory_plan(
         wanted: the owner's choice; None to choose by memory.
         quantize: how the weights are kept; in 8 bits they cannot leave the device.
         graphs: None where passes run as they are written.
+        decodes: whether pictures are decoded on this device.
     """
     kept = wanted or ("none" if quantize == "8bit" else None)
     usable = free - RESERVE
     total = sum(sizes.values())
     held = {"none": total, "model": _largest(sizes), "group": _resident(sizes, quantize)}
-    choices = _list_choices(sizes, pixels, held, graphs)
+    choices = _list_choices(sizes, pixels, held, graphs, decodes)
     possible = [one for one in choices if kept in (None, one.offload)]
     choice = next((one for one in possible if one.need <= usable), possible[-1])
     return MemoryPlan(
@@ -122,14 +124,14 @@ def _resident(sizes: Mapping[str, int], quantize: Quantize) -> int:
 
 
 def _list_choices(
-    sizes: Mapping[str, int], pixels: int, held: Mapping[str, int], graphs: GraphNeeds | None
+    sizes: Mapping[str, int], pixels: int, held: Mapping[str, int], graphs: GraphNeeds | None, decodes: bool
 ) -> list[_Choice]:
     """What there is to choose from, the fastest first."""
     vae = sizes.get("vae", 0)
     found: list[_Choice] = []
     for offload in ("none", "model", "group"):
         for tiling in (False, True):
-            decode = DECODE_TILED if tiling else DECODE
+            decode = decodes * (DECODE_TILED if tiling else DECODE)
             together = held[offload] + pixels * max(DENOISE, decode)
             apart = max(held[offload] + pixels * DENOISE, vae + pixels * decode)
             found.append(_Choice(offload, tiling, apart if offload == "model" else together))
