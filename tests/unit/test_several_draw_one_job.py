@@ -5,19 +5,22 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from tests.helpers.asking import ask
 from worker.engine.drawing import Drawing, Outcome
 from worker.engine.meter import NO_USAGE, Usage
-from worker.errors import InternalError, JobCancelledError, WorkerBrokenError
+from worker.errors import InternalError, JobCancelledError, SettingsError, WorkerBrokenError
 from worker.plan import Plan, make_plan
 from worker.request import GeneratedImage
 from worker.runtime.batcher import Batcher
 from worker.runtime.parts import SharedJob
+from worker.runtime.replicas import make_replicas
 
 STEPS = 3
 WAIT_S = 20.0
@@ -417,6 +420,19 @@ def test_nothing_is_lost_while_cards_fail_at_random(lost: list[str]) -> None:
         if outcome.error is None:
             assert job.seeds == [one.seed for one in job.drawing.plan.request.pictures]
     assert sum(outcome.error is None for outcome in outcomes) >= 38
+
+
+def _engines(number: int, graphs: object) -> Any:
+    return [SimpleNamespace(device=torch.device("cuda", one), graphs=graphs) for one in range(number)]
+
+
+def test_gpus_that_share_pictures_come_in_pairs_and_with_graphs() -> None:
+    assert [one.name for one in make_replicas(_engines(4, "some"), "2")] == ["cuda:0", "cuda:2"]
+    assert len(make_replicas(_engines(3, None), "auto")) == 3
+    with pytest.raises(SettingsError, match=r"^GPUS_PER_PICTURE: got 2; this worker draws with 3$"):
+        make_replicas(_engines(3, "some"), "2")
+    with pytest.raises(SettingsError, match=r"^GPUS_PER_PICTURE: got 2; only graphs of passes are shared"):
+        make_replicas(_engines(2, None), "2")
 
 
 def _until(condition: Any) -> None:

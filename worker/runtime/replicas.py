@@ -88,4 +88,9 @@ def make_replicas(engines: Sequence[Engine], gpus_per_picture: str) -> list[Repl
         return [Replica(engine, takes_help=gpus_per_picture == "auto") for engine in engines]
     if len(engines) % 2:
         raise SettingsError(f"GPUS_PER_PICTURE: got 2; this worker draws with {len(engines)}")
+    if any(engine.graphs is None for engine in engines if engine.device.type == "cuda"):
+        raise SettingsError(
+            "GPUS_PER_PICTURE: got 2; only graphs of passes are shared, and ACCELERATION, OFFLOAD, QUANTIZE or the "
+            "memory allow none here"
+        )
     return [Replica(first, second) for first, second in zip(engines[::2], engines[1::2], strict=True)]
