@@ -88,7 +88,7 @@ def a_mask_that_decodes_slowly(scene: Scene) -> Iterator[Fields]:
 @contextmanager
 def a_hub_that_never_ends(scene: Scene) -> Iterator[Fields]:
     """In huggingface_hub, which nothing can interrupt."""
-    scene.slow(engine_of(scene.worker).loras, "_fetch")
+    scene.slow(engine_of(scene.worker).loras._files, "_fetch")
     yield {"lora": "plain"}
 
 
@@ -235,8 +235,9 @@ def test_what_is_stuck_keeps_no_thread_from_the_jobs_after_it(stage: Scene, load
 def test_the_file_that_a_job_left_behind_is_there_for_the_next(stage: Scene) -> None:
     stage.limit(EARLY_S)
     asked: list[str] = []
-    fetch = engine_of(stage.worker).loras._fetch
-    stage.patch.setattr(engine_of(stage.worker).loras, "_fetch", lambda place: (asked.append(place), fetch(place))[1])
+    files = engine_of(stage.worker).loras._files
+    fetch = files._fetch
+    stage.patch.setattr(files, "_fetch", lambda place: (asked.append(place), fetch(place))[1])
     with a_hub_that_never_ends(stage):
         assert run(stage.worker, lora="wordy")["code"] == "JOB_TIMEOUT"
         stage.limit(SOON_S)

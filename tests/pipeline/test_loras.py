@@ -229,8 +229,8 @@ def test_a_flux_lora_that_changes_the_model_itself_is_refused(kits: Kits, tmp_pa
 def test_a_lora_is_read_once(kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = load_engine(**kits["sd1"].settings("loras"))
     fetched: list[str] = []
-    fetch = engine.loras._fetch
-    monkeypatch.setattr(engine.loras, "_fetch", lambda place: (fetched.append(place), fetch(place))[1])
+    fetch = engine.loras._files._fetch
+    monkeypatch.setattr(engine.loras._files, "_fetch", lambda place: (fetched.append(place), fetch(place))[1])
 
     for scale in (1.0, 0.5, 1.0):
         picture(engine, lora="plain", lora_scale=scale, **FEW)

@@ -23,7 +23,7 @@ from tests.helpers.fuzzing import examples
 from tests.helpers.lora_forms import FORMS, KERNEL_FORMS, Form, Maker, list_layers
 from tests.helpers.plain_diffusers import EULER, plain, plainly
 from tests.helpers.tiny_addons import FAMILIES, Kits
-from worker.engine.adapters.loras import LoraManager
+from worker.engine.adapters.loras import LoraFiles, LoraManager
 from worker.engine.engine import Engine
 from worker.request import Lora
 
@@ -46,7 +46,7 @@ class Bench:
     def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine, self.folder = engine, folder
         self.places: dict[str, str] = {}
-        self.manager = LoraManager(engine.pipeline, engine.runners[0], self.places, Path, {})
+        self.manager = LoraManager(engine.pipeline, engine.runners[0], LoraFiles(self.places, Path), {})
         self._numbers = itertools.count()
         self.layers = {
             (component, name): weight

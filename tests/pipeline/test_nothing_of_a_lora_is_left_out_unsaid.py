@@ -17,7 +17,7 @@ from tests.helpers.lora_forms import Maker, list_layers
 from tests.helpers.plain_diffusers import EULER, plain, plainly
 from tests.helpers.tiny_addons import FAMILIES, Kits
 from worker.api.parse import parse
-from worker.engine.adapters.loras import LoraManager
+from worker.engine.adapters.loras import LoraFiles, LoraManager
 from worker.engine.drawing import Drawing
 from worker.engine.engine import Engine
 from worker.engine.generate import draw_jobs
@@ -51,7 +51,8 @@ def good() -> dict[str, Tensor]:
 def load(engine: Engine, folder: Path, weights: dict[str, Tensor], header: dict[str, str] | None = None) -> list[str]:
     """Let a file act for a moment. Returns what is said of it."""
     save_file({name: one.contiguous() for name, one in weights.items()}, folder / "style.safetensors", header)
-    manager = LoraManager(engine.pipeline, engine.runners[0], {"style": str(folder / "style.safetensors")}, Path, {})
+    files = LoraFiles({"style": str(folder / "style.safetensors")}, Path)
+    manager = LoraManager(engine.pipeline, engine.runners[0], files, {})
     try:
         with manager.activate([Lora("style", 1.0)]):
             return manager.list_warnings([Lora("style", 1.0)])

@@ -70,7 +70,7 @@ class Worker:
             self._formatter.redact_settings(self._settings)
             self._output_rules = OutputRules.of_endpoint(self._settings)
             engines = load_all(self._settings, choose_devices(self._settings))
-            self._engine, self._other_loras = engines[0], [one.loras for one in engines[1:]]
+            self._engine = engines[0]
             self._replicas = make_replicas(engines, self._settings.gpus_per_picture)
             self._at_once = self._settings.jobs_at_once * len(self._replicas)
             self.gate = Gate(self._at_once)
@@ -218,7 +218,7 @@ class Worker:
             files.append(self._encoding.submit(self._encode, one, plan, output.format, output.quality))
 
         job.begin("fetching its LoRAs")
-        self._engine.loras.fetch(plan.request.loras, job.check, self._other_loras)
+        self._engine.loras.fetch(plan.request.loras, job.check)
         job.begin("waiting for its first step")
         ready = CLOCK.running_time()
         try:

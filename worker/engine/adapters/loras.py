@@ -43,54 +43,72 @@ class _Loaded:
     notes: tuple[str, ...]
 
 
+class LoraFiles:
+    """The files of LoRAs, each fetched once for the managers of all pipelines that may load it."""
+
+    def __init__(self, places: Mapping[str, str], fetch: Callable[[str], Path]) -> None:
+        """None is fetched yet.
+
+        Args:
+            places: name -> file or hub id.
+            fetch: a place -> the file, checked.
+        """
+        self.places = places
+        self.managers: list[LoraManager] = []
+        self._fetch = fetch
+        self._fetches = SharedFetches(lambda place: self._fetch(place))
+        self._files: dict[str, Path] = {}
+
+    def fetch(self, name: str, check: Callable[[], None]) -> None:
+        """Have it, unless all have loaded it."""
+        if not all(one.has_loaded(name) for one in self.managers):
+            self._files[name] = self._fetches.get(self.places[name], check)
+
+    def find(self, name: str) -> Path:
+        """It, fetched now if it was not before."""
+        return self._files.get(name) or self._fetches.get(self.places[name], lambda: None)
+
+
 class LoraManager:
     """The LoRAs of one pipeline, the least recently used taken off first."""
 
     def __init__(
-        self,
-        pipeline: Any,
-        runner: PassRunner,
-        places: Mapping[str, str],
-        fetch: Callable[[str], Path],
-        words: Mapping[str, Collection[str]],
-        files: dict[str, Path] | None = None,
+        self, pipeline: Any, runner: PassRunner, files: LoraFiles, words: Mapping[str, Collection[str]]
     ) -> None:
         """Nothing is loaded yet.
 
         Args:
             runner: of the pipeline's denoiser; told which LoRAs act in it.
-            places: name -> file or hub id.
-            fetch: a place -> the file, checked.
             words: name -> bundled words of it that the text encoders know.
-            files: name -> file of those that were fetched, where the managers of several pipelines share them.
 
         Raises:
             SettingsError: there are some, and the model takes none.
         """
-        if places and not hasattr(pipeline, "load_lora_weights"):
+        if files.places and not hasattr(pipeline, "load_lora_weights"):
             raise SettingsError(f"LORA_DIR, LORA_REPOS: {type(pipeline).__name__} takes no LoRA")
         self._pipeline = pipeline
         self._runner = runner
-        self._places = places
-        self._fetch = fetch
-        self._fetches = SharedFetches(lambda place: self._fetch(place))
-        self._files = {} if files is None else files
+        self._files = files
         self._words = words
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
+        files.managers.append(self)
 
-    def fetch(self, loras: Sequence[Lora], check: Callable[[], None], others: Sequence["LoraManager"] = ()) -> None:
-        """Have the files of those that are not loaded yet; from any thread, so that the one that draws waits for none.
+    def has_loaded(self, name: str) -> bool:
+        """Whether it needs no file for this one."""
+        return name in self._loaded
+
+    def fetch(self, loras: Sequence[Lora], check: Callable[[], None]) -> None:
+        """Have the files of those that a pipeline has not loaded yet, this one or another that shares them; from any
+        thread, so that those that draw wait for none.
 
         Args:
             check: called every 0.2 s meanwhile; what it raises ends the wait.
-            others: managers that share the files, and may not have them loaded either.
 
         Raises:
             ModelError: one cannot be fetched, or is not what it should be.
         """
         for lora in loras:
-            if any(lora.name not in one._loaded for one in (self, *others)):
-                self._files[lora.name] = self._fetches.get(self._places[lora.name], check)
+            self._files.fetch(lora.name, check)
 
     @contextmanager
     def activate(self, loras: Sequence[Lora], check: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -127,7 +145,7 @@ class LoraManager:
         if name in self._loaded:
             self._loaded.move_to_end(name)
             return
-        file = self._files.get(name) or self._fetches.get(self._places[name], lambda: None)
+        file = self._files.find(name)
         with name_unreadable():
             size = find_size(file)
         self._make_room(size, wanted)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +18,7 @@ import transformers
 from worker.engine.adapters.controlnets import describe_controlnets, load_controlnets
 from worker.engine.adapters.embeddings import Words, load_bundled_words, load_words
 from worker.engine.adapters.ip_adapter import load_ip_adapter
-from worker.engine.adapters.loras import LoraManager
+from worker.engine.adapters.loras import LoraFiles, LoraManager
 from worker.engine.decoder import convert_on_device, guard_decoder
 from worker.engine.denoiser.graphs import Compiler
 from worker.engine.denoiser.runner import DecoderRunner, PassRunner
@@ -130,7 +129,6 @@ class _Model:
         words, bundled: of textual inversion, of its own and of LoRAs.
         open_compiler: makes it at the first call.
         refusals: what any of its engines has been seen to fail at.
-        lora_files: as `files` of `LoraManager`.
     """
 
     parts: Parts
@@ -138,8 +136,8 @@ class _Model:
     words: Words
     bundled: Mapping[str, Mapping[str, str]]
     open_compiler: Callable[[], Compiler]
+    lora_files: LoraFiles
     refusals: Refusals = field(default_factory=Refusals)
-    lora_files: dict[str, Path] = field(default_factory=dict)
 
 
 def _read_model(source: ModelSource, settings: Settings, catalogue: AdapterCatalogue, device: torch.device) -> _Model:
@@ -155,7 +153,9 @@ def _read_model(source: ModelSource, settings: Settings, catalogue: AdapterCatal
     model = replace(model, control_kinds=MappingProxyType(kinds))
     words, bundled = load_words(catalogue, pipeline), load_bundled_words(catalogue, pipeline)
     open_compiler = cache(partial(make_compiler, settings, device))
-    return _Model(Parts(pipeline, refiner, MappingProxyType(controlnets)), model, words, bundled, open_compiler)
+    lora_files = LoraFiles(catalogue.loras, make_lora_fetcher(settings))
+    parts = Parts(pipeline, refiner, MappingProxyType(controlnets))
+    return _Model(parts, model, words, bundled, open_compiler, lora_files)
 
 
 def _quiet_libraries() -> None:
@@ -199,9 +199,7 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
         device=device,
         runners=runners,
         refiner=read.parts.refiner,
-        loras=LoraManager(
-            pipeline, runners[0], catalogue.loras, make_lora_fetcher(settings), read.bundled, read.lora_files
-        ),
+        loras=LoraManager(pipeline, runners[0], read.lora_files, read.bundled),
         controlnets=read.parts.controlnets,
         ip_adapter=ip_adapter,
         words=read.words.learned,
