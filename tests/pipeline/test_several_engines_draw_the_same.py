@@ -11,7 +11,7 @@ import torch
 from tests.helpers.every_kind import JOBS
 from tests.helpers.faults import Answer, a_worker, is_open, last_layer, raising, run
 from tests.helpers.tiny_addons import Kits
-from worker.engine import grouping
+from worker.engine import generate, grouping
 from worker.engine.adapters import loras
 from worker.engine.drawing import DrawnJob, Outcome
 from worker.engine.engine import Engine
@@ -142,6 +142,30 @@ def test_a_device_that_answers_nothing_any_more_costs_no_picture(kits: Kits, mon
             assert _told(run(worker, **job)) == whole
         assert happened.happened and not is_open(worker)
         assert worker._replicas[1] not in worker._batcher.artists
+
+
+def test_a_pair_that_loses_its_second_device_draws_on_with_the_first(
+    kits: Kits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one answers nothing any more after the first two pictures, like a card that has fallen off the bus."""
+    job = {"num_images": 4, **FEW}
+    with a_worker(**kits["sd1"].settings(), GPUS="2", GPUS_PER_PICTURE="2", MAX_BATCH="1") as worker:
+        whole = _told(run(worker, **job))
+        (replica,) = worker._replicas
+        partner, drawn = replica._partner, generate.draw_batch
+        batches: list[Any] = []
+
+        def draw_batch(engine: Engine, items: Any) -> Any:
+            batches.append(items)
+            if len(batches) > 2 and replica._partner is not None:
+                raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered", 214)
+            return drawn(engine, items)
+
+        monkeypatch.setattr(generate, "draw_batch", draw_batch)
+        monkeypatch.setattr(Engine, "works", lambda one: one is not partner)
+        assert _told(run(worker, **job)) == whole
+        assert not is_open(worker) and len(batches) == 2 + 1 + 2
+        assert _told(run(worker, **job)) == whole
 
 
 def test_a_device_that_no_thread_can_enter_costs_no_picture(kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:

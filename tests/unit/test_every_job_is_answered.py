@@ -64,6 +64,9 @@ class Card:
     def works(self) -> bool:
         return True
 
+    def goes_on_alone(self) -> bool:
+        return False
+
     def draw(self, drawings: Sequence[Drawing], helper: "Card | None") -> list[Outcome]:
         self.before(drawings)
         outcomes = [self._draw(one) for one in drawings]

@@ -51,6 +51,9 @@ class Card:
     def works(self) -> bool:
         return self.answers
 
+    def goes_on_alone(self) -> bool:
+        return False
+
     def draw(self, drawings: Sequence[Drawing], helper: "Card | None") -> list[Outcome]:
         self.helpers.append(helper)
         self.threads.add(threading.get_ident())

@@ -42,6 +42,9 @@ class Artist(Protocol):
     def works(self) -> bool:
         """Whether its device still answers; asked by who draws with it."""
 
+    def goes_on_alone(self) -> bool:
+        """Whether not this one has broken but one that it has for itself, without which it draws from now on."""
+
 
 class Batcher:
     """Those who draw, and the jobs that wait for them.
@@ -216,13 +219,20 @@ class Batcher:
         """
         pairs = list(zip(parts, outcomes, strict=True))  # before anybody hears what is not its own
         losses = [one.error for one in outcomes if isinstance(one.error, WorkerBrokenError)]
-        left_out = bool(losses) and self.leave_out(suspect, losses[0])
+        left_out = bool(losses) and self._leave_out(suspect, losses[0])
         with self._change:  # whoever hands out must find what waits as it was seen
             for part, outcome in pairs:
                 if self._give_back(artist, part, outcome, left_out):
                     self._waiting = [part.job, *(one for one in self._list_waiting() if one is not part.job)]
                 else:
                     part.job.end(part, outcome)
+
+    def _leave_out(self, suspect: Artist, loss: WorkerError) -> bool:
+        """As `leave_out`, or what this one has for itself."""
+        if suspect.goes_on_alone():
+            self._on_loss(loss)
+            return True
+        return self.leave_out(suspect, loss)
 
     def _give_back(self, artist: Artist, part: Part, outcome: Outcome, left_out: bool) -> bool:
         """Whether somebody else shall draw what is missing of this part.

@@ -49,6 +49,13 @@ class Replica:
         """As `Artist`."""
         return self.engine.works()
 
+    def goes_on_alone(self) -> bool:
+        """As `Artist`."""
+        lost = self._partner is not None and not self._partner.works()
+        if lost:
+            self._partner = None
+        return lost
+
     def draw(self, drawings: Sequence[Drawing], helper: "Replica | None" = None) -> list[Outcome]:
         """As `Artist`."""
         put_right = partial(recover, self.engine, known_good=self._known_good)
