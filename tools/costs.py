@@ -13,7 +13,13 @@ from worker.engine.memory_plan import Quantize
 
 HOUR = 3600
 BREAK = "<br>"  # within a cell of a table in Markdown
-SCENES = {"Stable Diffusion 1.5": "sd15-1", "Stable Diffusion XL": "sdxl-1", "FLUX.1": "flux-1"}
+SCENES = {
+    "Stable Diffusion 1.5": "sd15-1",
+    "Stable Diffusion XL": "sdxl-1",
+    "FLUX.1": "flux-1",
+    "FLUX.2 klein 4B": "klein-1",
+    "Z-Image": "z-image-1",
+}
 COLD_MODEL = "Stable Diffusion XL"  # of the benchmark's scene
 PREFERENCE: tuple[Quantize, ...] = ("none", "fp8", "8bit", "4bit")  # the first changes pictures least
 OFFLOADS = {"none": "whole", "model": "by component", "group": "by layer"}  # the first is the fastest
