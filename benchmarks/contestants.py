@@ -57,7 +57,7 @@ class Pipeline:
         generators = [torch.Generator().manual_seed(seed + number) for number in range(scene.pictures)]
         with self.around():
             images: Sequence[Any] = self.pipeline(
-                PROMPT,
+                prompt=PROMPT,
                 width=scene.side,
                 height=scene.side,
                 num_inference_steps=steps,
@@ -156,7 +156,7 @@ def choose_plain_dtype(scene: Scene, device: torch.device) -> torch.dtype:
     """What the model is published in, on a GPU."""
     if device.type != "cuda":
         return torch.float32
-    return torch.bfloat16 if scene.model == "flux" else torch.float16
+    return torch.float16 if scene.model in ("embedded", "sd15", "sdxl") else torch.bfloat16
 
 
 def write_data_uri(image: Any) -> str:

@@ -8,17 +8,21 @@ from diffusers import (
     AutoencoderKL,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
     PNDMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    ZImagePipeline,
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
+from tests.helpers.tiny_flows import letters
 from tests.helpers.tiny_models import tokenizer
 from tests.helpers.tiny_transformers import t5_tokenizer
+from tools.published import PUBLISHED
 
 CONFIGS = Path(__file__).parents[1] / "worker" / "engine" / "load" / "configs"
 
@@ -105,3 +109,25 @@ def flux() -> FluxPipeline:
         tokenizer_2=t5_tokenizer(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
     )
+
+
+def z_image() -> ZImagePipeline:
+    """Z-Image Turbo in bfloat16."""
+    return ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), tokenizer=letters(), **_random_parts("Z-Image")
+    )
+
+
+def klein() -> Flux2KleinPipeline:
+    """FLUX.2 klein 4B in bfloat16."""
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    parts = _random_parts("FLUX.2 klein 4B")
+    return Flux2KleinPipeline(scheduler=scheduler, tokenizer=letters(), is_distilled=True, **parts)
+
+
+def _random_parts(title: str) -> dict[str, Any]:
+    (model,) = (one for one in PUBLISHED if one.title == title)
+    return {name: random(make, torch.bfloat16) for name, make in model.parts.items()}
+
+
+MAKE = {"sd15": sd1, "sdxl": sdxl, "flux": flux, "z-image": z_image, "klein": klein}

@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ TITLES = {
     "sd15": "Stable Diffusion 1.5",
     "sdxl": "Stable Diffusion XL",
     "flux": "FLUX.1 dev",
+    "z-image": "Z-Image Turbo",
+    "klein": "FLUX.2 klein 4B",
 }
 
 
@@ -43,10 +47,17 @@ def _make(name: str, size: str) -> Any:
     if size == "full":
         from benchmarks import full_size
 
-        return {"sd15": full_size.sd1, "sdxl": full_size.sdxl, "flux": full_size.flux}[name]()
-    from tests.helpers import tiny_models, tiny_transformers
+        return full_size.MAKE[name]()
+    from tests.helpers import tiny_flows, tiny_models, tiny_transformers
 
-    return {"sd15": tiny_models.sd1, "sdxl": tiny_models.sdxl, "flux": tiny_transformers.flux}[name]()
+    tiny: dict[str, Callable[[], Any]] = {
+        "sd15": tiny_models.sd1,
+        "sdxl": tiny_models.sdxl,
+        "flux": tiny_transformers.flux,
+        "z-image": partial(tiny_flows.z_image, shift=3.0),
+        "klein": tiny_flows.flux2_klein,
+    }
+    return tiny[name]()
 
 
 if __name__ == "__main__":

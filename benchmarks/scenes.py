@@ -6,7 +6,7 @@ from typing import Literal
 
 Kind = Literal["pictures", "jobs", "between", "cold", "overhead", "gpus"]
 Size = Literal["tiny", "full"]
-TINY = ("sd15", "sdxl", "flux")  # the models that have a tiny form
+TINY = ("sd15", "sdxl", "flux", "z-image", "klein")  # the models that have a tiny form
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ SCENES = (
     Scene("sdxl-1", "pictures", "sdxl", _ONE, side=1024, steps=25, scheduler="Euler"),
     Scene("sdxl-4", "pictures", "sdxl", _FOUR, pictures=4, side=1024, steps=25, scheduler="Euler"),
     Scene("flux-1", "pictures", "flux", _ONE, side=1024, steps=28, guidance=3.5, scheduler=None),
+    Scene("z-image-1", "pictures", "z-image", _ONE, side=1024, steps=8, guidance=0.0, scheduler=None),
+    Scene("klein-1", "pictures", "klein", _ONE, side=1024, steps=4, guidance=0.0, scheduler=None),
     Scene(
         "jobs-16",
         "jobs",
@@ -101,7 +103,8 @@ SCENES = (
     Scene("gpus-split-sd15", "gpus", "sd15", _SPLIT, settings=_GRAPHS),
     Scene("gpus-split-sdxl", "gpus", "sdxl", _SPLIT, side=1024, steps=25, scheduler="Euler", settings=_GRAPHS),
 )
-ON_A_GPU = ("sd15-1", "sd15-4", "sdxl-1", "sdxl-4", "flux-1", "jobs-16", "between-jobs", "cold", "overhead")
+_TODAY = ("flux-1", "z-image-1", "klein-1")
+ON_A_GPU = ("sd15-1", "sd15-4", "sdxl-1", "sdxl-4", *_TODAY, "jobs-16", "between-jobs", "cold", "overhead")
 ON_SEVERAL_GPUS = ("gpus-8", "gpus-16", "gpus-split-sd15", "gpus-split-sdxl")
 ON_A_CPU = ("embedded-1", "embedded-4", "sdxl-1", "flux-1", "jobs-16", "between-jobs", "cold", "overhead")
 

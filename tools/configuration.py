@@ -76,7 +76,7 @@ GROUPS = (
             "QUANTIZE": "4bit",
             "OFFLOAD": "model",
             "DTYPE": "bfloat16",
-            "ACCELERATION": "auto",
+            "ACCELERATION": "compile",
             "COMPILE_CACHE": "/runpod-volume/compiled",
             "WARM_UP": "off",
             "MAX_BATCH": "4",

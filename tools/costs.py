@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.prices import Pool, Prices
 from benchmarks.results import Case, Report, SceneResult
-from benchmarks.scaling.measured import COLD, OURS, find_ours
+from benchmarks.scaling.measured import OURS, find_ours
 from tools.chart import Bar, draw_chart
 from tools.models import Fit, find_fits
 from tools.performance import write_seconds
@@ -13,8 +13,6 @@ from worker.engine.memory_plan import Quantize
 
 HOUR = 3600
 BREAK = "<br>"  # within a cell of a table in Markdown
-SCENES = {"Stable Diffusion 1.5": "sd15-1", "Stable Diffusion XL": "sdxl-1", "FLUX.1": "flux-1"}
-COLD_MODEL = "Stable Diffusion XL"  # of the benchmark's scene
 PREFERENCE: tuple[Quantize, ...] = ("none", "fp8", "8bit", "4bit")  # the first changes pictures least
 OFFLOADS = {"none": "whole", "model": "by component", "group": "by layer"}  # the first is the fastest
 
@@ -68,7 +66,7 @@ def describe_fit(fits: Mapping[Quantize, Fit]) -> str:
 
 def find_seconds(model: Published, pool: Pool, report: Report, prices: Prices) -> float | None:
     """Of a picture, by this worker without compiling; None where it was not measured on this pool."""
-    scene = report.scenes.get(SCENES.get(model.title, ""))
+    scene = report.scenes.get(model.scene)
     if scene is None or prices.find(scene.machine.gpu or "") != pool:
         return None
     return find_ours(scene).median
@@ -76,8 +74,8 @@ def find_seconds(model: Published, pool: Pool, report: Report, prices: Prices) -
 
 def find_cold_start(model: Published, pool: Pool, report: Report, prices: Prices) -> float | None:
     """From the start of a process to its first picture; None where it was not measured on this pool."""
-    scene = report.scenes.get(COLD)
-    if model.title != COLD_MODEL or scene is None or prices.find(scene.machine.gpu or "") != pool:
+    scene = report.scenes.get(model.start)
+    if scene is None or prices.find(scene.machine.gpu or "") != pool:
         return None
     return find_ours(scene).median
 
@@ -89,7 +87,7 @@ def count_for_a_dollar(seconds: float, pool: Pool) -> float:
 
 def draw_costs(report: Report, prices: Prices) -> str:
     """SVG: the pictures for a dollar of everything that draws one picture in the benchmark."""
-    scenes = {title: report.scenes[name] for title, name in SCENES.items() if name in report.scenes}
+    scenes = {one.title: report.scenes[one.scene] for one in PUBLISHED if one.scene in report.scenes}
     priced = {title: (scene, pool) for title, scene in scenes.items() if (pool := prices.find(scene.machine.gpu or ""))}
     return draw_chart(
         [_draw(title, scene, case, pool) for title, (scene, pool) in priced.items() for case in scene.cases]

@@ -11,6 +11,9 @@ from typing import Any, get_args
 import diffusers
 import torch
 
+from benchmarks.results import Report
+from benchmarks.scaling.measured import OURS
+from tools.performance import write_seconds
 from tools.published import PUBLISHED, Checkpoint, Published
 from worker.engine.load.fp8 import find_layers
 from worker.engine.load.quantize import is_large
@@ -114,20 +117,34 @@ def _pixels(model: Published) -> int:
     return SD1_PIXELS if model.title == "Stable Diffusion 1.5" else MEGAPIXEL
 
 
-def write_models() -> str:
-    """A section for each model."""
-    return "\n\n".join(part for model in PUBLISHED for part in _write(model))
+def write_models(report: Report) -> str:
+    """A section for each model.
+
+    Args:
+        report: the benchmark's results on a GPU.
+    """
+    return "\n\n".join(part for model in PUBLISHED for part in _write(model, report))
 
 
-def _write(model: Published) -> Iterator[str]:
+def _write(model: Published, report: Report) -> Iterator[str]:
     sizes = _list_sizes(model)
     yield f"## {model.title}"
     numbers = {name: size / HALF / 1e9 for name, size in sizes["none"].items() if name != "vae"}
     large = ", ".join(f"{name} {number:.3g} B" for name, number in numbers.items() if number >= 1 or name == "unet")
     yield f"{large} weights; {sum(sizes['none'].values()) / 1e9:.1f} GB on disk in 16 bits. {_advise(model)}"
+    yield from _tell_seconds(model, report)
     head = ("checkpoint", "licence", "steps", "guidance", "tasks")
     yield _markdown([head, *(_describe(one) for one in model.checkpoints)])
     yield _deploy(model)
+
+
+def _tell_seconds(model: Published, report: Report) -> Iterator[str]:
+    """What the benchmark has measured of it, if it has."""
+    for name, what in ((model.scene, "a picture"), (model.start, "from the start of the process to the first picture")):
+        if scene := report.scenes.get(name):
+            ours = [case for case in scene.cases if case.name.startswith(OURS) and case.part_of is None]
+            told = (f"{write_seconds(case.median)} with {case.name.removeprefix(f'{OURS}, ')}" for case in ours)
+            yield f"[Measured](performance.md#{name}) on one {scene.machine.gpu}, {what}: {', '.join(told)}."
 
 
 def _advise(model: Published) -> str:

@@ -65,11 +65,15 @@ class Published:
 
     Attributes:
         parts: component -> what builds it.
+        scene: of the benchmark, in which such a model draws one picture.
+        start: of the benchmark, in which a worker with such a model starts.
     """
 
     title: str
     checkpoints: tuple[Checkpoint, ...]
     parts: Mapping[str, Make] = field(hash=False)
+    scene: str = ""
+    start: str = ""
 
     def build(self) -> dict[str, torch.nn.Module]:
         """The parts, without memory."""
@@ -200,6 +204,7 @@ PUBLISHED = (
             "text_encoder": _qwen3(2560, 9728, tied=True),
             "vae": AutoencoderKLFlux2,
         },
+        scene="klein-1",
     ),
     Published(
         "Qwen-Image",
@@ -219,6 +224,7 @@ PUBLISHED = (
             Checkpoint("Tongyi-MAI/Z-Image", _APACHE, "z-image"),
         ),
         {"transformer": ZImageTransformer2DModel, "text_encoder": _qwen3(2560, 9728, tied=True), "vae": _vae16},
+        scene="z-image-1",
     ),
     Published(
         "FLUX.1",
@@ -237,6 +243,7 @@ PUBLISHED = (
             "text_encoder_2": _t5,
             "vae": _vae16,
         },
+        scene="flux-1",
     ),
     Published(
         "Chroma1",
@@ -269,6 +276,8 @@ PUBLISHED = (
             "text_encoder_2": _CLIP_G,
             "vae": _from_config(AutoencoderKL, "sdxl", "vae"),
         },
+        scene="sdxl-1",
+        start="cold",
     ),
     Published(
         "Stable Diffusion 1.5",
@@ -278,5 +287,6 @@ PUBLISHED = (
             "text_encoder": _clip("sd1", "text_encoder"),
             "vae": _from_config(AutoencoderKL, "sd1", "vae"),
         },
+        scene="sd15-1",
     ),
 )

@@ -108,7 +108,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/models.md": {
         "families": lambda: table(*family_rows()),
         "tasks": lambda: table(*task_rows()),
-        "models": write_models,
+        "models": lambda: write_models(read(ROOT / "benchmarks" / "results" / "gpu.json")),
         "memory": lambda: table(*memory_rows()),
     },
 }

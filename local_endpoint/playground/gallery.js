@@ -2,7 +2,7 @@
 
 import { announce } from "./announce.js";
 import { button, find, make, openDialog } from "./dom.js";
-import { makeImage } from "./items.js";
+import { makeImage, releaseAddress } from "./items.js";
 
 export class Gallery {
   /** @param {Function} onopen called with the picture that is chosen; `oncompare` with two. */
@@ -11,6 +11,7 @@ export class Gallery {
     this.store = store;
     this.onopen = onopen;
     this.picked = [];
+    this.items = new Map(); // entry -> its picture
     this.list = find("ul", section);
     this.compare = find("#compare", section);
     this.compare.addEventListener("click", () => oncompare(this.picked));
@@ -21,7 +22,8 @@ export class Gallery {
   }
 
   async show() {
-    this.list.replaceChildren(...(await this.store.list()).map((item) => this.#makeEntry(item)));
+    [...this.list.children].forEach((entry) => this.#drop(entry));
+    this.list.append(...(await this.store.list()).map((item) => this.#makeEntry(item)));
     this.#count();
   }
 
@@ -30,7 +32,7 @@ export class Gallery {
     const kept = await this.store.add(item);
     this.list.prepend(this.#makeEntry(kept));
     const left = new Set((await this.store.list()).map(({ id }) => String(id)));
-    [...this.list.children].filter((entry) => !left.has(entry.dataset.id)).forEach((entry) => entry.remove());
+    [...this.list.children].filter((entry) => !left.has(entry.dataset.id)).forEach((entry) => this.#drop(entry));
     this.#count();
     return kept;
   }
@@ -48,7 +50,14 @@ export class Gallery {
     const pick = make("input", { type: "checkbox", "aria-label": `Compare ${name}`, onchange: () => this.#pick(item, pick) });
     const remove = button("×", () => this.#remove(item, entry), { class: "quiet", "aria-label": `Remove ${name}` });
     const entry = make("li", { "data-id": item.id }, open, make("div", { class: "entry-tools" }, make("label", {}, pick, make("span", { "aria-hidden": "true" }, "Compare")), remove));
+    this.items.set(entry, item);
     return entry;
+  }
+
+  #drop(entry) {
+    releaseAddress(this.items.get(entry));
+    this.items.delete(entry);
+    entry.remove();
   }
 
   #pick(item, box) {
@@ -65,7 +74,7 @@ export class Gallery {
     await this.store.remove(item.id);
     this.picked = this.picked.filter((one) => one.id !== item.id);
     const next = entry.nextElementSibling ?? entry.previousElementSibling;
-    entry.remove();
+    this.#drop(entry);
     this.#count();
     (next ? find("button", next) : find("#draw")).focus();
   }

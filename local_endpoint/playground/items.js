@@ -28,6 +28,14 @@ export function addressOf({ blob, url }) {
   return addresses.get(blob);
 }
 
+/** To be called when a picture is kept no more: its address holds its memory. One that can be saved yet stays. */
+export function releaseAddress({ blob }) {
+  const address = addresses.get(blob);
+  if (!address || document.querySelector(`a[href="${address}"]`)) return;
+  URL.revokeObjectURL(address);
+  addresses.delete(blob);
+}
+
 /** A picture as an <img>; one that cannot be shown says so. */
 export function makeImage(item, alt = item.prompt || "A picture without a prompt") {
   const image = make("img", { alt, src: addressOf(item), referrerpolicy: "no-referrer", decoding: "async" });

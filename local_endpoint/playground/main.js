@@ -18,6 +18,7 @@ import { Queue } from "./queue.js";
 import { QueueList } from "./queue_list.js";
 import { wireSnippets } from "./snippet_dialog.js";
 import { wireTheme } from "./theme.js";
+import { noteUnfinished, recallUnfinished } from "./unfinished.js";
 import { asText } from "./untrusted.js";
 import { sayState, Viewer } from "./viewer.js";
 
@@ -82,6 +83,7 @@ async function follow(job) {
     job.followed = true;
     await end(job);
   }
+  noteUnfinished(queue.jobs);
   queueList.update(job);
   viewer.update(job);
   announce(`Job ${job.number}: ${sayState(job)}${job.state === "IN_PROGRESS" ? `, ${Math.round(job.progress.percent)} %` : ""}`);
@@ -118,6 +120,7 @@ async function connect(chosen, asked) {
   endpoint = chosen;
   const known = recallCapabilities(chosen);
   if (known) use(known);
+  goOn(chosen);
   if (known && !asked && !chosen.local) return say(`${known.model}, as it was told the last time`);
   const sayHere = (text) => (say(text), connection.tell(text));
   sayHere("Asking what the model can do…");
@@ -134,6 +137,15 @@ async function connect(chosen, asked) {
     if ([401, 403, 404].includes(error.status)) return openDialog(find("#connection-dialog"));
     if (!form) use(PLAIN, error.message);
   }
+}
+
+/** Follows the jobs again that were not over when the page was left. */
+function goOn(chosen) {
+  if (queue.jobs.length) return;
+  const jobs = queue.resume(recallUnfinished(chosen), chosen);
+  if (!jobs.length) return;
+  viewer.showJob(jobs[0]);
+  announce(jobs.length === 1 ? "A job goes on" : `${jobs.length} jobs go on`);
 }
 
 function use(capabilities, reason = "") {

@@ -10,14 +10,14 @@ let lastNumber = 0;
 
 /** One job; `state` is RunPod's, or WAITING where it is not sent yet. */
 export class Job {
-  constructor(input, endpoint) {
+  constructor(input, endpoint, id = null) {
     lastNumber += 1;
     this.number = lastNumber;
     this.input = input;
     this.endpoint = endpoint;
     this.state = "WAITING";
     this.progress = NO_PROGRESS;
-    this.id = null;
+    this.id = id; // the endpoint's; null until it is sent
     this.output = {};
     this.error = "";
     this.problems = [];
@@ -40,7 +40,15 @@ export class Queue {
   }
 
   add(inputs, endpoint) {
-    const jobs = inputs.map((input) => new Job(input, endpoint));
+    return this.#take(inputs.map((input) => new Job(input, endpoint)));
+  }
+
+  /** Goes on with jobs of an earlier visit: {id, input}. */
+  resume(entries, endpoint) {
+    return this.#take(entries.map(({ id, input }) => new Job(input, endpoint, id)));
+  }
+
+  #take(jobs) {
     this.jobs.push(...jobs);
     jobs.forEach(this.onchange);
     this.#sendNext();
@@ -77,8 +85,8 @@ export class Queue {
   async #run(job) {
     job.sent = true;
     try {
-      let answer = asObject(await this.#send(job));
-      job.id = asText(answer.id, 200);
+      let answer = asObject(await (job.id ? job.endpoint.status(job.id) : this.#send(job)));
+      job.id ??= asText(answer.id, 200);
       if (job.cancelled) return void (await job.endpoint.cancel(job.id));
       for (let asked = 0; RUNNING.includes(answer.status) && !job.cancelled; asked += 1) {
         this.#set(job, { state: answer.status, progress: readProgress(answer.output) });

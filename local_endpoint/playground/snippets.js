@@ -4,12 +4,17 @@ const MAX_CHARS = 300; // of a picture in a snippet; longer ones are a placehold
 
 export const LANGUAGES = { curl, Python: python, JavaScript: javascript, JSON: json };
 
+/** What a call needs that waits for its answer, which shows no previews; without the megabytes of pictures. */
+function toSend({ preview, ...input }) {
+  return shortenPictures(input);
+}
+
 function json(endpoint, input) {
   return JSON.stringify({ input }, null, 2);
 }
 
 function curl(endpoint, input) {
-  const body = JSON.stringify({ input: shortenPictures(input) }, null, 2).replaceAll("'", "'\\''");
+  const body = JSON.stringify({ input: toSend(input) }, null, 2).replaceAll("'", "'\\''");
   return [`curl -X POST ${endpoint.url}/runsync \\`, `  -H "Authorization: Bearer $RUNPOD_API_KEY" \\`, `  -H 'Content-Type: application/json' \\`, `  -d '${body}'`].join("\n");
 }
 
@@ -21,7 +26,7 @@ import requests
 answer = requests.post(
     ${JSON.stringify(`${endpoint.url}/runsync`)},
     headers={"Authorization": f"Bearer {os.environ['RUNPOD_API_KEY']}"},
-    json={"input": ${toPython(shortenPictures(input), "    ")}},
+    json={"input": ${toPython(toSend(input), "    ")}},
     timeout=600,
 )
 answer.raise_for_status()
@@ -30,7 +35,7 @@ print(answer.json())
 }
 
 function javascript(endpoint, input) {
-  const body = JSON.stringify({ input: shortenPictures(input) }, null, 2).replaceAll("\n", "\n  ");
+  const body = JSON.stringify({ input: toSend(input) }, null, 2).replaceAll("\n", "\n  ");
   return `const answer = await fetch(${JSON.stringify(`${endpoint.url}/runsync`)}, {
   method: "POST",
   headers: { Authorization: \`Bearer \${process.env.RUNPOD_API_KEY}\`, "Content-Type": "application/json" },

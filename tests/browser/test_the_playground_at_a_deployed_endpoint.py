@@ -158,6 +158,31 @@ def test_a_job_that_is_cancelled_is_cancelled_there(connected: Open, deployed: D
     assert deployed.cancelled == ["job-0-u1"]
 
 
+def test_jobs_that_are_not_over_are_followed_after_a_reload(connected: Open, deployed: DeployedEndpoint) -> None:
+    """Also one that waited in the page; what was over is not asked for again."""
+    playground = connected()
+    page, queue = playground.page, playground.page.locator("#queue li")
+    deployed.script = lambda job: completed({"images": [PICTURE], "seeds": [1]})
+    playground.fill(prompt="over").draw()
+    expect(playground.kept).to_have_count(1)
+    deployed.script = lambda job: [{"status": "IN_PROGRESS"}]
+    for number in range(5):  # one more than are sent at a time
+        playground.fill(prompt=f"long {number}").draw()
+    expect(queue).to_have_count(5)
+    expect(queue.filter(has_text="Drawing")).to_have_count(4)
+    page.reload()
+    playground.wait_ready()
+    expect(queue).to_have_count(5)
+    expect(queue.first).to_contain_text("long 0")
+    deployed.end_all(completed({"images": [PICTURE], "seeds": [2]}))
+    expect(playground.kept).to_have_count(6)
+    assert [job["prompt"] for job in deployed.jobs] == ["over", *(f"long {number}" for number in range(5))]
+    page.reload()
+    playground.wait_ready()
+    expect(playground.kept).to_have_count(6)
+    expect(queue).to_have_count(0)
+
+
 def test_pictures_in_a_bucket_are_shown_from_there(connected: Open, deployed: DeployedEndpoint) -> None:
     url = "https://pictures.example.com/1/0.png?X-Amz-Signature=abc"
     deployed.script = lambda job: completed({"images": [url], "seeds": [5]})

@@ -197,6 +197,7 @@ def test_code_holds_the_request_and_never_the_key(playground: Playground) -> Non
         assert KEY not in code and '"seed": 7' in code
         where = "RUNPOD_API_KEY" in code and "https://api.runpod.ai/v2/abc123def456/runsync" in code
         assert where or language == "JSON"
+        assert ("preview" in code) == (language == "JSON"), "a call that waits shows none"
         assert (data_uri(large) in code) == (language == "JSON"), "no shell takes megabytes"
 
 

@@ -66,6 +66,11 @@ class DeployedEndpoint:
         url = f"https://api.runpod.ai/v2/{ID}"
         return {"playground-endpoint": kept, f"playground-capabilities {url}": self._tell()["capabilities"]}
 
+    def end_all(self, statuses: list[dict[str, Any]]) -> None:
+        """Has all jobs end so, those that come later, too."""
+        self.script = lambda job: statuses
+        self._statuses = {job_id: list(statuses) for job_id in self._statuses}
+
     def _tell(self) -> dict[str, Any]:
         settings = Settings()
         return write_capabilities(describe_capabilities(self.model, OutputRules.of_endpoint(settings), settings, 1))

@@ -47,6 +47,11 @@ def test_one_picture(models: Path) -> None:
     assert table["worker-sdxl's settings"]["of plain diffusers"]
 
 
+@pytest.mark.parametrize("scene", ["z-image-1", "klein-1"])
+def test_todays_models(scene: str, models: Path) -> None:
+    assert cells(play_once(scene, models))["this worker"]["PSNR to plain"] == "the same pixels"
+
+
 def test_the_command_adds_a_scene_and_fails_beyond_twice_a_recorded_ratio(models: Path, tmp_path: Path) -> None:
     out, recorded, seen = tmp_path / "cpu.json", tmp_path / "recorded.json", play_once("flux-1", models)
     plain = replace(seen.case("plain diffusers"), seconds=(1000.0,))  # beside which everything takes next to nothing
