@@ -88,3 +88,13 @@ def vae_weights(vae: Any) -> dict[str, torch.Tensor]:
 def unet_weights(unet: Any, prefix: str) -> dict[str, torch.Tensor]:
     """A UNet or a ControlNet as the original code has it, with this before each name."""
     return {prefix + of_unet(name, unet): weight for name, weight in unet.state_dict().items()}
+
+
+def checkpoint_weights(pipeline: Any) -> dict[str, torch.Tensor]:
+    """Stable Diffusion 1.x as the original code has it."""
+    text = {name.removeprefix("text_model."): weight for name, weight in pipeline.text_encoder.state_dict().items()}
+    return {
+        **unet_weights(pipeline.unet, "model.diffusion_model."),
+        **{f"first_stage_model.{name}": weight for name, weight in vae_weights(pipeline.vae).items()},
+        **{f"cond_stage_model.transformer.text_model.{name}": weight for name, weight in text.items()},
+    }

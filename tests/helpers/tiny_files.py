@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3ForCausalLM
 
+from tests.helpers import k_quants
 from tests.helpers.tiny_flows import z_image_transformer
 from tests.helpers.tiny_transformers import _vae16
 
@@ -170,14 +171,14 @@ def write(weights: Mapping[str, Tensor], path: Path, prefix: str = "") -> Path:
     return path
 
 
-def convert_narrow_models(patch: pytest.MonkeyPatch) -> None:
+def convert_narrow_models(patch: pytest.MonkeyPatch, width: int = WIDTH) -> None:
     """Have diffusers' converters of FLUX and Chroma split what is as wide as the tiny models, not as the published."""
     for kind in ("FluxTransformer2DModel", "ChromaTransformer2DModel"):
         entry = SINGLE_FILE_LOADABLE_CLASSES[kind]
         function: Any = entry["checkpoint_mapping_fn"]
         code: CodeType = function.__code__
         assert _PUBLISHED_WIDTH in code.co_consts
-        constants = tuple(WIDTH if one == _PUBLISHED_WIDTH else one for one in code.co_consts)
+        constants = tuple(width if one == _PUBLISHED_WIDTH else one for one in code.co_consts)
         narrow = FunctionType(code.replace(co_consts=constants), function.__globals__)
         patch.setitem(SINGLE_FILE_LOADABLE_CLASSES, kind, {**entry, "checkpoint_mapping_fn": narrow})
 
@@ -285,7 +286,8 @@ def write_gguf(
             and (tokens or name.endswith(".weight"))
             and weight.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0] == 0
         ):
-            writer.add_tensor(f"{prefix}{name}", gguf.quants.quantize(values, kind), raw_dtype=kind)
+            packed = k_quants.pack(values, packing) if packing.endswith("_K") else gguf.quants.quantize(values, kind)
+            writer.add_tensor(f"{prefix}{name}", packed, raw_dtype=kind)
         else:
             writer.add_tensor(f"{prefix}{name}", values)
     writer.write_header_to_file()

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import diffusers
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -157,6 +158,20 @@ def sdxl_refiner() -> StableDiffusionXLImg2ImgPipeline:
         scheduler=EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1),
         requires_aesthetics_score=True,
     )
+
+
+def for_inpainting(made: DiffusionPipeline, class_name: str | None = None, **changes: object) -> DiffusionPipeline:
+    """The same model with a UNet that looks at a mask and what it leaves, as a pipeline that inpaints or of this class.
+
+    Args:
+        changes: other entries of the UNet's config.
+    """
+    torch.manual_seed(2)
+    entries = {name: value for name, value in made.unet.config.items() if name != "_use_default_values"}
+    unet = UNet2DConditionModel.from_config({**entries, "in_channels": 9, **changes})
+    kind = getattr(diffusers, class_name or type(made).__name__.replace("Pipeline", "InpaintPipeline"))
+    unchecked = {"requires_safety_checker": False} if "safety_checker" in made.components else {}
+    return kind(**{**made.components, "unet": unet}, **unchecked)
 
 
 UNETS = {"sd1": sd1, "sd2": sd2, "sd2-v": partial(sd2, "v_prediction"), "sdxl": sdxl}

@@ -93,8 +93,8 @@ def _wide_t5() -> T5EncoderModel:
     )
 
 
-def flux(guidance_embeds: bool = True) -> FluxPipeline:
-    """FLUX.1: dev with its guidance as an input, schnell without."""
+def flux(guidance_embeds: bool = True, head: int = 16, axes: tuple[int, ...] = (4, 4, 8)) -> FluxPipeline:
+    """FLUX.1: dev with its guidance as an input, schnell without; two heads so wide."""
     torch.manual_seed(0)
     tokens = tokenizer()
     return FluxPipeline(
@@ -103,11 +103,11 @@ def flux(guidance_embeds: bool = True) -> FluxPipeline:
             in_channels=64,
             num_layers=1,
             num_single_layers=1,
-            attention_head_dim=16,
+            attention_head_dim=head,
             num_attention_heads=2,
             joint_attention_dim=32,
             pooled_projection_dim=32,
-            axes_dims_rope=(4, 4, 8),
+            axes_dims_rope=axes,
             guidance_embeds=guidance_embeds,
         ),
         scheduler=FlowMatchEulerDiscreteScheduler(

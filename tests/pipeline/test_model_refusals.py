@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionInpaintPipeline, StableDiffusionPipeline, UNet2DConditionModel
 
+from tests.helpers import tiny_models
 from tests.helpers.drawing import load_engine
 from worker.errors import ModelError
 
@@ -30,15 +30,15 @@ def copied(folder: Path, to: Path, **index: Any) -> Path:
     return to
 
 
-def test_an_inpainting_model_cannot_draw_from_a_prompt(folders: dict[str, Path], tmp_path: Path) -> None:
-    pipeline = StableDiffusionPipeline.from_pretrained(folders["sd1"])
-    wider = UNet2DConditionModel.from_config({**pipeline.unet.config, "in_channels": 9})
-    parts = {**pipeline.components, "unet": wider}
-    StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False).save_pretrained(tmp_path / "inpainting")
-    assert "prompt" in refusal(tmp_path / "inpainting")
-    pipeline.unet = wider
-    pipeline.save_pretrained(tmp_path / "mislabelled")
-    assert "prompt" in refusal(tmp_path / "mislabelled")
+@pytest.mark.parametrize(("inputs", "kind"), [(8, "StableDiffusionInstructPix2PixPipeline"), (5, None)])
+def test_a_unet_that_looks_at_a_picture_is_refused(inputs: int, kind: str | None, tmp_path: Path) -> None:
+    """One for editing by instruction or by depth, under its own class or under that of Stable Diffusion."""
+    made = tiny_models.for_inpainting(tiny_models.sd1(), "StableDiffusionPipeline", in_channels=inputs)
+    model = tiny_models.save(made, tmp_path / "model")
+    assert "needs a picture too" in refusal(model)
+    if kind:
+        said = refusal(copied(model, tmp_path / "labelled", _class_name=kind))
+        assert kind in said and "needs a picture too" in said
 
 
 @pytest.mark.parametrize("kind", ["NoSuchPipeline", "DDPMPipeline", "AutoencoderKL"])

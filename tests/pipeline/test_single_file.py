@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import diffusers
@@ -25,7 +25,7 @@ from tests.helpers.original_layout import (
     write,
 )
 from worker.engine.load.checkpoint import CONFIGS, inspect_checkpoint
-from worker.engine.load.single_file import load_refiner_unet, load_single_file, read_renamed
+from worker.engine.load.single_file import load_refiner_unet, load_single_file, read_renamed, read_unet
 from worker.errors import ModelError
 
 
@@ -185,6 +185,26 @@ def test_a_checkpoint_of_the_novelai_line_loads_whole(tmp_path: Path) -> None:
         assert arrived[place] == written[name.replace(usual, "cond_stage_model.transformer.")][part][1], place
 
 
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl"])
+def test_a_unet_for_inpainting_arrives_with_all_its_inputs(kind: str, tmp_path: Path) -> None:
+    """Whatever the model, the file's other parts are as without; here they are left alone."""
+    layouts: dict[str, Callable[..., Shapes]] = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl}
+    shapes = layouts[kind](inputs=9)
+    path = write(tmp_path / f"{kind}-inpainting.safetensors", shapes)
+    found = inspect_checkpoint(path)
+    assert (found.architecture.config, found.inpaints) == (kind, True)
+
+    unet = read_unet(path, found, torch.float16)
+
+    assert unet.conv_in.weight.shape == (320, 9, 3, 3)
+    written = {name: places for name, places in marks(shapes).items() if name.startswith(UNET)}
+    arrived = {name: weight.flatten()[:1].view(torch.int16).item() for name, weight in unet.named_parameters()}
+    assert sorted(arrived.values()) == sorted(bits for places in written.values() for _, bits in places)
+    for place, (name, part) in PLACES[kind].items():
+        if place.startswith("unet."):
+            assert arrived[place.removeprefix("unet.")] == written[name][part][1], place
+
+
 def test_a_refiners_weights_arrive_in_their_places(tmp_path: Path) -> None:
     """The text encoder and the VAE are the base model's; half of the weights are left in the file."""
     shapes = LAYOUTS["refiner"]()
@@ -308,16 +328,18 @@ def test_the_tokenizer_is_clips() -> None:
     assert padded("a cat", padding="max_length").input_ids[3:] == [49407] + [0] * 73
 
 
-def without(part: str) -> Shapes:
-    return {name: shape for name, shape in sd1().items() if not name.startswith(part)}
+def without(part: str, shapes: Shapes | None = None) -> Shapes:
+    return {name: shape for name, shape in (shapes or sd1()).items() if not name.startswith(part)}
 
 
 @pytest.mark.parametrize(
     ("shapes", "words"),
     [
-        (sd1(inputs=9), "for inpainting, built on Stable Diffusion 1.x"),
-        (sd2(inputs=5), "with 5 input channels, built on Stable Diffusion 2.x"),
-        (sdxl(inputs=9), "for inpainting, built on Stable Diffusion XL"),
+        (sd2(inputs=5), r"for drawing by depth \(depth2img, 5 input channels\), built on Stable Diffusion 2.x"),
+        (sd2(inputs=7), r"for enlarging pictures \(an upscaler, 7 input channels\), built on Stable Diffusion 2.x"),
+        (sd1(inputs=8), r"for instructed editing \(InstructPix2Pix, 8 input channels\), built on Stable Diffusion 1"),
+        (sdxl(inputs=13), "with 13 input channels, built on Stable Diffusion XL"),
+        (without("cond_stage_model.", sd1(inputs=9)), "without a text encoder"),
         (sd2(classes=2048), "unCLIP"),
         (sdxl() | {"edm_mean": (4,)}, "Playground v2.5"),
         (without("first_stage_model."), "without a VAE"),

@@ -140,6 +140,18 @@ def reads_clip(kind: type) -> bool:
     )
 
 
+def turn_to_inpainting(pipeline: Any) -> Any:
+    """The pipeline that inpaints, where the UNet was trained for that and looks at a mask; else this one.
+
+    Beside the latents such a UNet takes the mask and the latents of what it leaves, so 9 channels instead of 4.
+    """
+    unet, vae = getattr(pipeline, "unet", None), getattr(pipeline, "vae", None)
+    if unet is None or vae is None or unet.config.get("in_channels") != 2 * vae.config.get("latent_channels", 0) + 1:
+        return pipeline
+    kind = task_classes(type(pipeline)).get(MASK)
+    return build_pipeline(pipeline, kind) if kind else pipeline
+
+
 def build_pipeline(pipeline: Any, kind: type, safety_checker: bool = True, **extra: Any) -> Any:
     """A pipeline of this class around the same modules; nothing is copied, cast or moved.
 

@@ -37,7 +37,8 @@ def find_family(pipeline: str, trait: Callable[[str], object], name: str = "") -
         trait: looks up a "component.key" config entry of the pipeline.
         name: of the model; only what stands behind its last slash is looked at.
     """
-    rows = [family for family in FAMILIES if family.pipeline == pipeline]
+    drawn_with = pipeline.replace("InpaintPipeline", "Pipeline")  # a model for inpainting is of its family
+    rows = [family for family in FAMILIES if family.pipeline == drawn_with]
     for family in rows:
         if family.traits and all(trait(key) == value for key, value in family.traits.items()):
             return Found(family, " and ".join(_describe(key, value) for key, value in family.traits.items()))

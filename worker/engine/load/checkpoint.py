@@ -94,6 +94,13 @@ _REFINER = "the SDXL refiner; name it in REFINER_NAME, beside a base model"
 
 # Part of a tensor's name -> what such a file is. These have the UNet of a known architecture, but another use.
 _VARIANTS = {"control_model.": "a ControlNet", "edm_mean": "Playground v2.5", "edm_vpred.": "CosXL"}
+# Channels that a UNet takes: latents alone, or these, a mask and the latents of what it leaves; other uses by theirs.
+_LATENTS, _INPAINTING = 4, 9
+_OTHER_INPUTS = {
+    5: "for drawing by depth (depth2img, 5 input channels)",
+    7: "for enlarging pictures (an upscaler, 7 input channels)",
+    8: "for instructed editing (InstructPix2Pix, 8 input channels)",
+}
 _BESIDE = "name it in TRANSFORMER_NAME, beside a MODEL_NAME in diffusers layout, which has what no such file holds"
 _DENOISERS = f"FLUX; {_BESIDE}", f"Stable Diffusion 3; {_BESIDE}", f"a denoiser alone; {_BESIDE}"
 # The same for files with another UNet or none; the first that fits names the file, so LoRAs of anything come first.
@@ -120,6 +127,7 @@ class Checkpoint:
     Attributes:
         prediction_type: what the UNet predicts, in diffusers' words.
         reason: why that was concluded.
+        inputs: channels that the UNet takes: latents, and for inpainting a mask and what it leaves of the picture too.
         zero_snr: trained with noise up to zero signal (arXiv:2305.08891).
         renamed: tensors of the first text encoder whose names are not the usual ones -> their usual names.
     """
@@ -127,8 +135,14 @@ class Checkpoint:
     architecture: Architecture
     prediction_type: str
     reason: str
+    inputs: int
     zero_snr: bool
     renamed: Mapping[str, str]
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether it was trained to draw what a mask covers, and draws nothing without one."""
+        return self.inputs == _INPAINTING
 
     @property
     def config(self) -> Path:
@@ -147,9 +161,10 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
     architecture = _recognise(path, shapes)
     renamed = _find_renamed(architecture, shapes)
     shapes = {renamed.get(name, name): shape for name, shape in shapes.items()}
-    _check_parts(path, architecture, shapes)
+    inputs = (*shapes.get(_CONV_IN, ()), 0, 0)[1]
+    _check_parts(path, architecture, inputs, shapes)
     prediction_type, reason = _prediction_type(path, architecture, shapes, metadata)
-    return Checkpoint(architecture, prediction_type, reason, "ztsnr" in shapes, renamed)
+    return Checkpoint(architecture, prediction_type, reason, inputs, "ztsnr" in shapes, renamed)
 
 
 def inspect_refiner(path: Path) -> None:
@@ -214,11 +229,10 @@ def _find_renamed(architecture: Architecture, shapes: Mapping[str, object]) -> d
     }
 
 
-def _check_parts(path: Path, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    channels = (*shapes.get(_CONV_IN, ()), 0, 0)[1]
+def _check_parts(path: Path, architecture: Architecture, inputs: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
     variant = _name(_VARIANTS, shapes)
-    if channels != 4:
-        variant = {8: "for instructed editing", 9: "for inpainting"}.get(channels, f"with {channels} input channels")
+    if inputs not in (_LATENTS, _INPAINTING):
+        variant = _OTHER_INPUTS.get(inputs, f"with {inputs} input channels")
     elif not architecture.class_embedding and _CLASS_EMBEDDING in shapes:
         variant = "conditioned on pictures (unCLIP)"
     if variant:

@@ -96,7 +96,8 @@ def _choose_family(pipeline: Any, name: str) -> Family:
         log.info("family %s: %s", found.family.title, found.reason)
     sigmas = read_config_entry(pipeline, "pipeline.sample_sigmas")
     steps = len(sigmas) if sigmas else found.family.steps
-    return replace(found.family, noise=_tell_noise(pipeline, found.family), steps=steps)
+    title = found.family.title if found.family.pipeline == kind.__name__ else f"{found.family.title} for inpainting"
+    return replace(found.family, title=title, noise=_tell_noise(pipeline, found.family), steps=steps)
 
 
 def read_config_entry(pipeline: Any, key: str) -> Any:

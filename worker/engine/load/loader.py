@@ -46,7 +46,7 @@ from worker.engine.load.refiner import load_refiner
 from worker.engine.load.single_file import load_single_file
 from worker.engine.load.vae import replace_vae
 from worker.engine.memory import place_weights, plan_memory
-from worker.engine.pipelines import find_denoiser, stay_on
+from worker.engine.pipelines import find_denoiser, stay_on, turn_to_inpainting
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
 from worker.engine.refusals import Refusals
@@ -141,7 +141,7 @@ class _Model:
 
 
 def _read_model(source: ModelSource, settings: Settings, catalogue: AdapterCatalogue, device: torch.device) -> _Model:
-    pipeline = _read(source, settings, device)
+    pipeline = turn_to_inpainting(_read(source, settings, device))
     if settings.quantize == "fp8":
         keep_in_fp8(pipeline, device)
     replace_vae(pipeline, settings)

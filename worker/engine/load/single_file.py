@@ -36,11 +36,14 @@ def load_single_file(path: Path, dtype: torch.dtype) -> DiffusionPipeline:
     """
     checkpoint = inspect_checkpoint(path)
     architecture = checkpoint.architecture
-    log.info("%s: %s; %s: %s", path.name, architecture.title, checkpoint.prediction_type, checkpoint.reason)
+    title = f"{architecture.title}, for inpainting" if checkpoint.inpaints else architecture.title
+    log.info("%s: %s; %s: %s", path.name, title, checkpoint.prediction_type, checkpoint.reason)
     parts: dict[str, Any] = {name: _tokenizer(padding) for name, padding in architecture.padding.items()}
     try:
         if checkpoint.renamed:
             parts["text_encoder"] = read_renamed(path, checkpoint, dtype)
+        if checkpoint.inpaints:
+            parts["unet"] = read_unet(path, checkpoint, dtype)
         pipeline: Any = architecture.pipeline.from_single_file(
             str(path),
             config=str(checkpoint.config),
@@ -106,6 +109,12 @@ def read_renamed(path: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
         weights = {usual: file.get_tensor(name) for name, usual in checkpoint.renamed.items()}
     config = {"config": str(checkpoint.config), "subfolder": "text_encoder", "local_files_only": True}
     return create_diffusers_clip_model_from_ldm(CLIPTextModel, weights, torch_dtype=dtype, **config)
+
+
+def read_unet(path: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    """The UNet of a file, for as many input channels as it has there."""
+    options = {"subfolder": "unet", "local_files_only": True, "in_channels": checkpoint.inputs}
+    return UNet2DConditionModel.from_single_file(str(path), config=str(checkpoint.config), dtype=dtype, **options)
 
 
 def _set_noise(pipeline: Any, checkpoint: Checkpoint) -> None:
