@@ -18,6 +18,7 @@ from worker.engine.memory_plan import GraphNeeds, MemoryPlan, Offload, Quantize,
 from worker.engine.pipelines import modules
 from worker.engine.spread import choose_places, send
 from worker.models.capabilities import Capabilities
+from worker.models.editing import SEEN_PIXELS
 
 
 def weight_sizes(
@@ -139,18 +140,18 @@ def plan_memory(
         devices: the first draws; more than one only for what is larger than one.
         accelerated: whether passes shall become graphs.
     """
-    home, pixels = devices[0], model.width * model.height
+    home, pixels, seen = devices[0], model.width * model.height, _count_seen(model)
     if home.type == "cpu":
         return MemoryPlan("none", False, "all in main memory")
     sizes = weight_sizes(pipelines, controlnets)
     free, *others = [_find_room(device, pipelines, controlnets) for device in devices]
     graphs = find_graph_needs(pipelines[0]) if accelerated else None
-    places = choose_places(sizes, pixels, [free, *others]) if others else None
+    places = choose_places(sizes, pixels, [free, *others], seen) if others else None
     if places is None:  # or what came since they were grouped, an image encoder, is too much for them
-        return choose_memory_plan(sizes, pixels, free, wanted, quantize, graphs)
+        return choose_memory_plan(sizes, pixels, free, wanted, quantize, graphs, seen)
     at_home = {name: size for name, size in sizes.items() if places[name] == 0}
     graphs = graphs and replace(graphs, decoder=graphs.decoder and "vae" in at_home)
-    plan = choose_memory_plan(at_home, pixels, free, "none", quantize, graphs)
+    plan = choose_memory_plan(at_home, pixels, free, "none", quantize, graphs, seen)
     away = ", ".join(f"{name} on {devices[place]}" for name, place in places.items() if place)
     return replace(plan, places=places, reason=f"larger than one GPU, so {away}; {plan.reason}")
 
@@ -170,15 +171,20 @@ def group_devices(
     alone: list[Sequence[torch.device]] = [[device] for device in devices]
     if wanted is not None or len(devices) == 1 or devices[0].type != "cuda" or quantize in ("4bit", "8bit"):
         return alone
-    sizes, pixels = weight_sizes(pipelines, controlnets), model.width * model.height
+    sizes, pixels, seen = weight_sizes(pipelines, controlnets), model.width * model.height, _count_seen(model)
     free = [_find_room(device, pipelines, controlnets) for device in devices]
-    if all(choose_memory_plan(sizes, pixels, one, None, quantize).offload == "none" for one in free):
+    if all(choose_memory_plan(sizes, pixels, one, None, quantize, seen=seen).offload == "none" for one in free):
         return alone
     for number in range(2, len(devices) + 1):
         groups = [range(start, start + number) for start in range(0, len(devices) - number + 1, number)]
-        if all(choose_places(sizes, pixels, [free[one] for one in group]) is not None for group in groups):
+        if all(choose_places(sizes, pixels, [free[one] for one in group], seen) is not None for group in groups):
             return [[devices[one] for one in group] for group in groups]
     return alone
+
+
+def _count_seen(model: Capabilities) -> int:
+    """Pixels of one reference picture, where a model takes some: most jobs bring one, and few as many as they may."""
+    return SEEN_PIXELS if model.editing else 0
 
 
 def _find_room(device: torch.device, pipelines: Sequence[Any], controlnets: Sequence[Any]) -> int:

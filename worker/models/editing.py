@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 MAX_REFERENCES = 10  # of any model
+SEEN_PIXELS = 1024 * 1024  # of each of them, to which pipelines scale what they look at
 
 
 @dataclass(frozen=True)
