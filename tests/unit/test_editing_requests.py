@@ -130,6 +130,16 @@ def test_a_picture_of_more_pixels_than_is_looked_at_is_scaled_and_said() -> None
     assert request.warnings == ("image: 4096x2048 was scaled to 2896x1448",)
 
 
+@pytest.mark.parametrize(("sent_size", "size"), [((1, 1), (64, 64)), ((1, 128), (64, 8192)), ((300, 1), (8192, 64))])
+def test_a_picture_too_small_to_be_looked_at_is_enlarged_and_said(
+    sent_size: tuple[int, int], size: tuple[int, int]
+) -> None:
+    request = ask(EDITOR, image=picture(*sent_size))
+    assert request.references[0].size == size
+    (told,) = request.warnings
+    assert told.startswith("image: {}x{} was scaled".format(*sent_size)) and told.endswith("to {}x{}".format(*size))
+
+
 # Bounds
 
 

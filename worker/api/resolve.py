@@ -228,6 +228,9 @@ def _list_ignored(fields: Fields, plan: Plan, capabilities: Capabilities) -> lis
     notes += [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
     if fields.guidance_scale is not None and capabilities.family.guidance is None:
         notes.append(f"guidance_scale: has no effect; {capabilities.family.title} has its guidance built in")
+    scale = plan.request.guidance_scale
+    if fields.negative_prompt and capabilities.family.guidance == "true_cfg_scale" and scale <= 1:
+        notes.append(f"negative_prompt: has no effect with a guidance_scale of {scale:g}; above 1 it has")
     enlarging = [one.task for one in plan.passes if one.kind == "enlarge"]
     if fields.guidance_rescale and not all(capabilities.accepts(task, "guidance_rescale") for task in enlarging):
         notes.append("guidance_rescale: has no effect on the second pass")
