@@ -108,6 +108,14 @@ def test_a_model_that_edits_has_room_for_a_reference_picture(monkeypatch: pytest
     assert plan_memory(Model(), [], [], None, CARDS[:1]).offload != "none"  # type: ignore[arg-type]
 
 
+def test_a_model_that_splits_pictures_has_room_for_their_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four, one of all of them, and the one that is split."""
+    need = sum(QWEN.values()) + RESERVE + (DENOISE + 5 * LOOK) * SQUARE
+    monkeypatch.setattr(Model, "editing", Editing(1, splits=True))
+    assert _group(monkeypatch, QWEN, need) == [1] * 4
+    assert _group(monkeypatch, QWEN, need - 1) == [2] * 2
+
+
 def test_quantised_weights_that_are_there_take_no_room_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sum(FLUX2_IN_FP8.values())
     assert _group(monkeypatch, FLUX2_IN_FP8, 80 * GB, made=whole, quantize="fp8") == [1] * 4

@@ -18,7 +18,7 @@ from worker.engine.memory_plan import GraphNeeds, MemoryPlan, Offload, Quantize,
 from worker.engine.pipelines import modules
 from worker.engine.spread import choose_places, send
 from worker.models.capabilities import Capabilities
-from worker.models.editing import SEEN_PIXELS
+from worker.models.editing import DEFAULT_LAYERS, SEEN_PIXELS
 
 
 def weight_sizes(
@@ -140,7 +140,7 @@ def plan_memory(
         devices: the first draws; more than one only for what is larger than one.
         accelerated: whether passes shall become graphs.
     """
-    home, pixels, seen = devices[0], model.width * model.height, _count_seen(model)
+    home, (pixels, seen) = devices[0], _count_pixels(model)
     if home.type == "cpu":
         return MemoryPlan("none", False, "all in main memory")
     sizes = weight_sizes(pipelines, controlnets)
@@ -171,7 +171,7 @@ def group_devices(
     alone: list[Sequence[torch.device]] = [[device] for device in devices]
     if wanted is not None or len(devices) == 1 or devices[0].type != "cuda" or quantize in ("4bit", "8bit"):
         return alone
-    sizes, pixels, seen = weight_sizes(pipelines, controlnets), model.width * model.height, _count_seen(model)
+    sizes, (pixels, seen) = weight_sizes(pipelines, controlnets), _count_pixels(model)
     free = [_find_room(device, pipelines, controlnets) for device in devices]
     if all(choose_memory_plan(sizes, pixels, one, None, quantize, seen=seen).offload == "none" for one in free):
         return alone
@@ -182,9 +182,15 @@ def group_devices(
     return alone
 
 
-def _count_seen(model: Capabilities) -> int:
-    """Pixels of one reference picture, where a model takes some: most jobs bring one, and few as many as they may."""
-    return SEEN_PIXELS if model.editing else 0
+def _count_pixels(model: Capabilities) -> tuple[int, int]:
+    """Of what is drawn, and of what is looked at: one reference picture, where a model takes some.
+
+    Where pictures are split, their layers are drawn at once, beside one more of all of them, and decoded one by one.
+    """
+    pixels, editing = model.width * model.height, model.editing
+    if editing is not None and editing.splits:
+        return pixels, (DEFAULT_LAYERS + 1) * pixels
+    return pixels, SEEN_PIXELS if editing else 0
 
 
 def _find_room(device: torch.device, pipelines: Sequence[Any], controlnets: Sequence[Any]) -> int:
