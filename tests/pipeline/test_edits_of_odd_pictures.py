@@ -14,7 +14,7 @@ from PIL import ExifTags
 from PIL import Image as Pillow
 from PIL.Image import Image
 
-from tests.helpers import tiny_editors, tiny_models, tiny_viewers
+from tests.helpers import tiny_editors, tiny_glm, tiny_models, tiny_viewers
 from tests.helpers.drawing import assert_same, hole, scene, uri
 from tests.helpers.faults import a_worker
 from tests.helpers.through_handler import ask, drawn
@@ -153,6 +153,13 @@ def test_what_cannot_be_is_refused_under_its_field(name: str, what: str, workers
 
     assert answer["code"] == "INVALID_INPUT", answer
     assert field in [one["field"] for one in answer["fields"]]
+
+
+def test_glm_image_draws_from_prompts_and_refuses_pictures_by_name(tmp_path: Path) -> None:
+    with a_worker(MODEL_NAME=str(tiny_models.save(tiny_glm.glm(), tmp_path))) as worker:
+        for field, value in (("image", uri(scene())), ("images", [uri(scene())]), ("images", [uri(scene())] * 2)):
+            answer = ask(worker, JOB, {field: value})
+            assert [one["field"] for one in answer["fields"]] == [field], answer
 
 
 def test_a_mask_is_refused_where_none_is_taken(workers: dict[str, Worker]) -> None:
