@@ -20,7 +20,7 @@ from worker.engine.load.quantize import is_large
 from worker.engine.memory_plan import MemoryPlan, Quantize, choose_memory_plan
 from worker.engine.pipelines import starts_from_pictures, task_classes
 from worker.models.capabilities import CONTROLLED, TEXT
-from worker.models.editing import EDITORS
+from worker.models.editing import EDITORS, SEEN_PIXELS
 from worker.models.families import FAMILIES
 
 POOLS = (16, 24, 48, 80, 141)  # RunPod's, in gigabytes of the GPU's memory
@@ -92,16 +92,20 @@ def _list_sizes(model: Published) -> dict[Quantize, dict[str, int]]:
     return {kind: predict_sizes(parts, kind) for kind in kinds}
 
 
-def find_fit(sizes: Mapping[str, int], gigabytes: int, quantize: Quantize, pixels: int) -> Fit:
-    """How these weights fit on a GPU of so many gigabytes."""
+def find_fit(sizes: Mapping[str, int], gigabytes: int, quantize: Quantize, pixels: int, seen: int = 0) -> Fit:
+    """How these weights fit on a GPU of so many gigabytes.
+
+    Args:
+        seen: pixels of reference pictures.
+    """
     free = (gigabytes - TAKEN) * 10**9
-    plan = choose_memory_plan(sizes, pixels, free, None, quantize)
+    plan = choose_memory_plan(sizes, pixels, free, None, quantize, seen=seen)
     return Fit(plan, quantize not in _ON_THE_DEVICE or sum(sizes.values()) < free)
 
 
 def find_fits(model: Published, gigabytes: int) -> dict[Quantize, Fit]:
     """How a model fits on a GPU of so many gigabytes, with every QUANTIZE."""
-    return {kind: find_fit(sizes, gigabytes, kind, _pixels(model)) for kind, sizes in _list_sizes(model).items()}
+    return {kind: find_fit(sizes, gigabytes, kind, *_pixels(model)) for kind, sizes in _list_sizes(model).items()}
 
 
 def memory_rows() -> Iterator[Row]:
@@ -109,12 +113,17 @@ def memory_rows() -> Iterator[Row]:
     yield "model", "`QUANTIZE`", "weights", *(f"{pool} GB" for pool in POOLS)
     for model in PUBLISHED:
         for kind, sizes in _list_sizes(model).items():
-            cells = (find_fit(sizes, pool, kind, _pixels(model)).describe() for pool in POOLS)
+            cells = (find_fit(sizes, pool, kind, *_pixels(model)).describe() for pool in POOLS)
             yield model.title if kind == "none" else "", f"`{kind}`", f"{sum(sizes.values()) / 1e9:.1f} GB", *cells
 
 
-def _pixels(model: Published) -> int:
-    return SD1_PIXELS if model.title == "Stable Diffusion 1.5" else MEGAPIXEL
+def _pixels(model: Published) -> tuple[int, int]:
+    """Of the picture that is drawn, and of a reference picture, where its first checkpoint takes some."""
+    family = next(row for row in FAMILIES if row.name == model.checkpoints[0].family)
+    return (
+        SD1_PIXELS if model.title == "Stable Diffusion 1.5" else MEGAPIXEL,
+        SEEN_PIXELS if family.pipeline in EDITORS else 0,
+    )
 
 
 def write_models(report: Report) -> str:
@@ -159,7 +168,7 @@ def _advise(model: Published) -> str:
 def _first_pool(model: Published, kind: Quantize) -> int | None:
     """The smallest pool on which all weights stay on the GPU."""
     sizes = _list_sizes(model)[kind]
-    fits = ((pool, find_fit(sizes, pool, kind, _pixels(model))) for pool in POOLS)
+    fits = ((pool, find_fit(sizes, pool, kind, *_pixels(model))) for pool in POOLS)
     return next((pool for pool, fit in fits if fit.describe().startswith("all")), None)
 
 

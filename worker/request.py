@@ -1,7 +1,7 @@
 """The request with nothing left open, and the pictures that come of it. Knows nothing of where they go."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import PIL.Image
@@ -138,6 +138,7 @@ class Request:
         true_cfg_scale: how strongly it is guided away from the negative prompt, where guidance is built in, too.
         max_sequence_length: tokens of a prompt that are read; None for the pipeline's default.
         references: RGB, of any size: the pictures that the prompt, an instruction, speaks of, in its order.
+        layers: that each picture is split into; None where it stays whole.
         width, height: pixels, multiples of the family's step; of the first pass, if there is a second.
         outpaint: how far the first picture goes on beyond the one that the job brought.
         cut: width and height to which the finished picture is cut at its right and lower edge, because the model
@@ -154,6 +155,7 @@ class Request:
     scheduler: Scheduler
     init_image: InitImage | None = None
     references: tuple[Image, ...] = ()
+    layers: int | None = None
     controls: tuple[Control, ...] = ()
     image_prompt: ImagePrompt | None = None
     loras: tuple[Lora, ...] = ()
@@ -180,7 +182,8 @@ class GeneratedImage:
     """A picture and what belongs to it.
 
     Attributes:
-        image: RGB.
+        image: RGB, or RGBA where a model draws transparent parts.
+        layers: RGBA, the lowest first, of a picture that is split; `image` is the first of them.
         nsfw: what the safety checker said; such a picture is black.
         low_memory: whether it was drawn a second time, with less memory, because the first ran out of it.
         resized_from: the size that the model drew instead of the one asked for, or None.
@@ -190,9 +193,14 @@ class GeneratedImage:
     picture: Picture
     image: Image
     nsfw: bool
+    layers: tuple[Image, ...] = ()
     low_memory: bool = False
     resized_from: tuple[int, int] | None = None
     acceleration: str | None = None
+
+    def list_pictures(self) -> list["GeneratedImage"]:
+        """Those that are answered: it, or each of its layers."""
+        return [replace(self, image=layer, layers=()) for layer in self.layers] or [self]
 
 
 SELF_TEST_SIDE = 256  # pixels
@@ -209,7 +217,7 @@ def _choose_test_pictures(model: Capabilities, size: tuple[int, int]) -> dict[st
     if TEXT in model.tasks:
         return {}
     if EDIT in model.tasks:
-        return {"references": (picture,)}
+        return {"references": (picture,), "layers": 1 if model.splits else None}
     if MASK in model.tasks:
         return {"init_image": InitImage(picture, 1.0, PIL.Image.new("L", size, 255))}
     return {"controls": (Control(model.controlnets[0], picture, 1.0, 0.0, 1.0),)}
@@ -223,7 +231,7 @@ def self_test_request(model: Capabilities, size: tuple[int, int] | None = None) 
     """
     width, height = size or (min(model.width, SELF_TEST_SIDE), min(model.height, SELF_TEST_SIDE))
     return Request(
-        pictures=(Picture("", 0),),
+        pictures=(Picture("a picture" if model.splits else "", 0),),  # without a prompt such a model writes one first
         negative_prompt=model.negative_prompt,
         width=width,
         height=height,

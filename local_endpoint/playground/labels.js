@@ -7,6 +7,7 @@ const LABELS = {
   true_cfg_scale: "True CFG",
   max_sequence_length: "Prompt tokens",
   images: "Reference pictures",
+  layers: "Layers",
   image: "Picture",
   mask: "Mask",
   mask_blur: "Mask blur",

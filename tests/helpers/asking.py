@@ -30,6 +30,7 @@ _PUBLISHED = {
     "sdxl-turbo": (512, "EulerAncestralDiscreteScheduler"),
     "hyper-sd1": (512, "PNDMScheduler"),
     "sdxl-lightning": (1024, "EulerDiscreteScheduler"),
+    "qwen-image-layered": (640, "FlowMatchEulerDiscreteScheduler"),
     "sana": (1024, "DPMSolverMultistepScheduler"),
     "sana-sprint": (1024, "SCMScheduler"),
     "hidream-i1": (1024, "UniPCMultistepScheduler"),
@@ -117,6 +118,7 @@ CONTROL = model_of(
     control_kinds={OWN_CONTROL: ControlKind(alone=True, built_in=True)},
 )
 EDITOR = model_of("flux-dev", tasks={TEXT: _FLOW, EDIT: _FLOW, MASK: _INPAINT}, editing=Editing(4))
+SPLITTER = model_of("qwen-image-layered", tasks={EDIT: {}}, editing=Editing(1, from_prompt=False, splits=True))
 EDIT_ONLY = model_of("flux-dev", tasks={EDIT: _FLOW}, editing=Editing(3, from_prompt=False))
 
 

@@ -11,6 +11,7 @@ import torch
 import transformers
 from diffusers import (
     AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
@@ -21,6 +22,8 @@ from diffusers import (
     FluxTransformer2DModel,
     QwenImageEditPipeline,
     QwenImageEditPlusPipeline,
+    QwenImageLayeredPipeline,
+    QwenImageTransformer2DModel,
 )
 from diffusers.pipelines.flux import pipeline_flux_kontext, pipeline_flux_kontext_inpaint
 from diffusers.pipelines.longcat_image import pipeline_longcat_image_edit
@@ -28,6 +31,7 @@ from diffusers.pipelines.qwenimage import (
     pipeline_qwenimage_edit,
     pipeline_qwenimage_edit_inpaint,
     pipeline_qwenimage_edit_plus,
+    pipeline_qwenimage_layered,
 )
 from diffusers.pipelines.qwenimage21 import pipeline_qwenimage21
 from transformers import (
@@ -148,6 +152,18 @@ def qwen_edit_plus() -> QwenImageEditPlusPipeline:
     return _qwen_edit(QwenImageEditPlusPipeline)
 
 
+def qwen_layered() -> QwenImageLayeredPipeline:
+    """Qwen-Image-Layered: a picture with an alpha channel is split into several."""
+    parts = dict(qwen_edit().components)
+    config, codes = parts["transformer"].config, parts["vae"].config
+    traits = {"use_additional_t_cond": True, "use_layer3d_rope": True, "in_channels": 32, "out_channels": 8}
+    parts["transformer"] = QwenImageTransformer2DModel.from_config(config, **traits)
+    # What has as many channels as latents have is taken for some.
+    latents = {"z_dim": 8, "latents_mean": [0.0] * 8, "latents_std": [1.0] * 8}
+    parts["vae"] = AutoencoderKLQwenImage.from_config(codes, input_channels=4, **latents)
+    return QwenImageLayeredPipeline(**parts)
+
+
 def _flux_with(in_channels: int, out_channels: int = 64) -> dict[str, Any]:
     """FLUX's parts, and a transformer that takes more than latents."""
     made = tiny_transformers.flux()
@@ -178,7 +194,12 @@ def load_plain(folder: Path, dtype: torch.dtype = torch.float32) -> DiffusionPip
     return plain
 
 
-_EDIT_MODULES = pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus, pipeline_qwenimage_edit_inpaint
+_EDIT_MODULES = (
+    pipeline_qwenimage_edit,
+    pipeline_qwenimage_edit_plus,
+    pipeline_qwenimage_edit_inpaint,
+    pipeline_qwenimage_layered,
+)
 
 
 @contextmanager

@@ -200,6 +200,7 @@ ELSEWHERE = {
     "test_any_family": {"sd3", "flux-dev", "flux-schnell"},
     "test_filling_equals_diffusers": {"flux-fill", "flux-canny", "flux-depth"},
     "test_editing_equals_diffusers": {"qwen-image-edit", "qwen-image-edit-plus"},
+    "test_pictures_are_split_into_layers": {"qwen-image-layered"},
     "test_shapes_model": {"shapes"},
 }
 

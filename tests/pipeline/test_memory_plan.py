@@ -11,7 +11,7 @@ from worker.engine.denoiser.cuda_graphs import Work
 from worker.engine.denoiser.runner import DecoderRunner
 from worker.engine.load.acceleration import choose_graphs, wants_graphs
 from worker.engine.memory import find_graph_needs
-from worker.engine.memory_plan import DECODE, DENOISE, RESERVE, GraphNeeds, MemoryPlan, choose_memory_plan
+from worker.engine.memory_plan import DECODE, DENOISE, LOOK, RESERVE, GraphNeeds, MemoryPlan, choose_memory_plan
 from worker.settings import Settings
 
 GB = 10**9
@@ -57,6 +57,28 @@ def test_what_does_not_fit_even_so_is_said_not_to() -> None:
     assert not choose_memory_plan(FLUX, MEGAPIXEL, 24 * GB, "none").fits
     assert not choose_memory_plan(FLUX, MEGAPIXEL, 24 * GB, None, "8bit").fits
     assert not choose_memory_plan(FLUX, MEGAPIXEL, 1 * GB, None).fits
+
+
+def test_pictures_that_are_looked_at_count_while_the_denoiser_works() -> None:
+    weights, seen = sum(SDXL.values()), 4 * MEGAPIXEL
+    needed = weights + MEGAPIXEL * DENOISE + seen * LOOK + RESERVE
+
+    enough, less = (choose_memory_plan(SDXL, MEGAPIXEL, free, None, seen=seen) for free in (needed, needed - 1))
+
+    assert (enough.offload, enough.fits) == ("none", True)
+    assert less.offload == "model"
+    assert choose_memory_plan(SDXL, MEGAPIXEL, needed - 1, None).offload == "none", "without them"
+
+
+def test_a_graph_of_a_denoiser_takes_what_it_looks_at_once_more() -> None:
+    seen, needs = 9 * MEGAPIXEL, GraphNeeds(decoder=False)
+    needed = sum(SDXL.values()) + 2 * (MEGAPIXEL * DENOISE + seen * LOOK) + RESERVE
+
+    enough, less = (
+        choose_memory_plan(SDXL, MEGAPIXEL, free, None, graphs=needs, seen=seen) for free in (needed, needed - 1)
+    )
+
+    assert (enough.graphs, less.graphs) == ("denoiser", "none")
 
 
 COPIES = 297_000_000  # of the decoder of Stable Diffusion XL

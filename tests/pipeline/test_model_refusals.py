@@ -96,7 +96,6 @@ def test_a_model_that_makes_videos_is_refused_by_name(kind: str, tmp_path: Path)
         ("MarigoldDepthPipeline", "takes no prompt"),
         ("DiffusionGemmaPipeline", "returns no pictures"),
         ("UnCLIPPipeline", "has neither a unet nor a transformer"),
-        ("QwenImageLayeredPipeline", "cannot draw from a prompt alone; it needs a picture too"),
         ("BriaFiboEditPipeline", "cannot draw from a prompt alone; it needs a picture too"),
         ("BlipDiffusionPipeline", "needs more than a prompt: reference_image"),
     ],

@@ -49,6 +49,7 @@ def draw(job: Mapping[str, Any]) -> dict[str, Any]:
         steps=1,
         task=request.task,
         references=None,
+        layers=None,
         true_cfg_scale=None,
         max_sequence_length=None,
         nsfw=[],

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
-from tests.helpers.asking import CONTROL, EDIT_ONLY, EDITOR, FILL, SD1, ask, picture, refusal, sent
+from tests.helpers.asking import CONTROL, EDIT_ONLY, EDITOR, FILL, SD1, SPLITTER, ask, picture, refusal, sent
 from tests.helpers.fuzzing import examples
 from tests.helpers.picture_sources import answer, corners, file_of, hosting
 from worker.api.parse import parse
@@ -130,6 +130,16 @@ def test_a_picture_of_more_pixels_than_is_looked_at_is_scaled_and_said() -> None
     assert request.warnings == ("image: 4096x2048 was scaled to 2896x1448",)
 
 
+@pytest.mark.parametrize(("sent_size", "size"), [((1, 1), (64, 64)), ((1, 128), (64, 8192)), ((300, 1), (8192, 64))])
+def test_a_picture_too_small_to_be_looked_at_is_enlarged_and_said(
+    sent_size: tuple[int, int], size: tuple[int, int]
+) -> None:
+    request = ask(EDITOR, image=picture(*sent_size))
+    assert request.references[0].size == size
+    (told,) = request.warnings
+    assert told.startswith("image: {}x{} was scaled".format(*sent_size)) and told.endswith("to {}x{}".format(*size))
+
+
 # Bounds
 
 
@@ -225,6 +235,11 @@ def test_a_job_that_is_not_wanted_any_more_is_left_between_two_pictures() -> Non
         (EDITOR, {"image": picture(), "mask": picture(colour="white"), "images": [picture()] * 2}, "images"),
         (EDITOR, {"image": picture(), "controlnet": {"image": picture()}}, "controlnet"),
         (SD1, {"images": [picture(), picture()]}, "images"),
+        (SD1, {"layers": 2}, "layers"),
+        (EDITOR, {"image": picture(), "layers": 2}, "layers"),
+        (SPLITTER, {"image": picture(), "layers": 11}, "layers"),
+        (SPLITTER, {"image": picture(), "output_format": "jpeg"}, "output_format"),
+        (SPLITTER, {"image": picture(), "num_images": 5}, "num_images"),
         (SD1, {"image": picture(), "images": [picture()]}, "images"),
     ],
     ids=str,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.asking import SDXL, ask
+from tests.helpers.asking import EDITOR, SDXL, ask, picture
 from worker.engine.batch_size import BatchSize
 from worker.errors import SettingsError
 from worker.plan import Plan, make_plan
@@ -40,6 +40,15 @@ def test_a_cpu_draws_one_after_the_other() -> None:
 def test_the_owner_decides() -> None:
     assert BatchSize(3, 0, 0).choose(plan(2048)) == 3
     assert BatchSize(1, AMPLE, 8 * MEGAPIXEL).choose(plan()) == 1
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_pictures_that_look_at_others_are_drawn_one_by_one(masked: bool) -> None:
+    """So the memory that they need is that of one, whose references the memory plan counts."""
+    mask = {"image": picture(), "mask": picture(colour="white")} if masked else {}
+    looking = make_plan(ask(EDITOR, images=[picture()], num_images=4, **mask))
+    assert BatchSize(4, AMPLE, 8 * MEGAPIXEL).choose(looking) == 1
+    assert BatchSize(4, AMPLE, 8 * MEGAPIXEL).choose(make_plan(ask(EDITOR, num_images=4))) == 4
 
 
 def test_memory_that_ran_out_is_remembered() -> None:

@@ -11,8 +11,9 @@ from worker.engine import grouping, memory
 from worker.engine.grouping import find_waiting, group_devices, limit_to_main_memory
 from worker.engine.main_memory import find_free_main_memory
 from worker.engine.memory import plan_memory
-from worker.engine.memory_plan import DECODE_TILED, DENOISE, RESERVE
+from worker.engine.memory_plan import DECODE_TILED, DENOISE, LOOK, RESERVE
 from worker.engine.spread import choose_places
+from worker.models.editing import SEEN_PIXELS, Editing
 
 GB = 10**9
 SQUARE = 1024 * 1024
@@ -43,6 +44,12 @@ def test_what_a_pass_works_with_counts() -> None:
     assert choose_places(QWEN, SQUARE, [need - 1, L40]) is None
 
 
+def test_what_a_pass_looks_at_counts() -> None:
+    need = QWEN["transformer"] + RESERVE + (DENOISE + 2 * LOOK) * SQUARE
+    assert choose_places(QWEN, SQUARE, [need, L40], 2 * SQUARE) is not None
+    assert choose_places(QWEN, SQUARE, [need - 1, L40], 2 * SQUARE) is None
+
+
 def test_each_of_several_text_encoders_has_a_place() -> None:
     sizes = {"transformer": 34 * GB, "text_encoder": GB // 4, "text_encoder_2": 10 * GB, "text_encoder_4": 16 * GB}
     places = choose_places(sizes, SQUARE, [40 * GB, 18 * GB, 12 * GB])
@@ -65,6 +72,7 @@ class Model:
     """As large as its native size says."""
 
     width = height = 1024
+    editing: Editing | None = None
 
 
 def _group(monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int], *free: int, made: int = 0, **settings: Any) -> Any:
@@ -118,6 +126,26 @@ def test_cards_that_would_keep_the_others_waiting_draw_nothing(
 
 def test_what_fits_on_one_by_tiles_is_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     need = sum(QWEN.values()) + RESERVE + DECODE_TILED * SQUARE
+    assert _group(monkeypatch, QWEN, *[need] * 4) == ALONE
+    assert _group(monkeypatch, QWEN, *[need - 1] * 4) == [[0, 1], [2, 3]]
+
+
+def test_a_model_that_edits_has_room_for_a_reference_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    need = sum(QWEN.values()) + RESERVE + DENOISE * SQUARE + LOOK * SEEN_PIXELS
+    assert _group(monkeypatch, QWEN, *[need - 1] * 4) == ALONE
+    monkeypatch.setattr(Model, "editing", Editing(3))
+    assert _group(monkeypatch, QWEN, *[need] * 4) == ALONE
+    assert _group(monkeypatch, QWEN, *[need - 1] * 4) == [[0, 1], [2, 3]]
+    monkeypatch.setattr(memory, "free_memory", lambda _: need)
+    assert plan_memory(Model(), [], [], None, CARDS[:1]).fits  # type: ignore[arg-type]
+    monkeypatch.setattr(memory, "free_memory", lambda _: need - 1)
+    assert plan_memory(Model(), [], [], None, CARDS[:1]).offload != "none"  # type: ignore[arg-type]
+
+
+def test_a_model_that_splits_pictures_has_room_for_their_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four, one of all of them, and the one that is split."""
+    need = sum(QWEN.values()) + RESERVE + (DENOISE + 5 * LOOK) * SQUARE
+    monkeypatch.setattr(Model, "editing", Editing(1, splits=True))
     assert _group(monkeypatch, QWEN, *[need] * 4) == ALONE
     assert _group(monkeypatch, QWEN, *[need - 1] * 4) == [[0, 1], [2, 3]]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.asking import CONTROL, EDITOR, FILL, model_of, picture
+from tests.helpers.asking import CONTROL, EDITOR, FILL, SPLITTER, model_of, picture
 from tests.helpers.documents import ROOT, Document, list_documents, read_values
 from tools.gallery import PICTURES
 from worker.api.parse import parse
@@ -27,6 +27,7 @@ MODELS = (
     EDITOR,
     CONTROL,
     FILL,
+    SPLITTER,
 )
 _PICTURE = picture(64, 64, "white")  # which is a mask, too
 # Keys of jobs that are read otherwise than by their fields, each with tests of its own.

@@ -262,7 +262,7 @@ def test_the_published_schema_admits_it() -> None:
 DATA_URI = "data:image/webp;base64," + base64.b64encode(b"picture").decode()
 ANSWER = Answer(
     images=[DATA_URI, "https://bucket.example.com/2.png"], image_url=DATA_URI, seed=7, seeds=[7, 8],
-    width=64, height=32, model="shapes", scheduler="LMS", steps=4, task="text to image", references=None,
+    width=64, height=32, model="shapes", scheduler="LMS", steps=4, task="text to image", references=None, layers=None,
     true_cfg_scale=None, max_sequence_length=None, nsfw=[False, False],
     timings=Timings(0, 0, 0, 0, 0, 0), acceleration=None, cost=None, warnings=["told"],
 )  # fmt: skip

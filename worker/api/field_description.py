@@ -8,6 +8,7 @@ from typing import Any
 from worker.api.elsewhere import ElsewhereFields
 from worker.api.schema import Fields
 from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT, Capabilities
+from worker.models.editing import DEFAULT_LAYERS
 
 _PICTURES = ("image", "images", "mask", "replay")
 _ALSO = ("mask_blur", "inpainting_mask_invert")  # of the fields that come from elsewhere, which mean something here
@@ -93,6 +94,7 @@ _TAKEN: Mapping[str, Callable[[Capabilities], bool]] = MappingProxyType(
         "max_sequence_length": lambda model: model.max_sequence_length > 0,
         "image": _starts,
         "images": lambda model: EDIT in model.tasks,
+        "layers": lambda model: model.splits,
         "mask": _fills,
         "mask_blur": _fills,
         "inpainting_mask_invert": _fills,
@@ -131,9 +133,11 @@ def _narrow(model: Capabilities, delivery: Sequence[str]) -> dict[str, dict[str,
         "max_sequence_length": {"maximum": model.max_sequence_length},
         "seed": {"minimum": -1, "maximum": _MAX_SEED},
         "images": {"max_items": model.editing.references if model.editing else None},
+        "layers": {"default": DEFAULT_LAYERS},
         "clip_skip": {"maximum": model.clip_layers - 1},
         "delivery": {"choices": ("auto", *delivery)},
         "safety_checker": {"default": model.safety_checker},
+        **({"output_format": {"choices": ("png", "webp")}} if model.splits else {}),
         **_narrow_hires(model),
     }
 

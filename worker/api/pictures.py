@@ -44,6 +44,15 @@ def check_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem
             yield Problem("images", "beside the masked picture one can be looked at")
 
 
+def check_layers(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+    """Few models split pictures, and JPEG holds nothing transparent."""
+    if fields.layers is not None and not capabilities.splits:
+        yield refuse("layers", capabilities, "draws pictures in one piece")
+    if capabilities.splits and getattr(fields, "output_format", None) == "jpeg":
+        lack = "draws transparent layers, which JPEG cannot hold; take png or webp"
+        yield Problem("output_format", f"{capabilities.family.title} {lack}")
+
+
 def check_start(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     """A model that draws from pictures only is given one; a picture that failed is told of by itself."""
     if TEXT in capabilities.tasks:

@@ -23,6 +23,7 @@ from worker.images.resize import (
     flatten,
 )
 from worker.models.capabilities import CONTROLLED, TEXT, Capabilities, task_name
+from worker.models.editing import DEFAULT_LAYERS
 from worker.output.options import Bucket, OutputOptions
 from worker.plan import Plan, make_plan
 from worker.request import Control, Hires, ImagePrompt, InitImage, Picture, Refinement, Request
@@ -77,6 +78,7 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         scheduler=scheduler,
         init_image=init_image,
         references=references,
+        layers=(fields.layers or DEFAULT_LAYERS) if capabilities.splits else None,
         controls=_make_controls(fields, followed, init_image, size, capabilities, warnings),
         image_prompt=_read_image_prompt(fields, rules, warnings),
         loras=merge_loras(fields, capabilities),
@@ -228,6 +230,9 @@ def _list_ignored(fields: Fields, plan: Plan, capabilities: Capabilities) -> lis
     notes += [f"{name}: {why}" for name, why in without_effect.items() if name in fields.model_fields_set]
     if fields.guidance_scale is not None and capabilities.family.guidance is None:
         notes.append(f"guidance_scale: has no effect; {capabilities.family.title} has its guidance built in")
+    scale = plan.request.guidance_scale
+    if fields.negative_prompt and capabilities.family.guidance == "true_cfg_scale" and scale <= 1:
+        notes.append(f"negative_prompt: has no effect with a guidance_scale of {scale:g}; above 1 it has")
     enlarging = [one.task for one in plan.passes if one.kind == "enlarge"]
     if fields.guidance_rescale and not all(capabilities.accepts(task, "guidance_rescale") for task in enlarging):
         notes.append("guidance_rescale: has no effect on the second pass")

@@ -37,7 +37,7 @@ class Answer:
     """The answer to a job whose pictures were made; the attributes are its keys, in this order, without those of None.
 
     Attributes:
-        images: data URIs, URLs or, in the local test, paths; prompt by prompt.
+        images: data URIs, URLs or, in the local test, paths; prompt by prompt, and layer by layer.
         image_url: the first of them once more; left out where there is no room for it.
         seed: of the first picture.
         seeds: of each picture.
@@ -47,6 +47,8 @@ class Answer:
         steps: of the first pass, as asked for.
         task: what the first pass started from, such as `text to image` or `editing`.
         references: how many pictures the instruction spoke of; left out where there were none.
+        layers: that each picture is split into, one after the other in `images`, the lowest first; left out where it is
+            not.
         true_cfg_scale: as asked for; left out where it was not.
         max_sequence_length: as asked for; left out where it was not.
         nsfw: whether the safety checker has blackened it, for each picture.
@@ -68,6 +70,7 @@ class Answer:
     steps: int
     task: str
     references: int | None
+    layers: int | None
     true_cfg_scale: float | None
     max_sequence_length: int | None
     nsfw: list[bool]
@@ -88,7 +91,7 @@ def make_answer(
 ) -> Answer:
     """The answer to a job that was drawn by this plan."""
     request = plan.request
-    seeds = [picture.seed for picture in request.pictures]
+    seeds = [one.picture.seed for one in generated]
     return Answer(
         images=list(delivered.images),
         image_url=delivered.images[0] if delivered.with_image_url else None,
@@ -101,6 +104,7 @@ def make_answer(
         steps=request.num_inference_steps,
         task=plan.passes[0].task,
         references=len(request.references) or None,
+        layers=request.layers,
         true_cfg_scale=request.true_cfg_scale,
         max_sequence_length=request.max_sequence_length,
         nsfw=[one.nsfw for one in generated],

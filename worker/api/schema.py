@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 from worker.api.elsewhere import ElsewhereFields
 from worker.api.values import Reference, StrictObject, Text, Unasked
 from worker.images.resize import MAX_SIDE
-from worker.models.editing import MAX_REFERENCES
+from worker.models.editing import MAX_LAYERS, MAX_REFERENCES
 from worker.output.address import BUCKET_NAME, SPECIAL_BUCKETS
 
 MAX_JOB_LORAS = 8
@@ -232,6 +232,9 @@ class Fields(ElsewhereFields):
         None,
         validation_alias=AliasChoices("images", "image_urls", "input_images"),
         description="the pictures that the prompt, an instruction, speaks of; one alone may stand in `image`",
+    )
+    layers: int | None = Field(
+        None, ge=1, le=MAX_LAYERS, description="transparent layers that `image` is split into, by models that do that"
     )
     mask: Reference | None = Field(
         None,

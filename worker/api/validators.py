@@ -18,6 +18,7 @@ from worker.api.lora_tags import find_lora, list_tag_problems
 from worker.api.pictures import (
     check_image,
     check_images,
+    check_layers,
     check_mask,
     check_outpaint,
     check_start,
@@ -30,6 +31,7 @@ from worker.api.validation_errors import Problem
 from worker.images.resize import MAX_SIDE
 from worker.models import schedulers
 from worker.models.capabilities import CONTROLLED, IMAGE, TEXT, Capabilities
+from worker.models.editing import DEFAULT_LAYERS
 from worker.models.schedulers import Scheduler
 from worker.nearest import suggest
 
@@ -79,10 +81,11 @@ def _check_max_sequence_length(fields: Fields, capabilities: Capabilities) -> It
 
 def _check_num_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     prompts, limit = len(getattr(fields, "prompt", [""])), capabilities.max_images
-    asked = prompts * fields.num_images
+    layers = (getattr(fields, "layers", None) or DEFAULT_LAYERS) if capabilities.splits else 1
+    asked = prompts * fields.num_images * layers
     if asked > limit:
-        field = "num_images" if fields.num_images > 1 else "prompt"
-        of_each = f", for {prompts} prompts" if prompts > 1 else ""
+        field = "num_images" if fields.num_images > 1 else "prompt" if prompts > 1 else "layers"
+        of_each = f", for {prompts} prompts" if prompts > 1 else f", of {layers} layers each" if layers > 1 else ""
         # Python writes no numbers of thousands of digits.
         yield Problem(field, f"a job may ask for {limit} pictures at most; this asks for {min(asked, 10**9)}{of_each}")
 
@@ -276,6 +279,7 @@ RULES: tuple[Rule, ...] = (
     _check_seed,
     check_image,
     check_images,
+    check_layers,
     check_start,
     check_mask,
     check_outpaint,

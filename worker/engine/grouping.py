@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from worker.engine.main_memory import find_free_main_memory
-from worker.engine.memory import find_room, weight_sizes
+from worker.engine.memory import count_pixels, find_room, weight_sizes
 from worker.engine.memory_plan import Offload, Quantize, choose_memory_plan
 from worker.engine.spread import choose_places
 from worker.models.capabilities import Capabilities
@@ -37,7 +37,7 @@ def group_devices(
     alone: list[Group] = [[device] for device in devices]
     if wanted is not None or len(devices) == 1 or devices[0].type != "cuda" or quantize in ("4bit", "8bit"):
         return alone
-    sizes, pixels = weight_sizes(pipelines, controlnets), model.width * model.height
+    sizes, pixels = weight_sizes(pipelines, controlnets), count_pixels(model)
     free = [find_room(device, pipelines, controlnets) for device in devices]
     found = [[devices[number] for number in group] for group in _find_groups(sizes, pixels, free, quantize)]
     used = [device for group in found for device in group]
@@ -48,7 +48,7 @@ def group_devices(
 
 
 def _find_groups(
-    sizes: Mapping[str, int], pixels: int, free: Sequence[int], quantize: Quantize
+    sizes: Mapping[str, int], pixels: tuple[int, int], free: Sequence[int], quantize: Quantize
 ) -> Iterator[Sequence[int]]:
     """Neighbours that keep the model together, as few as do, by their numbers."""
     left = list(range(len(free)))
@@ -60,10 +60,11 @@ def _find_groups(
         left = left[len(found) if found else 1 :]
 
 
-def _keep(sizes: Mapping[str, int], pixels: int, free: Sequence[int], quantize: Quantize) -> bool:
+def _keep(sizes: Mapping[str, int], pixels: tuple[int, int], free: Sequence[int], quantize: Quantize) -> bool:
+    drawn, seen = pixels
     if len(free) == 1:
-        return choose_memory_plan(sizes, pixels, free[0], None, quantize).offload == "none"
-    return choose_places(sizes, pixels, free) is not None
+        return choose_memory_plan(sizes, drawn, free[0], None, quantize, seen=seen).offload == "none"
+    return choose_places(sizes, drawn, free, seen) is not None
 
 
 def find_waiting(
@@ -77,9 +78,10 @@ def find_waiting(
     """Bytes that the weights of one of these engines take in main memory, at most; 0 where devices keep them."""
     if groups[0][0].type != "cuda" or any(len(group) > 1 for group in groups):
         return 0
-    sizes, pixels = weight_sizes(pipelines, controlnets), model.width * model.height
+    sizes, (pixels, seen) = weight_sizes(pipelines, controlnets), count_pixels(model)
     free = [find_room(device, pipelines, controlnets) for (device,) in groups if wanted is None]
-    plans = [wanted] if wanted else [choose_memory_plan(sizes, pixels, one, None, quantize).offload for one in free]
+    choices = (choose_memory_plan(sizes, pixels, one, None, quantize, seen=seen) for one in free)
+    plans = [wanted] if wanted else [one.offload for one in choices]
     return max(_TIMES[one] for one in plans) * sum(sizes.values())
 
 

@@ -18,6 +18,7 @@ from worker.engine.memory_plan import GraphNeeds, MemoryPlan, Offload, Quantize,
 from worker.engine.pipelines import modules
 from worker.engine.spread import choose_places, send
 from worker.models.capabilities import Capabilities
+from worker.models.editing import DEFAULT_LAYERS, SEEN_PIXELS
 
 
 def weight_sizes(
@@ -139,21 +140,32 @@ def plan_memory(
         devices: the first draws; more than one only for what is larger than one.
         accelerated: whether passes shall become graphs.
     """
-    home, pixels = devices[0], model.width * model.height
+    home, (pixels, seen) = devices[0], count_pixels(model)
     if home.type == "cpu":
         return MemoryPlan("none", False, "all in main memory")
     sizes = weight_sizes(pipelines, controlnets)
     free, *others = [find_room(device, pipelines, controlnets) for device in devices]
     graphs = find_graph_needs(pipelines[0]) if accelerated else None
-    places = choose_places(sizes, pixels, [free, *others]) if others else None
+    places = choose_places(sizes, pixels, [free, *others], seen) if others else None
     if places is None:  # or what came since they were grouped, an image encoder, is too much for them
-        return choose_memory_plan(sizes, pixels, free, wanted, quantize, graphs)
+        return choose_memory_plan(sizes, pixels, free, wanted, quantize, graphs, seen)
     at_home = {name: size for name, size in sizes.items() if places[name] == 0}
     decodes = places.get("vae") == 0 or "vae" not in places
     graphs = graphs and replace(graphs, decoder=graphs.decoder and decodes)
-    plan = choose_memory_plan(at_home, pixels, free, "none", quantize, graphs, decodes)
+    plan = choose_memory_plan(at_home, pixels, free, "none", quantize, graphs, seen, decodes)
     away = ", ".join(f"{name} on {devices[place]}" for name, place in places.items() if place)
     return replace(plan, places=places, reason=f"larger than one GPU, so {away}; {plan.reason}")
+
+
+def count_pixels(model: Capabilities) -> tuple[int, int]:
+    """Of what is drawn, and of what is looked at: one reference picture, where a model takes some.
+
+    Where pictures are split, their layers are drawn at once, beside one more of all of them, and decoded one by one.
+    """
+    pixels, editing = model.width * model.height, model.editing
+    if editing is not None and editing.splits:
+        return pixels, (DEFAULT_LAYERS + 1) * pixels
+    return pixels, SEEN_PIXELS if editing else 0
 
 
 def find_room(device: torch.device, pipelines: Sequence[Any], controlnets: Sequence[Any]) -> int:

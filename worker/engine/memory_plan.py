@@ -15,6 +15,7 @@ Graphed = Literal["none", "denoiser", "all"]  # what may become graphs: all but 
 # full-size SDXL (9,270 undivided, in float32) and FLUX (4,820) at 1024x1024; SDXL by tiles in 8 GB stayed below. Other
 # models are taken to need no more; what tensors alone take in theirs is in docs/models.md.
 DENOISE = 1_600
+LOOK = 1_000  # of a picture that a transformer looks at beside that: what tensors take in FLUX.2 dev, the largest
 DECODE = 9_500
 DECODE_TILED = 1_600
 RESERVE = 300_000_000  # the CUDA context's workspaces and what the allocator cannot use
@@ -71,6 +72,7 @@ def choose_memory_plan(
     wanted: Offload | None,
     quantize: Quantize = "none",
     graphs: GraphNeeds | None = None,
+    seen: int = 0,
     decodes: bool = True,
 ) -> MemoryPlan:
     """The fastest plan that fits.
@@ -82,13 +84,14 @@ def choose_memory_plan(
         wanted: the owner's choice; None to choose by memory.
         quantize: how the weights are kept; in 8 bits they cannot leave the device.
         graphs: None where passes run as they are written.
+        seen: pixels of pictures that the denoiser looks at beside the one that it draws.
         decodes: whether pictures are decoded on this device.
     """
     kept = wanted or ("none" if quantize == "8bit" else None)
     usable = free - RESERVE
     total = sum(sizes.values())
     held = {"none": total, "model": _largest(sizes), "group": _resident(sizes, quantize)}
-    choices = _list_choices(sizes, pixels, held, graphs, decodes)
+    choices = _list_choices(sizes, pixels, seen, held, graphs, decodes)
     possible = [one for one in choices if kept in (None, one.offload)]
     choice = next((one for one in possible if one.need <= usable), possible[-1])
     return MemoryPlan(
@@ -124,30 +127,35 @@ def _resident(sizes: Mapping[str, int], quantize: Quantize) -> int:
 
 
 def _list_choices(
-    sizes: Mapping[str, int], pixels: int, held: Mapping[str, int], graphs: GraphNeeds | None, decodes: bool
+    sizes: Mapping[str, int],
+    pixels: int,
+    seen: int,
+    held: Mapping[str, int],
+    graphs: GraphNeeds | None,
+    decodes: bool,
 ) -> list[_Choice]:
     """What there is to choose from, the fastest first."""
-    vae = sizes.get("vae", 0)
+    vae, denoise = sizes.get("vae", 0), pixels * DENOISE + seen * LOOK
     found: list[_Choice] = []
     for offload in ("none", "model", "group"):
         for tiling in (False, True):
-            decode = decodes * (DECODE_TILED if tiling else DECODE)
-            together = held[offload] + pixels * max(DENOISE, decode)
-            apart = max(held[offload] + pixels * DENOISE, vae + pixels * decode)
+            decode = decodes * pixels * (DECODE_TILED if tiling else DECODE)
+            together = held[offload] + max(denoise, decode)
+            apart = max(held[offload] + denoise, vae + decode)
             found.append(_Choice(offload, tiling, apart if offload == "model" else together))
-    return [*_list_graphs(found[:2], pixels, graphs), *found]
+    return [*_list_graphs(found[:2], pixels, denoise, graphs), *found]
 
 
-def _list_graphs(plain: Sequence[_Choice], pixels: int, graphs: GraphNeeds | None) -> Iterator[_Choice]:
+def _list_graphs(plain: Sequence[_Choice], pixels: int, denoise: int, graphs: GraphNeeds | None) -> Iterator[_Choice]:
     """The same with graphs; tiles cost more than a graph of the decoder gains."""
     if graphs is None:
         return
     for one in plain:
-        decode = DECODE_TILED if one.tiling else DECODE
+        decode = pixels * (DECODE_TILED if one.tiling else DECODE)
         if graphs.decoder:
-            again = graphs.copies + pixels * max(DENOISE, decode)
+            again = graphs.copies + max(denoise, decode)
             yield replace(one, need=one.need + again, graphs="all", again=again)
-        yield replace(one, need=one.need + pixels * DENOISE, graphs="denoiser", again=pixels * DENOISE)
+        yield replace(one, need=one.need + denoise, graphs="denoiser", again=denoise)
 
 
 def _explain(

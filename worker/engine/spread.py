@@ -13,7 +13,7 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from accelerate.utils import send_to_device
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-from worker.engine.memory_plan import DECODE, DENOISE, RESERVE
+from worker.engine.memory_plan import DECODE, DENOISE, LOOK, RESERVE
 
 _DENOISERS = ("unet", "transformer", "refiner unet")
 _CODER = ("encode", "decode")  # what pipelines call of a VAE, beside which its `forward` is not used
@@ -21,7 +21,7 @@ _CODER = ("encode", "decode")  # what pipelines call of a VAE, beside which its 
 Places = Mapping[str, int]
 
 
-def choose_places(sizes: Mapping[str, int], pixels: int, free: Sequence[int]) -> Places | None:
+def choose_places(sizes: Mapping[str, int], pixels: int, free: Sequence[int], seen: int = 0) -> Places | None:
     """Which of these devices keeps which component; None where they cannot keep all.
 
     Denoisers are on the first, where pictures are drawn; the others, the largest first, where there is most room.
@@ -30,13 +30,14 @@ def choose_places(sizes: Mapping[str, int], pixels: int, free: Sequence[int]) ->
         sizes: bytes of each component's weights.
         pixels: of the native size.
         free: bytes of each device's memory, before anything is placed there.
+        seen: pixels of pictures that the denoiser looks at beside the one that it draws.
     """
-    left = [one - RESERVE for one in free]
+    left, denoise = [one - RESERVE for one in free], pixels * DENOISE + seen * LOOK
     places: dict[str, int] = {}
     for name in sorted(sizes, key=lambda name: (not name.startswith(_DENOISERS), -sizes[name])):
         first = name.startswith(_DENOISERS)
         place = 0 if first else max(range(len(left)), key=lambda number: left[number])
-        left[place] -= sizes[name] + (pixels * DENOISE if first else pixels * DECODE if name == "vae" else 0)
+        left[place] -= sizes[name] + (denoise if first else pixels * DECODE if name == "vae" else 0)
         places[name] = place
     return places if min(left) >= 0 else None
 

@@ -114,6 +114,11 @@ class Capabilities:
         always_follows = TEXT not in self.tasks and TEXT + CONTROLLED in self.tasks
         return task in self.tasks or (always_follows and task + CONTROLLED in self.tasks)
 
+    @property
+    def splits(self) -> bool:
+        """Whether it splits pictures into layers."""
+        return self.editing is not None and self.editing.splits
+
     def accepts(self, task: str, argument: str) -> bool:
         """Whether the pipeline for this task takes this argument."""
         return argument in self.tasks.get(task, {})

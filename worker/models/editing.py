@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 MAX_REFERENCES = 10  # of any model
+MAX_LAYERS = 10  # that a picture is split into
+DEFAULT_LAYERS = 4
+SEEN_PIXELS = 1024 * 1024  # of each of them, to which pipelines scale what they look at
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,14 @@ class Editing:
         from_prompt: whether it draws from a prompt alone, too.
         aspect: how many times as long as the other one side of a picture may be.
         max_tokens: of a prompt, beyond which the pipeline fails; 0 where it cuts what is too long.
+        splits: whether what it draws are transparent layers, that together are the picture it was given.
     """
 
     references: int
     from_prompt: bool = True
     aspect: int = 128
     max_tokens: int = 0
+    splits: bool = False
 
 
 # Of the 4096 places that Qwen's transformer has for a prompt, pictures take up to 1369 there and the latents 256.
@@ -41,5 +46,6 @@ EDITORS: Mapping[str, Editing] = MappingProxyType(
         "LongCatImageEditPipeline": Editing(1, from_prompt=False, max_tokens=512),
         "QwenImageEditPipeline": Editing(1, from_prompt=False, max_tokens=_QWEN_TOKENS),
         "QwenImageEditPlusPipeline": Editing(3, from_prompt=False, max_tokens=_QWEN_TOKENS),
+        "QwenImageLayeredPipeline": Editing(1, from_prompt=False, splits=True),
     }
 )

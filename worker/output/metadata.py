@@ -91,6 +91,7 @@ def _fields(plan: Plan, model: Capabilities) -> dict[str, Any]:
         "guidance_rescale": request.guidance_rescale,
         "true_cfg_scale": request.true_cfg_scale,
         "max_sequence_length": request.max_sequence_length,
+        "layers": request.layers,
     }
     if model.family.guidance:
         fields["guidance_scale"] = request.guidance_scale

@@ -214,8 +214,9 @@ class Worker:
         files: list[Future[File]] = []
 
         def on_picture(one: GeneratedImage) -> None:
-            pictures.append(one)
-            files.append(self._encoding.submit(self._encode, one, plan, output.format, output.quality))
+            for each in one.list_pictures():
+                pictures.append(each)
+                files.append(self._encoding.submit(self._encode, each, plan, output.format, output.quality))
 
         job.begin("fetching its LoRAs")
         self._engine.loras.fetch(plan.request.loras, job.check)

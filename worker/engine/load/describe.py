@@ -142,7 +142,7 @@ def _native_size(pipeline: Any, arguments: Mapping[str, object]) -> tuple[int, i
     height, width = arguments.get("height"), arguments.get("width")
     if isinstance(height, int) and isinstance(width, int):
         return height, width
-    side = arguments.get("output_resolution")  # Qwen-Image 2.1's word for it
+    side = arguments.get("output_resolution", arguments.get("resolution"))  # Qwen-Image 2.1's word, and Layered's
     if isinstance(side, int):
         return side, side
     sizes = (getattr(pipeline, "default_sample_size", None), *_sample_sizes(pipeline))

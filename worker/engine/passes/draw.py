@@ -1,6 +1,7 @@
 """A batch of pictures through the passes of its plan: drawn, then enlarged or refined, then finished."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import PIL.Image
 import torch
@@ -32,8 +33,16 @@ def draw(engine: Engine, items: Sequence[Item]) -> list[GeneratedImage]:
         result = run_pass(engine, items, number, pipeline, arguments, phases, generators)
         lap(items, "decode")
     assert result is not None
-    drawn = zip(items, result.images, result.flagged, strict=True)
-    return [_finish(item, image, flagged, engine.mode) for item, image, flagged in drawn]
+    layers = result.layers or [[image] for image in result.images]
+    drawn = zip(items, layers, result.flagged, strict=True)
+    return [_finish_all(item, each, flagged, engine.mode) for item, each, flagged in drawn]
+
+
+def _finish_all(item: Item, layers: Sequence[Image], flagged: bool, acceleration: str | None) -> GeneratedImage:
+    """One picture, whole or in layers."""
+    first, *others = [_finish(item, layer, flagged, acceleration) for layer in layers]
+    split = (first.image, *(one.image for one in others)) if item.job.plan.request.layers else ()
+    return replace(first, layers=split)
 
 
 def _finish(item: Item, image: Image, flagged: bool, acceleration: str | None) -> GeneratedImage:

@@ -15,6 +15,7 @@ from worker.plan import Pass
 from worker.request import InitImage, Request
 
 CallArguments = dict[str, Any]
+LAYER_SIDES = 640, 1024  # of a square, in pixels
 
 
 def prepare(one: Pass, requests: Sequence[Request], before: PassResult | None, pipeline: Any) -> CallArguments:
@@ -56,7 +57,16 @@ def _prepare_mask(requests: Sequence[Request]) -> CallArguments:
 
 
 def _prepare_edit(requests: Sequence[Request]) -> CallArguments:
-    return {"image": _batch(requests[0].references)}
+    first = requests[0]
+    return {"image": _batch(first.references)} if first.layers is None else _prepare_layers(first, first.layers)
+
+
+def _prepare_layers(request: Request, layers: int) -> CallArguments:
+    """Of a picture that is split: its pipeline draws in one of two sizes, of which the nearer is taken."""
+    small, large = LAYER_SIDES
+    resolution = small if request.width * request.height <= small * large else large
+    image = request.references[0].convert("RGBA")
+    return {"image": image, "layers": layers, "resolution": resolution, "use_en_prompt": True}
 
 
 def _list_sources(requests: Sequence[Request]) -> list[InitImage]:

@@ -1,7 +1,7 @@
 """Runs one pass: a pipeline with its scheduler, the arguments that every pass has, and callbacks for its steps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -30,12 +30,14 @@ class PassResult:
 
     Attributes:
         flagged: what the safety checker said of each; such a picture is black.
+        layers: of each, where pictures are split; `images` are the first ones.
         latents: (pictures, channels, rows, columns), if the pass was to return them; there are no images then.
     """
 
     images: list[Image]
     flagged: list[bool]
     latents: Tensor | None = None
+    layers: list[list[Image]] = field(default_factory=list)
 
 
 def run_pass(
@@ -90,6 +92,8 @@ def run_pass(
     )  # Kandinsky 5 has its own name for a list of them
     if one.returns_latents:
         return PassResult([], [], images)
+    if isinstance(images[0], list):
+        return PassResult([one[0] for one in images], _flags(result, len(images)), layers=images)
     return PassResult(list(images), _flags(result, len(images)))
 
 
