@@ -31,6 +31,14 @@ FAMILIES = {
     "z_image": tiny_files.z_image,
     "flux2": tiny_files.flux2,
 }
+# A tensor of each part that whole checkpoints have beside the denoiser.
+REST = {
+    "text_encoders.clip_l.transformer.text_model.embeddings.position_embedding.weight": torch.ones(77, 4),
+    "text_encoders.t5xxl.transformer.encoder.final_layer_norm.weight": torch.ones(4),
+    "text_encoders.qwen3_4b.transformer.model.norm.weight": torch.ones(4),
+    "first_stage_model.decoder.conv_in.weight": torch.ones(4, 4, 3, 3),
+    "vae.decoder.conv_in.weight": torch.ones(4, 4, 3, 3),
+}
 # What guidance is called where it is not the call's guidance_scale.
 CALLS: dict[str, dict[str, Any]] = {"qwen": {"true_cfg_scale": 7.5}}
 MORE: dict[str, dict[str, Any]] = {"qwen": {"negative_prompt": "a star"}}
@@ -86,7 +94,7 @@ def drawn_with(kit: Kit, family: str, file: Path, **settings: str) -> Image:
     [
         *((family, "original") for family in FAMILIES),
         *((family, "diffusers") for family in ("flux", "z_image")),
-        *((family, "in a checkpoint") for family in ("sd3", "qwen")),
+        *((family, "in a checkpoint") for family in ("flux", "chroma", "sd3", "qwen", "z_image")),
     ],
 )
 def test_the_picture_is_plain_diffusers_with_that_transformer(
@@ -94,8 +102,8 @@ def test_the_picture_is_plain_diffusers_with_that_transformer(
 ) -> None:
     kit = kits[family]
     weights = kit.transformer.state_dict() if layout == "diffusers" else tiny_files.original(kit.transformer)
-    if layout == "in a checkpoint":  # beside a VAE, say, which is not what is asked for
-        weights = {f"{PREFIX}{name}": weight for name, weight in weights.items()} | {"vae.x": torch.ones(1)}
+    if layout == "in a checkpoint":  # beside text encoders and a VAE, which are not what is asked for
+        weights = {f"{PREFIX}{name}": weight for name, weight in weights.items()} | REST
     file = tiny_files.write(weights, tmp_path / "file.safetensors")
 
     assert_same(drawn_with(kit, family, file), kit.drawn)

@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+from tests.helpers.drawing import load_engine
 from tests.helpers.original_layout import (
     LAST_NORM_BIAS,
     LAYOUTS,
@@ -365,6 +366,45 @@ def without(part: str, shapes: Shapes | None = None) -> Shapes:
 def test_another_architecture_is_named(tmp_path: Path, shapes: Shapes, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         load_single_file(write(tmp_path / "model.safetensors", shapes), torch.float16)
+
+
+MODULATION = f"{UNET}double_blocks.0.img_attn.norm.key_norm.scale"
+ENCODERS: Shapes = {
+    "text_encoders.clip_l.transformer.text_model.embeddings.position_embedding.weight": (77, 768),
+    "text_encoders.t5xxl.transformer.encoder.final_layer_norm.weight": (4096,),
+    "vae.decoder.conv_in.weight": (512, 16, 3, 3),
+}
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "title", "base"),
+    [
+        ({MODULATION: (128,), f"{UNET}img_in.weight": (3072, 64)}, "FLUX.1", "black-forest-labs/FLUX.1-schnell"),
+        (
+            {MODULATION: (128,), f"{UNET}img_in.weight": (3072, 64), f"{UNET}guidance_in.in_layer.bias": (3072,)},
+            "FLUX.1",
+            "black-forest-labs/FLUX.1-dev",
+        ),
+        (
+            {f"{UNET}joint_blocks.0.context_block.adaLN_modulation.1.bias": (14592,)}
+            | {f"{UNET}joint_blocks.37.x_block.mlp.fc1.weight": (9728, 2432)},
+            "Stable Diffusion 3",
+            "stabilityai/stable-diffusion-3.5-large",
+        ),
+        ({f"{UNET}layers.0.adaLN_modulation.0.weight": (15360, 256)}, "Z-Image", "Tongyi-MAI/Z-Image-Turbo"),
+        ({f"{UNET}distilled_guidance_layer.in_proj.bias": (5120,)}, "Chroma", "lodestones/Chroma1-HD"),
+    ],
+    ids=["schnell", "dev", "sd3.5", "z-image", "chroma"],
+)
+def test_a_whole_checkpoint_without_tokenizers_says_the_two_settings(
+    denoiser: Shapes, title: str, base: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "all-in-one.safetensors", denoiser | ENCODERS)
+    with pytest.raises(ModelError) as refused:
+        load_engine(MODEL_NAME=str(file))
+    (line,) = str(refused.value).splitlines()
+    assert f"is {title}; name it in TRANSFORMER_NAME, beside a MODEL_NAME in diffusers layout" in line
+    assert f"MODEL_NAME={base} TRANSFORMER_NAME={file}" in line
 
 
 @pytest.mark.parametrize(

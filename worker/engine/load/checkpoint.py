@@ -101,7 +101,7 @@ _OTHER_INPUTS = {
     7: "for enlarging pictures (an upscaler, 7 input channels)",
     8: "for instructed editing (InstructPix2Pix, 8 input channels)",
 }
-_BESIDE = "name it in TRANSFORMER_NAME, beside a MODEL_NAME in diffusers layout, which has what no such file holds"
+_BESIDE = "name it in TRANSFORMER_NAME, beside a MODEL_NAME in diffusers layout: such files hold no tokenizers"
 _DENOISERS = f"FLUX; {_BESIDE}", f"Stable Diffusion 3; {_BESIDE}", f"a denoiser alone; {_BESIDE}"
 # The same for files with another UNet or none; the first that fits names the file, so LoRAs of anything come first.
 _OTHERS = {
@@ -151,14 +151,17 @@ class Checkpoint:
         return CONFIGS / ("sd2-v" if wide else self.architecture.config)
 
 
-def inspect_checkpoint(path: Path) -> Checkpoint:
+def inspect_checkpoint(path: Path, name: str = "") -> Checkpoint:
     """Tell what a file holds from its header.
+
+    Args:
+        name: what it is called in the settings; its path, if nothing else is said.
 
     Raises:
         ModelError: as in `load_single_file`.
     """
     shapes, metadata = _read_header(path)
-    architecture = _recognise(path, shapes)
+    architecture = _recognise(path, name or str(path), shapes)
     renamed = _find_renamed(architecture, shapes)
     shapes = {renamed.get(name, name): shape for name, shape in shapes.items()}
     inputs = (*shapes.get(_CONV_IN, ()), 0, 0)[1]
@@ -196,23 +199,29 @@ def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], Mapping[str, s
         raise ModelError(f"{path} {describe_file(path, error)}") from error
 
 
-def _recognise(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
+def _recognise(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
     for architecture in ARCHITECTURES:
         if _fits(architecture.context, shapes):
             return architecture
     refiner = _REFINER if _fits(_REFINER_CONTEXT, shapes) else None
     found = (
-        refiner or _name_denoiser(shapes) or _name(_OTHERS, shapes) or "of an architecture this worker does not know"
+        refiner
+        or _name_denoiser(name, shapes)
+        or _name(_OTHERS, shapes)
+        or "of an architecture this worker does not know"
     )
     raise ModelError(f"{path} is {found}; single files of {_titles()} load")
 
 
-def _name_denoiser(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Whose denoiser a file holds, and what takes it."""
+def _name_denoiser(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Whose denoiser a file holds, and the settings that take it."""
     found = tell_denoiser(shapes)
     if found is None:
         return None
-    return f"{found.title}; {_BESIDE}" if found.beside_a_base else found.title
+    if not found.beside_a_base:
+        return found.title
+    example = f" (MODEL_NAME={found.base} TRANSFORMER_NAME={name}, for example)" if found.base else ""
+    return f"{found.title}; {_BESIDE}{example}"
 
 
 def _fits(context: tuple[str, int], shapes: Mapping[str, tuple[int, ...]]) -> bool:

@@ -1,11 +1,11 @@
 """The names and shapes of a file's tensors -> whose denoiser it holds, as diffusers tells those of trainers apart."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from diffusers.loaders.single_file_utils import infer_diffusers_model_type
+from diffusers.loaders.single_file_utils import DIFFUSERS_DEFAULT_PIPELINE_PATHS, infer_diffusers_model_type
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,13 @@ class Denoiser:
         kind: the class of diffusers that draws with such.
         title: what people call it.
         beside_a_base: whether it draws pictures with the rest of such a model.
+        base: a repository that has this rest, as diffusers knows one; "" if it knows none.
     """
 
     kind: str
     title: str
     beside_a_base: bool = True
+    base: str = ""
 
 
 # How diffusers' word for a file begins -> what it is; the first that fits counts.
@@ -53,7 +55,8 @@ def tell_denoiser(shapes: Mapping[str, tuple[int, ...]]) -> Denoiser | None:
         told: str = infer_diffusers_model_type(outline(shapes))
     except (LookupError, NameError, NotImplementedError, RuntimeError, ValueError):
         return None  # it is like one of them, and not as large
-    return next((found for word, found in _DENOISERS.items() if told.startswith(word)), None)
+    base = DIFFUSERS_DEFAULT_PIPELINE_PATHS.get(told, {}).get("pretrained_model_name_or_path", "")
+    return next((replace(found, base=base) for word, found in _DENOISERS.items() if told.startswith(word)), None)
 
 
 def outline(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def _read(source: ModelSource, settings: Settings, device: torch.device) -> Any:
                 f"TRANSFORMER_NAME: {source.name} is a single file; it goes with a folder or repository"
             )
         file = local_file(source, hub_options(source, settings))
-        return load_single_file(file, choose_dtype(settings, device, transformer=False))
+        return load_single_file(file, choose_dtype(settings, device, transformer=False), settings.model_name or "")
     return load_pretrained(source, settings, device)
 
 

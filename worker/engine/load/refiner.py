@@ -30,7 +30,9 @@ def load_refiner(base: Any, settings: Settings) -> StableDiffusionXLImg2ImgPipel
     if settings.refiner_name is None:
         return None
     if not isinstance(base, StableDiffusionXLPipeline):
-        raise SettingsError(f"REFINER_NAME: only Stable Diffusion XL has a refiner; this is {type(base).__name__}")
+        raise SettingsError(
+            f"REFINER_NAME: only Stable Diffusion XL that draws from prompts takes one; this is {type(base).__name__}"
+        )
     try:
         source = find_model(fetch_place(settings.refiner_name, settings))
         log.info("refiner %s: %s", source.name, source.reason)

@@ -28,13 +28,16 @@ from worker.errors import ModelError
 log = logging.getLogger("worker")
 
 
-def load_single_file(path: Path, dtype: torch.dtype) -> DiffusionPipeline:
+def load_single_file(path: Path, dtype: torch.dtype, name: str = "") -> DiffusionPipeline:
     """Load a checkpoint of SD1.x, SD2.x or SDXL on the CPU.
+
+    Args:
+        name: as in `inspect_checkpoint`.
 
     Raises:
         ModelError: the file is damaged, is no complete checkpoint, or is one of another architecture.
     """
-    checkpoint = inspect_checkpoint(path)
+    checkpoint = inspect_checkpoint(path, name)
     architecture = checkpoint.architecture
     title = f"{architecture.title}, for inpainting" if checkpoint.inpaints else architecture.title
     log.info("%s: %s; %s: %s", path.name, title, checkpoint.prediction_type, checkpoint.reason)
