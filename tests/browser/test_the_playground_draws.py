@@ -184,4 +184,4 @@ def test_copied_code_runs_as_it_is_with_a_key_in_the_environment(
         environment = {"PATH": os.environ["PATH"], "RUNPOD_API_KEY": KEY}
         ran = subprocess.run([program, script], env=environment, capture_output=True, text=True, timeout=120)
         assert "COMPLETED" in ran.stdout, ran.stderr
-        assert inputs(endpoint)[-1] == {"prompt": prompt, "seed": 3, "preview": True, **SMALL}
+        assert inputs(endpoint)[-1] == {"prompt": prompt, "seed": 3, **SMALL}

@@ -104,8 +104,8 @@ def test_an_owner_s_limit_below_the_native_size_is_what_jobs_get(saved: dict[str
 
 
 def test_a_model_that_needs_a_picture_too_is_refused(tmp_path: Path) -> None:
-    parts = {**tiny_models.sd1().components, "unet": tiny_models._unet(in_channels=9)}
-    inpainting = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    parts = {**tiny_models.sd1().components, "unet": tiny_models._unet(in_channels=8)}
+    instructed = StableDiffusionPipeline(**parts, requires_safety_checker=False)
 
     with pytest.raises(ModelError, match="prompt alone"):
-        load_engine(MODEL_NAME=str(tiny_models.save(inpainting, tmp_path)))
+        load_engine(MODEL_NAME=str(tiny_models.save(instructed, tmp_path)))
