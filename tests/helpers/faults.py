@@ -3,8 +3,9 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,6 +160,13 @@ def a_worker(**environment: str) -> Iterator[Worker]:
         finally:
             log.handlers, log.level, log.propagate = before
             log.setLevel(before[1])
+
+
+@contextmanager
+def a_worker_each(folders: Mapping[str, Path]) -> Iterator[dict[str, Worker]]:
+    """One for each of these models, by its name."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(a_worker(MODEL_NAME=str(folder))) for name, folder in folders.items()}
 
 
 @contextmanager

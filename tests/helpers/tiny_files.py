@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -17,6 +18,7 @@ from diffusers import (
     ZImagePipeline,
 )
 from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+from PIL.Image import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3ForCausalLM
@@ -169,6 +171,15 @@ def write(weights: Mapping[str, Tensor], path: Path, prefix: str = "") -> Path:
     """These weights in a safetensors file."""
     save_file({f"{prefix}{name}": weight.clone() for name, weight in weights.items()}, path)
     return path
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A base model, other weights for its denoiser, and what plain diffusers draws with these."""
+
+    base: Path
+    transformer: Any
+    drawn: Image
 
 
 def convert_narrow_models(patch: pytest.MonkeyPatch, width: int = WIDTH) -> None:

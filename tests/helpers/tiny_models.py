@@ -1,5 +1,6 @@
 """Pipelines of the real classes, so small that a CPU draws with them in a fraction of a second; weights are random."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -181,3 +182,8 @@ def save(pipeline: DiffusionPipeline, folder: Path) -> Path:
     """Write the pipeline in diffusers layout."""
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def save_all(makers: Mapping[str, Callable[[], DiffusionPipeline]], root: Path) -> dict[str, Path]:
+    """Each in a folder of its own, by its name."""
+    return {name: save(make(), root / name) for name, make in makers.items()}

@@ -15,7 +15,7 @@ from diffusers import (
     LMSDiscreteScheduler,
 )
 
-from tests.helpers import tiny_addons, tiny_controlnets, tiny_models, tiny_transformers
+from tests.helpers import tiny_addons, tiny_controlnets, tiny_editors, tiny_models, tiny_transformers
 from tests.helpers.drawing import load_engine
 from tests.helpers.plain_diffusers import load_plain
 from worker.engine.engine import Engine
@@ -45,11 +45,17 @@ def _shorten_first(settle: Any) -> Any:
     return shortened
 
 
+@pytest.fixture(scope="module")
+def small_references() -> Iterator[None]:
+    """Have pictures that are looked at shrunk, for as long as the file's models live."""
+    with tiny_editors.small_references():
+        yield
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Family -> folder of its tiny model."""
-    root = tmp_path_factory.mktemp("models")
-    return {family: tiny_models.save(make(), root / family) for family, make in tiny_models.UNETS.items()}
+    return tiny_models.save_all(tiny_models.UNETS, tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +73,8 @@ def plain(folders: dict[str, Path]) -> dict[str, DiffusionPipeline]:
 @pytest.fixture(scope="session")
 def more_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same of families beyond the UNets with CLIP."""
-    root = tmp_path_factory.mktemp("more")
     makers = {name: getattr(tiny_transformers, name) for name in ("sd3", "flux", "chroma", "lcm")}
-    return {family: tiny_models.save(make(), root / family) for family, make in makers.items()}
+    return tiny_models.save_all(makers, tmp_path_factory.mktemp("more"))
 
 
 @pytest.fixture(scope="session")

@@ -25,11 +25,7 @@ WAIT_S = 60.0  # far longer than anything here takes
 CALL: dict[str, Any] = {"prompt": "make it red", "width": 96, "height": 64, "num_inference_steps": 2}
 JOB: dict[str, Any] = {**CALL, "seed": 7, "image": uri(scene())}
 
-
-@pytest.fixture(scope="module", autouse=True)
-def small_references() -> Iterator[None]:
-    with tiny_editors.small_references():
-        yield
+pytestmark = pytest.mark.usefixtures("small_references")
 
 
 @pytest.fixture(scope="module")

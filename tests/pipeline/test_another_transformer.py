@@ -4,7 +4,6 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor
 from builder import fetch_model
 from tests.helpers import tiny_files, tiny_models, tiny_transformers
 from tests.helpers.drawing import SMALL, assert_same, load_engine, picture
+from tests.helpers.tiny_files import Kit
 from worker.errors import ModelError, SettingsError, WorkerError
 from worker.models import hub
 
@@ -42,15 +42,6 @@ REST = {
 # What guidance is called where it is not the call's guidance_scale.
 CALLS: dict[str, dict[str, Any]] = {"qwen": {"true_cfg_scale": 7.5}}
 MORE: dict[str, dict[str, Any]] = {"qwen": {"negative_prompt": "a star"}}
-
-
-@dataclass(frozen=True)
-class Kit:
-    """A base model, other weights for its denoiser, and what plain diffusers draws with these."""
-
-    base: Path
-    transformer: Any
-    drawn: Image
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -39,11 +39,7 @@ SETTINGS = {"z-image-omni": {"DTYPE": "bfloat16"}}  # in which diffusers has its
 CALL: dict[str, Any] = {"prompt": "make it red", "width": 96, "height": 64, "num_inference_steps": 2}
 JOB: dict[str, Any] = {**CALL, "seed": 7}
 
-
-@pytest.fixture(scope="module", autouse=True)
-def small_references() -> Iterator[None]:
-    with tiny_editors.small_references():
-        yield
+pytestmark = pytest.mark.usefixtures("small_references")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from tests.helpers import tiny_editors, tiny_glm, tiny_models, tiny_viewers
 from tests.helpers.drawing import assert_same, hole, scene, uri
-from tests.helpers.faults import a_worker
+from tests.helpers.faults import a_worker, a_worker_each
 from tests.helpers.through_handler import ask, drawn
 from worker.runtime.worker import Worker
 
@@ -33,8 +33,7 @@ def small_references() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("editors")
-    return {name: tiny_models.save(make(), root / name) for name, make in MAKERS.items()}
+    return tiny_models.save_all(MAKERS, tmp_path_factory.mktemp("editors"))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def plain(folders: dict[str, Path]) -> dict[str, DiffusionPipeline]:
 def workers(folders: dict[str, Path]) -> Iterator[dict[str, Worker]]:
     with ExitStack() as stack:
         with tiny_editors.small_references():
-            made = {name: stack.enter_context(a_worker(MODEL_NAME=str(folder))) for name, folder in folders.items()}
+            made = stack.enter_context(a_worker_each(folders))
         yield made
 
 

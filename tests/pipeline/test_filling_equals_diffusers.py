@@ -2,7 +2,6 @@
 handler function: what is drawn is what plain diffusers draws, pixel for pixel, and the rest stays as it came."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from PIL.Image import Image
 
 from tests.helpers import tiny_editors, tiny_models
 from tests.helpers.drawing import assert_same, hole, scene, uri
-from tests.helpers.faults import a_worker
+from tests.helpers.faults import a_worker, a_worker_each
 from tests.helpers.plain_diffusers import around
 from tests.helpers.through_handler import ask, drawn, open_picture, pixels
 from worker.runtime.worker import Worker
@@ -38,17 +37,12 @@ CALL |= {"guidance_scale": 3.0}
 JOB = {**CALL, "seed": 7}
 SOURCE, MASK = scene(96, 64), hole(96, 64)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def small_references() -> Iterator[None]:
-    with tiny_editors.small_references():
-        yield
+pytestmark = pytest.mark.usefixtures("small_references")
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("fillers")
-    return {name: tiny_models.save(make(), root / name) for name, make in MAKERS.items()}
+    return tiny_models.save_all(MAKERS, tmp_path_factory.mktemp("fillers"))
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +52,8 @@ def plain(folders: dict[str, Path]) -> dict[str, DiffusionPipeline]:
 
 @pytest.fixture(scope="module")
 def workers(folders: dict[str, Path]) -> Iterator[dict[str, Worker]]:
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(a_worker(MODEL_NAME=str(folder))) for name, folder in folders.items()}
+    with a_worker_each(folders) as made:
+        yield made
 
 
 def inpaint_plainly(name: str, plain: dict[str, DiffusionPipeline], **call: Any) -> Image:

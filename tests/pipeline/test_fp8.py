@@ -49,8 +49,7 @@ def on_the_cpu() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Family -> folder of its tiny model."""
-    root = tmp_path_factory.mktemp("whole")
-    return {family: tiny_models.save(make(), root / family) for family, make in MAKE.items()}
+    return tiny_models.save_all(MAKE, tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,7 @@ CALL: dict[str, Any] = {"prompt": "a square on a table", "num_inference_steps": 
 JOB: dict[str, Any] = {**CALL, "seed": 7, "guidance_scale": 3, "negative_prompt": "blue", "image": uri(scene())}
 SIDE = 64  # pixels that are drawn of a square, an eighth of 640 in steps of 32
 
-
-@pytest.fixture(scope="module", autouse=True)
-def small_references() -> Iterator[None]:
-    with tiny_editors.small_references():
-        yield
+pytestmark = pytest.mark.usefixtures("small_references")
 
 
 @pytest.fixture(scope="module")

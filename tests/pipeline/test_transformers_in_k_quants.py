@@ -2,7 +2,6 @@
 equal those of plain diffusers with the same file, and are like those of the weights before they were packed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,11 @@ from tests.helpers import k_quants, tiny_files, tiny_models, tiny_transformers
 from tests.helpers.drawing import SMALL, assert_same, decibels
 from tests.helpers.faults import a_worker
 from tests.helpers.through_handler import drawn
+from tests.helpers.tiny_files import Kit
 
 WIDTH = 256
 # Seen were 30.2, 38.2 and 41.8; the picture of the base's own weights was 15.6 from it.
 LEAST_DECIBELS = {"Q4_K": 27.0, "Q5_K": 35.0, "Q6_K": 38.0}
-
-
-@dataclass(frozen=True)
-class Kit:
-    """A base model, other weights for its denoiser, and what plain diffusers draws with them."""
-
-    base: Path
-    transformer: Any
-    drawn: Image
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,7 +23,6 @@ from worker.images.resize import (
     flatten,
 )
 from worker.models.capabilities import CONTROLLED, TEXT, Capabilities, task_name
-from worker.models.editing import DEFAULT_LAYERS
 from worker.output.options import Bucket, OutputOptions
 from worker.plan import Plan, make_plan
 from worker.request import Control, Hires, ImagePrompt, InitImage, Picture, Refinement, Request
@@ -78,7 +77,7 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         scheduler=scheduler,
         init_image=init_image,
         references=references,
-        layers=(fields.layers or DEFAULT_LAYERS) if capabilities.splits else None,
+        layers=capabilities.choose_layers(fields.layers),
         controls=_make_controls(fields, followed, init_image, size, capabilities, warnings),
         image_prompt=_read_image_prompt(fields, rules, warnings),
         loras=merge_loras(fields, capabilities),

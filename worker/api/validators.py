@@ -31,7 +31,6 @@ from worker.api.validation_errors import Problem
 from worker.images.resize import MAX_SIDE
 from worker.models import schedulers
 from worker.models.capabilities import CONTROLLED, IMAGE, TEXT, Capabilities
-from worker.models.editing import DEFAULT_LAYERS
 from worker.models.schedulers import Scheduler
 from worker.nearest import suggest
 
@@ -81,7 +80,7 @@ def _check_max_sequence_length(fields: Fields, capabilities: Capabilities) -> It
 
 def _check_num_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     prompts, limit = len(getattr(fields, "prompt", [""])), capabilities.max_images
-    layers = (getattr(fields, "layers", None) or DEFAULT_LAYERS) if capabilities.splits else 1
+    layers = capabilities.choose_layers(getattr(fields, "layers", None)) or 1
     asked = prompts * fields.num_images * layers
     if asked > limit:
         field = "num_images" if fields.num_images > 1 else "prompt" if prompts > 1 else "layers"

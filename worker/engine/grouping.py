@@ -39,12 +39,14 @@ def group_devices(
         return alone
     sizes, pixels = weight_sizes(pipelines, controlnets), count_pixels(model)
     free = [find_room(device, pipelines, controlnets) for device in devices]
-    found = [[devices[number] for number in group] for group in _find_groups(sizes, pixels, free, quantize)]
+    found: list[Group] = [
+        [devices[number] for number in group] for group in _find_groups(sizes, pixels, free, quantize)
+    ]
     used = [device for group in found for device in group]
     if found and len(used) < len(devices):
         idle = ", ".join(str(device) for device in devices if device not in used)
         log.warning("%s draws nothing: without others it cannot keep the model, which the rest keeps whole", idle)
-    return list(found) or alone
+    return found or alone
 
 
 def _find_groups(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from worker.models.control_kinds import ControlKind
-from worker.models.editing import Editing
+from worker.models.editing import DEFAULT_LAYERS, Editing
 from worker.models.family import Family
 from worker.models.schedulers import SCHEDULERS, Scheduler, is_usable
 
@@ -118,6 +118,10 @@ class Capabilities:
     def splits(self) -> bool:
         """Whether it splits pictures into layers."""
         return self.editing is not None and self.editing.splits
+
+    def choose_layers(self, asked: int | None) -> int | None:
+        """Into how many a picture is split; None for a model that leaves it whole."""
+        return (asked or DEFAULT_LAYERS) if self.splits else None
 
     def accepts(self, task: str, argument: str) -> bool:
         """Whether the pipeline for this task takes this argument."""

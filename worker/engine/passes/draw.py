@@ -40,9 +40,9 @@ def draw(engine: Engine, items: Sequence[Item]) -> list[GeneratedImage]:
 
 def _finish_all(item: Item, layers: Sequence[Image], flagged: bool, acceleration: str | None) -> GeneratedImage:
     """One picture, whole or in layers."""
-    first, *others = [_finish(item, layer, flagged, acceleration) for layer in layers]
-    split = (first.image, *(one.image for one in others)) if item.job.plan.request.layers else ()
-    return replace(first, layers=split)
+    finished = [_finish(item, layer, flagged, acceleration) for layer in layers]
+    split = tuple(one.image for one in finished) if item.job.plan.request.layers else ()
+    return replace(finished[0], layers=split)
 
 
 def _finish(item: Item, image: Image, flagged: bool, acceleration: str | None) -> GeneratedImage:
