@@ -25,7 +25,8 @@ def _tokens() -> Qwen2Tokenizer:
     for token in ("<|endoftext|>", "<sop>", *named.values()):
         vocabulary[token] = len(vocabulary)
     tokens = Qwen2Tokenizer(vocab=vocabulary, merges=[], bos_token="<sop>", extra_special_tokens=named)
-    tokens.chat_template = "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}"
+    part = '{{ part.text if part.type == "text" else "<|image|>" }}'
+    tokens.chat_template = f"{{% for m in messages %}}{{% for part in m.content %}}{part}{{% endfor %}}{{% endfor %}}"
     return tokens
 
 
@@ -40,13 +41,15 @@ def glm() -> GlmImagePipeline:
         GlmImageConfig(
             text_config={**text, **SMALL_TEXT, "pad_token_id": 0, "eos_token_id": 0},
             vision_config=sight,
-            vq_config={"embed_dim": 8, "num_embeddings": CODES, "latent_channels": 8},
+            vq_config={"embed_dim": 8, "num_embeddings": CODES, "latent_channels": 16},
             image_token_id=tokens.convert_tokens_to_ids("<|image|>"),
             image_start_token_id=CODES - 2,
             image_end_token_id=CODES - 1,
         )
     )
     reader.generation_config.eos_token_id = None  # as many as the picture needs
+    size = {"shortest_edge": 64 * 64, "longest_edge": 2048 * 2048}
+    sees = GlmImageImageProcessorPil(patch_size=16, merge_size=1, temporal_patch_size=1, size=size)
     return GlmImagePipeline(
         transformer=GlmImageTransformer2DModel(
             in_channels=4,
@@ -63,8 +66,6 @@ def glm() -> GlmImagePipeline:
         vae=_vae(latents_mean=[0.0] * 4, latents_std=[1.0] * 4, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=T5EncoderModel(T5Config(vocab_size=384, d_model=16, d_ff=16, d_kv=8, num_layers=1, num_heads=2)),
         tokenizer=ByT5Tokenizer(),
-        processor=GlmImageProcessor(
-            image_processor=GlmImageImageProcessorPil(), tokenizer=tokens, chat_template=tokens.chat_template
-        ),
+        processor=GlmImageProcessor(image_processor=sees, tokenizer=tokens, chat_template=tokens.chat_template),
         vision_language_encoder=reader,
     )

@@ -158,6 +158,14 @@ def test_glm_image_draws_from_prompts_and_refuses_pictures_by_name(tmp_path: Pat
             assert [one["field"] for one in answer["fields"]] == [field], answer
 
 
+def test_no_call_of_glm_image_reads_a_picture_with_these_versions() -> None:
+    """Why it is refused: diffusers joins features that transformers takes one by one. Where this fails, it can be."""
+    pipeline = tiny_glm.glm()
+
+    with pytest.raises(RuntimeError, match=r"expected input.*to have 16 channels"):
+        pipeline("a boat", image=[scene()], height=64, width=64, num_inference_steps=1)
+
+
 def test_a_mask_is_refused_where_none_is_taken(workers: dict[str, Worker]) -> None:
     answer = ask(workers["qwen-2.1"], JOB, image=uri(scene()), mask=uri(hole()))
 
