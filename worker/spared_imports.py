@@ -2,23 +2,56 @@
 
 Libraries import whatever is installed. What these settings have no use for is hidden from them. Other packages wait
 until somebody uses them: diffusers and transformers import torch's compiler for three decorators, which change nothing
-until something is compiled, and with it comes a fifth of all modules; diffusers' schedulers import scipy.stats for the
-one kind of sigmas that is a beta distribution's.
+until something is compiled, and with it comes a fifth of all modules; diffusers' schedulers import scipy.integrate for
+LMS and scipy.stats for the one kind of sigmas that is a beta distribution's, and transformers scipy.optimize for losses
+of training. RunPod's SDK imports py-cpuinfo for the CPU's name, which starts a Python of its own and takes a second.
 """
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+CPUS = Path("/proc/cpuinfo")
+
+
+class _Nothing:
+    """The class of what was compiled, before anything can be."""
+
+
+class _EvalFrame:
+    """The compiler's module that diffusers asks whether a model was compiled."""
+
+    OptimizedModule = _Nothing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module("torch._dynamo.eval_frame"), name)
 
 
 def _mark(function: Any = None, *_: Any, **__: Any) -> Any:
     """A decorator of the compiler's, with arguments or without, as long as nothing is compiled."""
     return function if function is not None else lambda marked: marked
+
+
+def _read_cpu() -> dict[str, str]:
+    """Of what py-cpuinfo tells, what the SDK asks for; without it, the SDK says that it could not tell."""
+    try:
+        lines = CPUS.read_text().splitlines()
+    except OSError:
+        return {}
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {"brand_raw": names[0]} if names else {}
+
+
+def _assign(*given: Any, **named: Any) -> Any:
+    """What losses of transformers call of scipy, which is loaded then."""
+    return import_module("scipy.optimize._lsap").linear_sum_assignment(*given, **named)
 
 
 @dataclass(frozen=True)
@@ -30,16 +63,19 @@ class Deferral:
         modules: in it, that need nothing of it.
     """
 
-    names: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    names: Mapping[str, Any] = field(default_factory=dict)
     modules: frozenset[str] = frozenset()
 
 
 DEFERRED: Mapping[str, Deferral] = {
     "torch._dynamo": Deferral(
-        {"allow_in_graph": _mark, "assume_constant_result": _mark, "disable": _mark},
+        {"allow_in_graph": _mark, "assume_constant_result": _mark, "disable": _mark, "eval_frame": _EvalFrame()},
         frozenset({"torch._dynamo._trace_wrapped_higher_order_op"}),
     ),
+    "scipy.integrate": Deferral(),
     "scipy.stats": Deferral(),
+    "scipy.optimize": Deferral({"linear_sum_assignment": _assign}),
+    "cpuinfo": Deferral({"get_cpu_info": _read_cpu}),
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from worker.models.quantised import may_be_quantised
 from worker.settings import EMBEDDED_MODEL, list_unused_packages
+from worker.spared_imports import CPUS
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,8 +21,21 @@ from worker.spared_imports import spare_imports
 
 spare_imports(list_unused_packages(may_be_quantised))
 import worker.runtime.worker
-assert not {"torch._dynamo.convert_frame", "scipy.stats._distn_infrastructure"} & set(sys.modules)
+assert not {"torch._dynamo.convert_frame", "scipy.stats._distn_infrastructure", "scipy.optimize._linprog"} & set(
+    sys.modules
+)
 """
+START = """
+import sys
+
+started = []
+PROCESSES = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
+sys.addaudithook(lambda event, given: started.append((event, given)) if event in PROCESSES else None)
+import handler
+assert handler.WORKER.failure is None
+print(started, [name for name in UNUSED if name in sys.modules])
+"""
+UNUSED = ["torch._dynamo.convert_frame", "scipy.stats._distn_infrastructure", "cpuinfo.cpuinfo"]
 COMPILER = """
 import torch
 from diffusers.utils.torch_utils import is_compiled_module
@@ -30,6 +44,12 @@ compiled = torch.compile(torch.nn.Linear(2, 2), backend="eager")
 assert is_compiled_module(compiled) and compiled(torch.ones(1, 2)).shape == (1, 2)
 assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 assert torch.compiler.disable(len)([1]) == 1
+"""
+ASSIGNMENT = """
+from transformers.loss import loss_for_object_detection
+
+rows, columns = loss_for_object_detection.linear_sum_assignment([[1, 0], [0, 1]])
+assert list(columns) == [1, 0]
 """
 BETA = """
 from diffusers import EulerDiscreteScheduler
@@ -52,9 +72,24 @@ else:
 
 
 def test_they_wait_and_are_there_when_they_are_used() -> None:
-    script = WAITING + THREADS + COMPILER + BETA
+    script = WAITING + THREADS + ASSIGNMENT + COMPILER + BETA
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_start_with_a_model_imports_none_of_them_and_starts_no_process() -> None:
+    script = START.replace("UNUSED", repr(UNUSED))
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[] []"], done.stdout + done.stderr
+
+
+def test_the_sdk_is_told_the_name_of_the_cpu() -> None:
+    script = "from worker.spared_imports import *; spare_imports([]); import runpod.serverless.utils.rp_debugger as r; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script} print(r.PROCESSOR)"], cwd=ROOT, capture_output=True, text=True
+    )
+    names = {line.partition(":")[2].strip() for line in CPUS.read_text().splitlines() if line.startswith("model name")}
+    assert done.stdout.strip() in (names or {"Unable to get processor info."}), done.stderr
 
 
 MARKED = """
