@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -19,6 +18,12 @@ from types import ModuleType
 from typing import Any
 
 CPUS = Path("/proc/cpuinfo")
+
+
+def _load(package: str) -> Any:
+    module: Any = sys.modules[package]
+    module.load()
+    return module
 
 
 class _Nothing:
@@ -31,7 +36,7 @@ class _EvalFrame:
     OptimizedModule = _Nothing
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(import_module("torch._dynamo.eval_frame"), name)
+        return getattr(_load("torch._dynamo").eval_frame, name)
 
 
 def _mark(function: Any = None, *_: Any, **__: Any) -> Any:
@@ -51,7 +56,7 @@ def _read_cpu() -> dict[str, str]:
 
 def _assign(*given: Any, **named: Any) -> Any:
     """What losses of transformers call of scipy, which is loaded then."""
-    return import_module("scipy.optimize._lsap").linear_sum_assignment(*given, **named)
+    return _load("scipy.optimize").linear_sum_assignment(*given, **named)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ COMPILER = """
 import torch
 from diffusers.utils.torch_utils import is_compiled_module
 
+assert not is_compiled_module(torch.nn.Linear(2, 2)) and "torch._dynamo.convert_frame" not in sys.modules
+assert torch._dynamo.eval_frame.innermost_fn(len) is len
 compiled = torch.compile(torch.nn.Linear(2, 2), backend="eager")
 assert is_compiled_module(compiled) and compiled(torch.ones(1, 2)).shape == (1, 2)
 assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
