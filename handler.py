@@ -16,13 +16,13 @@ if __name__ != "__mp_main__":
     from worker.models.quantised import may_be_quantised
     from worker.read_ahead import begin_to_read
     from worker.runtime.output_streams import keep_output_from_failing
-    from worker.settings import list_needed_packages, list_unused_packages, quiet_sdk, set_aside_certificates
+    from worker.settings import list_needed_packages, list_unused_packages, quiet_sdk, set_aside_unusable
     from worker.spared_imports import spare_imports
 
     if __name__ == "__main__":
         keep_output_from_failing()
     quiet_sdk()
-    set_aside_certificates()
+    set_aside_unusable()
     begin_to_read()
     spare_imports(list_unused_packages(may_be_quantised), list_needed_packages())
 

@@ -6,8 +6,9 @@ Empty values count as unset, because RunPod's Hub passes every option that a use
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
@@ -33,6 +34,19 @@ _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(/\w[^/]*)*")
 _SIZE = re.compile(r"([0-9]{1,5})\s*[xX]\s*([0-9]{1,5})")
 _ADDRESS = re.compile(r"https?://|urn:air:|(www\.)?(huggingface\.co|hf\.co|civitai\.(com|red|green))/", re.IGNORECASE)
 _CERTIFICATES = ("AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")  # read by libraries
+_SDK_NUMBERS: Mapping[str, type] = MappingProxyType(  # that it reads while it is imported, or started
+    {
+        "RUNPOD_GPU_BENCHMARK_TIMEOUT": int,
+        "RUNPOD_GPU_MAX_ERROR_MESSAGES": int,
+        "RUNPOD_GPU_TEST_TIMEOUT": int,
+        "RUNPOD_MIN_DISK_PERCENT": float,
+        "RUNPOD_MIN_MEMORY_GB": float,
+        "RUNPOD_NETWORK_CHECK_TIMEOUT": int,
+        "RUNPOD_PING_INTERVAL": int,
+        "RUNPOD_REALTIME_CONCURRENCY": int,
+        "RUNPOD_REALTIME_PORT": int,
+    }
+)
 _LOG_LEVEL = "RUNPOD_LOG_LEVEL"
 _LOG_LEVELS = ("NOTSET", "TRACE", "DEBUG", "INFO", "WARN", "ERROR")  # that the SDK knows, in any letters
 _refused: dict[str, str] = {}  # variable that was set aside -> what is wrong; set before all else
@@ -353,14 +367,30 @@ def read_settings() -> Settings:
     raise SettingsError("; ".join([*map(_explain, problems), *filter(None, [gap]), *refused]))
 
 
-def set_aside_certificates() -> None:
-    """Take away the variables that name no file of certificates, which `read_settings` will refuse.
+def set_aside_unusable() -> None:
+    """Take away the variables that name no file of certificates, or no number, which `read_settings` will refuse.
 
-    To be called before `runpod` is imported, which opens some of them at once.
+    To be called before `runpod` is imported, which reads some of them at once.
     """
-    for name, problem in _check_certificates().items():
+    for name in _SDK_NUMBERS:
+        if not os.environ.get(name, "0").strip():
+            del os.environ[name]
+    for name, problem in {**_check_certificates(), **_check_numbers()}.items():
         del os.environ[name]
         _refused[name] = problem
+
+
+def _check_numbers() -> dict[str, str]:
+    """Variable -> what is wrong, of those in which the SDK looks for a number."""
+    problems = {}
+    for name, number in _SDK_NUMBERS.items():
+        value = os.environ.get(name, "0")
+        try:
+            number(value)
+        except ValueError:
+            kind = "a whole number" if number is int else "a number"
+            problems[name] = f"{name}: got {value[:80]!r}; should be {kind}"
+    return problems
 
 
 def _check_certificates() -> dict[str, str]:

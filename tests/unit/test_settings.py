@@ -1,13 +1,14 @@
 """A wrong setting is told in one line that names it, what came and what is allowed; secrets are never shown."""
 
 import logging
+import os
 from itertools import combinations
 
 import pytest
 
 from worker.errors import SettingsError
 from worker.output.options import Bucket, OutputRules
-from worker.settings import Settings, read_settings
+from worker.settings import Settings, read_settings, set_aside_unusable
 
 BUCKET = {
     "BUCKET_ENDPOINT_URL": "https://s3.example.com",
@@ -272,3 +273,18 @@ def test_blanks_and_line_ends_around_a_value_do_not_count(monkeypatch: pytest.Mo
     assert settings.hf_token is not None and settings.hf_token.get_secret_value() == "hf_x"
     assert (settings.model_name, settings.offload) == ("org/name", "group")
     assert (settings.lora_dir, settings.max_steps) == (None, 20)
+
+
+def test_what_the_sdk_could_not_read_as_a_number_is_taken_away_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.settings._refused", {})
+    environment = {"RUNPOD_PING_INTERVAL": "often", "RUNPOD_MIN_MEMORY_GB": "4 GB", "RUNPOD_GPU_TEST_TIMEOUT": " "}
+    for name, value in (environment | {"RUNPOD_MIN_DISK_PERCENT": "2.5"}).items():
+        monkeypatch.setenv(name, value)
+    set_aside_unusable()
+
+    assert not environment.keys() & os.environ.keys()
+    assert os.environ["RUNPOD_MIN_DISK_PERCENT"] == "2.5"
+    told = _told(monkeypatch)
+    assert "RUNPOD_PING_INTERVAL: got 'often'; should be a whole number" in told
+    assert "RUNPOD_MIN_MEMORY_GB: got '4 GB'; should be a number" in told
+    assert "RUNPOD_GPU_TEST_TIMEOUT" not in told
