@@ -5,7 +5,9 @@ the spot (SIGBUS); and what is written to the file changes the weights. So nothi
 """
 
 import re
+from bisect import bisect
 from collections.abc import Iterable
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -14,6 +16,8 @@ _ALIGNMENT = 64  # bytes
 _MAPS = Path("/proc/self/maps")  # of Linux
 _FROM_A_FILE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ [1-9]\d* +/(?!memfd:)", re.MULTILINE)
 
+Ranges = list[tuple[int, int]]  # of addresses, from and up to
+
 
 def copy_mapped_weights(modules: Iterable[torch.nn.Module]) -> int:
     """Copy the weights of these that are mapped from files; bytes copied."""
@@ -21,7 +25,7 @@ def copy_mapped_weights(modules: Iterable[torch.nn.Module]) -> int:
     copied = 0
     for module in modules if ranges else ():
         for weight in (*module.parameters(), *module.buffers()):
-            if weight.device.type == "cpu" and any(start <= weight.data_ptr() < end for start, end in ranges):
+            if weight.device.type == "cpu" and _is_within(weight.data_ptr(), ranges):
                 weight.data = _copy(weight.data)
                 copied += weight.nbytes
     return copied
@@ -37,8 +41,13 @@ def _copy(weight: torch.Tensor) -> torch.Tensor:
     return room[shift : shift + weight.nbytes].view(weight.dtype).view(weight.shape).copy_(weight)
 
 
-def _find_ranges() -> list[tuple[int, int]]:
-    """The addresses at which weight files are mapped; none where the system does not say."""
+def _is_within(address: int, ranges: Ranges) -> bool:
+    place = bisect(ranges, address, key=itemgetter(0))
+    return place > 0 and address < ranges[place - 1][1]
+
+
+def _find_ranges() -> Ranges:
+    """The addresses at which files are mapped, in their order; none where the system does not say."""
     try:
         text = _MAPS.read_text("utf-8", errors="replace")
     except OSError:
