@@ -27,7 +27,7 @@ setup: $(RUN_READY)  ## install what the worker needs
 setup-dev: $(DEV_READY)  ## install what the other commands need, too
 
 test: $(DEV_READY) $(FORK_READY) $(CLIENTS_READY)  ## every test that needs no GPU and no root
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-gpu: $(DEV_READY)  ## every test that needs a GPU
 	$(BIN)/python -m pytest tests/gpu
@@ -52,7 +52,7 @@ screenshots: $(DEV_READY)  ## the pictures of docs/playground.md, by a browser a
 	$(BIN)/python -m tools.screenshots
 
 fuzz: $(DEV_READY)  ## the tests that make up their own input, for much longer than in `make test`
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist loadfile -m fuzz
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m fuzz
 
 soak: $(DEV_READY)  ## mixed jobs, one in five hostile, through the real worker; JOBS=2000 take about an hour
 	$(BIN)/python -m benchmarks.soak $(if $(JOBS),--jobs $(JOBS))

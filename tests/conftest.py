@@ -4,11 +4,15 @@ import gc
 import os
 import socket
 from collections.abc import Generator
+from itertools import groupby
+from operator import itemgetter
 
 import pytest
 from hypothesis import settings
 
 from tests.helpers import fuzzing
+
+WAITING = {"browser", "platform"}  # folders
 
 settings.load_profile(fuzzing.PROFILE)
 
@@ -45,6 +49,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: who tests the platform mostly waits."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the files whose tests wait, for processes and pages, among those that compute, so that no core idles."""
+    files = [list(tests) for _, tests in groupby(items, lambda item: item.path)]
+    waiting = [file for file in files if WAITING & set(file[0].path.parts)]
+    computing = [file for file in files if not WAITING & set(file[0].path.parts)]
+    places = [(place / len(kind), file) for kind in (waiting, computing) for place, file in enumerate(kind)]
+    items[:] = [item for _, file in sorted(places, key=itemgetter(0)) for item in file]
 
 
 @pytest.hookimpl(wrapper=True)
