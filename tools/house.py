@@ -115,6 +115,7 @@ ORDER = {
         "gguf_file.py",
         "vae.py",
         "processors.py",
+        "glm_image.py",
         "chat_templates.py",
         "quantize.py",
         "fp8.py",

@@ -3,6 +3,7 @@
 Facts of diffusers' classes and of what their models were trained on; it knows no torch.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,6 +12,35 @@ MAX_REFERENCES = 10  # of any model
 MAX_LAYERS = 10  # that a picture is split into
 DEFAULT_LAYERS = 4
 SEEN_PIXELS = 1024 * 1024  # of each of them, to which pipelines scale what they look at
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Of a reference picture, where a pipeline scales none and its parts would each see another size.
+
+    Attributes:
+        shortest, longest: in pixels, of any side.
+        step: sides are multiples of it, in pixels.
+    """
+
+    shortest: int
+    longest: int
+    step: int
+
+    def fit(self, size: tuple[int, int], aspect: int) -> tuple[int, int]:
+        """The size nearest to this one, of `SEEN_PIXELS` at most if the shortest side may be so short.
+
+        Args:
+            aspect: how many times as long as the other one side may be.
+        """
+        scale = min(1.0, math.sqrt(SEEN_PIXELS / (size[0] * size[1])))
+        scale = max(scale, self.shortest / min(size))
+        sides = [max(self.shortest, round(side * scale / self.step) * self.step) for side in size]
+        longest = min(self.longest, aspect * min(sides))
+        width, height = (min(side, longest) for side in sides)
+        while width * height > SEEN_PIXELS and max(width, height) > self.shortest:
+            width, height = (width - self.step, height) if width > height else (width, height - self.step)
+        return width, height
 
 
 @dataclass(frozen=True)
@@ -23,6 +53,9 @@ class Editing:
         aspect: how many times as long as the other one side of a picture may be.
         max_tokens: of a prompt, beyond which the pipeline fails; 0 where it cuts what is too long.
         splits: whether what it draws are transparent layers, that together are the picture it was given.
+        sides: what it is handed has such ones; None where it scales pictures itself.
+        listed: whether a single picture is handed over in a list, too.
+        keeps: whether what it has made of the pictures in each layer is kept for all steps.
     """
 
     references: int
@@ -30,6 +63,9 @@ class Editing:
     aspect: int = 128
     max_tokens: int = 0
     splits: bool = False
+    sides: Sides | None = None
+    listed: bool = False
+    keeps: bool = False
 
 
 # Of the 4096 places that Qwen's transformer has for a prompt, pictures take up to 1369 there and the latents 256.
@@ -47,5 +83,7 @@ EDITORS: Mapping[str, Editing] = MappingProxyType(
         "QwenImageEditPipeline": Editing(1, from_prompt=False, max_tokens=_QWEN_TOKENS),
         "QwenImageEditPlusPipeline": Editing(3, from_prompt=False, max_tokens=_QWEN_TOKENS),
         "QwenImageLayeredPipeline": Editing(1, from_prompt=False, splits=True),
+        # Its language model reads patches of half the picture, twice as large as those that its transformer sees.
+        "GlmImagePipeline": Editing(1, aspect=4, sides=Sides(512, 2048, 32), listed=True, keeps=True),
     }
 )

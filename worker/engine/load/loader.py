@@ -39,6 +39,7 @@ from worker.engine.load.describe import describe
 from worker.engine.load.devices import on_device
 from worker.engine.load.dtype import choose_dtype
 from worker.engine.load.fp8 import keep_in_fp8
+from worker.engine.load.glm_image import mend_glm_image
 from worker.engine.load.mapped import copy_mapped_weights
 from worker.engine.load.pretrained import load_pretrained
 from worker.engine.load.quantize import check_quantize
@@ -170,6 +171,7 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
     model, pipeline, pipelines = read.capabilities, read.parts.pipeline, read.parts.pipelines
     for one in pipelines:
         convert_on_device(one)
+        mend_glm_image(one)
     denoisers = [PassRunner("denoiser", find_denoiser(one)) for one in pipelines]
     runners = (*denoisers, *run_others(pipeline, read.parts.controlnets))
     ip_adapter = load_ip_adapter(catalogue, pipeline, runners[0], settings)
