@@ -136,6 +136,7 @@ ORDER = {
         "batch.py",
         "batch_size.py",
         "steps.py",
+        "writing.py",
         "meter.py",
         "cache.py",
         "pipelines.py",
