@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 MAX_REFERENCES = 10  # of any model
+# For which memory is kept free: one that is edited, or two, of which one has what the other is to get. Most jobs bring
+# no more, and each more would take a gigabyte from all of them; a job that does bring more has what else is free.
+ORDINARY_REFERENCES = 2
 MAX_LAYERS = 10  # that a picture is split into
 DEFAULT_LAYERS = 4
 SEEN_PIXELS = 1024 * 1024  # of each of them, to which pipelines scale what they look at
@@ -55,7 +58,7 @@ class Editing:
         splits: whether what it draws are transparent layers, that together are the picture it was given.
         sides: what it is handed has such ones; None where it scales pictures itself.
         listed: whether a single picture is handed over in a list, too.
-        keeps: whether what it has made of the pictures in each layer is kept for all steps.
+        share: what the pixel of a picture takes in memory while it draws, of what it does in FLUX.2 dev.
     """
 
     references: int
@@ -65,7 +68,12 @@ class Editing:
     splits: bool = False
     sides: Sides | None = None
     listed: bool = False
-    keeps: bool = False
+    share: float = 1.0
+
+    @property
+    def ordinary_pixels(self) -> int:
+        """Of the pictures of an ordinary job, as memory counts them: so many in FLUX.2 dev would take as much."""
+        return round(min(self.references, ORDINARY_REFERENCES) * SEEN_PIXELS * self.share)
 
 
 # Of the 4096 places that Qwen's transformer has for a prompt, pictures take up to 1369 there and the latents 256.
@@ -76,14 +84,15 @@ EDITORS: Mapping[str, Editing] = MappingProxyType(
     {
         "FluxKontextPipeline": Editing(1),
         "Flux2Pipeline": Editing(MAX_REFERENCES, aspect=8),
-        "Flux2KleinPipeline": Editing(4, aspect=8),
+        "Flux2KleinPipeline": Editing(4, aspect=8, share=2 / 3),  # its largest has layers two thirds as wide
         "QwenImage21Pipeline": Editing(MAX_REFERENCES),
         "ZImageOmniPipeline": Editing(MAX_REFERENCES, aspect=8),
         "LongCatImageEditPipeline": Editing(1, from_prompt=False, max_tokens=512),
         "QwenImageEditPipeline": Editing(1, from_prompt=False, max_tokens=_QWEN_TOKENS),
         "QwenImageEditPlusPipeline": Editing(3, from_prompt=False, max_tokens=_QWEN_TOKENS),
         "QwenImageLayeredPipeline": Editing(1, from_prompt=False, splits=True),
-        # Its language model reads patches of half the picture, twice as large as those that its transformer sees.
-        "GlmImagePipeline": Editing(1, aspect=4, sides=Sides(512, 2048, 32), listed=True, keeps=True),
+        # Its language model reads patches of half the picture, twice as large as those that its transformer sees. Keys
+        # and values of 30 layers are kept for all steps: 1,920 bytes a pixel.
+        "GlmImagePipeline": Editing(1, aspect=4, sides=Sides(512, 2048, 32), listed=True, share=2.0),
     }
 )
