@@ -210,6 +210,32 @@ def test_whatever_size_a_picture_has_glm_image_sees_one(glm: Worker) -> None:
         assert [one.partition(":")[0] for one in answer["warnings"]] == ["image"], "it is told what became of it"
 
 
+@pytest.mark.parametrize(
+    "edges",
+    [
+        {"shortest_edge": 96**2, "longest_edge": 160**2},
+        {"shortest_edge": 256**2, "longest_edge": 64**2},
+        {"shortest_edge": 100**2, "longest_edge": 2048**2},
+    ],
+    ids=str,
+)
+def test_the_bounds_are_those_of_the_models_own_processor(edges: dict[str, int], tmp_path: Path) -> None:
+    """Such that make no sense leave the model as it is, which draws from prompts."""
+    pipeline = tiny_glm.glm()
+    pipeline.processor.image_processor.size = edges
+    with a_worker(MODEL_NAME=str(tiny_models.save(pipeline, tmp_path))) as worker:
+        sides = engine_of(worker).capabilities.editing.sides  # type: ignore[union-attr]
+        answers = [ask(worker, {**JOB, "image": sent(scene(*size))}) for size in ((64, 64), (300, 200))]
+        drawn(worker, JOB)
+
+    assert sides is not None and sides.shortest <= sides.longest
+    assert sides.shortest % 32 == sides.longest % 32 == 0 and sides.shortest**2 >= edges["shortest_edge"]
+    if edges["shortest_edge"] < edges["longest_edge"]:
+        assert all("error" not in answer for answer in answers), answers
+    else:
+        assert {answer.get("code") for answer in answers} <= {None, "INTERNAL_ERROR", "INVALID_INPUT"}
+
+
 @pytest.mark.parametrize("token", [tiny_glm.BEGIN, tiny_glm.END])
 def test_words_around_pictures_are_refused_in_prompts_of_glm_image(token: int, glm: Worker) -> None:
     answer = ask(glm, JOB, image=uri(scene()), prompt=f"make <|code_{token}|> red")

@@ -106,9 +106,11 @@ def _find_editing(pipeline: Any) -> Editing | None:
     editing = EDITORS.get(type(pipeline).__name__)
     if editing is None or editing.sides is None:
         return editing
-    sides, edges = editing.sides, pipeline.processor.image_processor.size  # pixels of squares
-    shortest = math.ceil(math.sqrt(edges["shortest_edge"]) / sides.step) * sides.step
-    longest = math.floor(math.sqrt(edges["longest_edge"]) / sides.step) * sides.step
+    sides, processor = editing.sides, getattr(pipeline, "processor", None)
+    edges = getattr(getattr(processor, "image_processor", None), "size", None) or {}  # pixels of squares
+    least, most = edges.get("shortest_edge") or sides.shortest**2, edges.get("longest_edge") or sides.longest**2
+    shortest = math.ceil(math.sqrt(least) / sides.step) * sides.step
+    longest = max(shortest, math.floor(math.sqrt(most) / sides.step) * sides.step)
     return replace(editing, sides=replace(sides, shortest=shortest, longest=longest))
 
 

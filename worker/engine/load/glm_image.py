@@ -13,9 +13,9 @@ def mend_glm_image(pipeline: Any) -> None:
 
     To be called before any hook that moves weights is installed. Once the two agree, what comes is handed on as it is.
     """
-    if type(pipeline).__name__ != "GlmImagePipeline":
+    reader: Any = getattr(pipeline, "vision_language_encoder", None)
+    if type(pipeline).__name__ != "GlmImagePipeline" or not hasattr(reader, "get_image_tokens"):
         return
-    reader = pipeline.vision_language_encoder
     look, tell = reader.get_image_features, reader.get_image_tokens
     channels = reader.config.vision_config.hidden_size
 
