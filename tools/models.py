@@ -20,7 +20,7 @@ from worker.engine.load.quantize import is_large
 from worker.engine.memory_plan import MemoryPlan, Quantize, choose_memory_plan
 from worker.engine.pipelines import starts_from_pictures, task_classes
 from worker.models.capabilities import CONTROLLED, TEXT
-from worker.models.editing import EDITORS, SEEN_PIXELS
+from worker.models.editing import EDITORS
 from worker.models.families import FAMILIES
 
 POOLS = (16, 24, 48, 80, 141)  # RunPod's, in gigabytes of the GPU's memory
@@ -118,11 +118,12 @@ def memory_rows() -> Iterator[Row]:
 
 
 def _pixels(model: Published) -> tuple[int, int]:
-    """Of the picture that is drawn, and of a reference picture, where its first checkpoint takes some."""
+    """Of the picture that is drawn, and of an ordinary job's references, where its first checkpoint takes any."""
     family = next(row for row in FAMILIES if row.name == model.checkpoints[0].family)
+    editing = EDITORS.get(family.pipeline)
     return (
         SD1_PIXELS if model.title == "Stable Diffusion 1.5" else MEGAPIXEL,
-        SEEN_PIXELS if family.pipeline in EDITORS else 0,
+        editing.ordinary_pixels if editing else 0,
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL.Image import Image
 
-from tests.helpers import tiny_models
-from tests.helpers.drawing import SMALL, draw, load_engine
+from tests.helpers import tiny_glm, tiny_models
+from tests.helpers.drawing import SMALL, draw, load_engine, scene, uri
 from tests.helpers.every_kind import IMAGE, JOBS, Pictures, drawn, equipped
 from tests.helpers.faults import a_worker, engine_of, last_layer, overflowing, raising, run
 from tests.helpers.tiny_addons import FAMILIES, Kits, denoiser
@@ -89,6 +89,17 @@ def previews(engine: Engine) -> Pictures:
         )
     )
     return [np.asarray(one, np.float64) for one in seen if one is not None]
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_a_language_model_that_looks_at_a_picture(offload: str, tmp_path: Path) -> None:
+    """Of GLM-Image, whose pipeline calls more of it than its forward; before and after a job that shows it none."""
+    model = {"MODEL_NAME": str(tiny_models.save(tiny_glm.glm(), tmp_path / "model"))}
+    engine, whole = load_engine(**model, OFFLOAD=offload), load_engine(**model, OFFLOAD="none")
+
+    for job in ({}, {"image": uri(scene(96, 64))}, {}, {"image": uri(scene(64, 128))}):
+        assert off_by(drawn(engine, **job), drawn(whole, **job)) == 0, job
+        assert_waiting(engine)
 
 
 @pytest.mark.parametrize("offload", OFFLOADS)

@@ -45,6 +45,7 @@ from transformers import (
 )
 
 from tests.helpers import tiny_transformers
+from worker.engine.load.glm_image import mend_glm_image
 
 _WORDS = [f"<|{word}|>" for word in ("endoftext", "im_start", "im_end", "vision_start", "vision_end")]
 _WORDS += ["<|image_pad|>", "<|video_pad|>"]
@@ -183,7 +184,7 @@ def control() -> FluxControlPipeline:
 
 
 def load_plain(folder: Path, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
-    """The model in diffusers' own pipeline."""
+    """The model in diffusers' own pipeline; a GLM-Image, which would edit nothing, with this worker's repair."""
     index = json.loads((folder / "model_index.json").read_text())
     own = {}
     for name in ("processor", "text_processor"):
@@ -191,6 +192,7 @@ def load_plain(folder: Path, dtype: torch.dtype = torch.float32) -> DiffusionPip
             own[name] = without_videos(getattr(transformers, index[name][1])).from_pretrained(folder / name)
     plain = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, **own)
     plain.set_progress_bar_config(disable=True)
+    mend_glm_image(plain)
     return plain
 
 

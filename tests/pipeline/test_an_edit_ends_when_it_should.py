@@ -11,14 +11,19 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers import tiny_addons, tiny_editors, tiny_models
+from tests.helpers import tiny_addons, tiny_editors, tiny_glm, tiny_models
 from tests.helpers.drawing import assert_same, scene, uri
 from tests.helpers.faults import a_worker, engine_of
 from tests.helpers.through_handler import ask, drawn, pixels
 from worker.clock import CLOCK
 from worker.runtime.worker import Worker
 
-MAKERS = {"kontext": tiny_editors.kontext, "qwen-edit": tiny_editors.qwen_edit, "klein": tiny_editors.klein}
+MAKERS = {
+    "kontext": tiny_editors.kontext,
+    "qwen-edit": tiny_editors.qwen_edit,
+    "klein": tiny_editors.klein,
+    "glm-image": tiny_glm.glm,
+}
 TIMEOUT_S = 600.0
 MANY = 60  # steps
 WAIT_S = 60.0  # far longer than anything here takes
@@ -30,13 +35,19 @@ pytestmark = pytest.mark.usefixtures("small_references")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Name -> folder with the model, and its LoRAs below `loras`."""
+    """Name -> folder with the model, and below `loras` its LoRAs, if it takes any."""
     root, made = tmp_path_factory.mktemp("editors"), {}
     for name, make in MAKERS.items():
         pipeline = make()
         made[name] = tiny_models.save(pipeline, root / name)
-        tiny_addons.lora(pipeline, root / name / "loras" / "mine.safetensors", seed=1)
+        if hasattr(pipeline, "load_lora_weights"):
+            tiny_addons.lora(pipeline, root / name / "loras" / "mine.safetensors", seed=1)
     return made
+
+
+def _loras(folder: Path) -> dict[str, str]:
+    there = folder / "loras"
+    return {"LORA_DIR": str(there)} if there.exists() else {}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +55,7 @@ def workers(folders: dict[str, Path]) -> Iterator[dict[str, Worker]]:
     with ExitStack() as stack:
         yield {
             name: stack.enter_context(
-                a_worker(MODEL_NAME=str(folder), LORA_DIR=str(folder / "loras"), JOB_TIMEOUT_S=f"{TIMEOUT_S:g}")
+                a_worker(MODEL_NAME=str(folder), **_loras(folder), JOB_TIMEOUT_S=f"{TIMEOUT_S:g}")
             )
             for name, folder in folders.items()
         }

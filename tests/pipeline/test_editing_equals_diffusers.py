@@ -10,13 +10,14 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL.Image import Image, Resampling
 
-from tests.helpers import tiny_editors, tiny_models, tiny_viewers
+from tests.helpers import tiny_editors, tiny_glm, tiny_models, tiny_viewers
 from tests.helpers.drawing import assert_same, scene, uri
 from tests.helpers.faults import a_worker, engine_of
 from tests.helpers.through_handler import ask, drawn, pixels
 from worker.api.parse import parse
 from worker.engine.generate import generate
 from worker.errors import JobTimeoutError
+from worker.images.resize import fit_image
 from worker.plan import make_plan
 from worker.runtime.worker import Worker
 
@@ -31,6 +32,7 @@ EDITORS: dict[str, tuple[Callable[[], DiffusionPipeline], int]] = {
     "qwen-2.1": (tiny_viewers.qwen_image21, 10),
     "longcat-edit": (tiny_viewers.longcat_edit, 1),
     "z-image-omni": (tiny_viewers.z_image_omni, 10),
+    "glm-image": (tiny_glm.glm, 1),
 }
 EDIT_ONLY = ("qwen-edit", "qwen-edit-plus", "longcat-edit")
 COUNTS = {"qwen-2.1": 3, "z-image-omni": 2}  # where all that it takes would take long
@@ -71,6 +73,8 @@ def draw_plainly(name: str, pipeline: DiffusionPipeline, **call: Any) -> Image:
         call = {"max_area": size[0] * size[1], **call}
     elif name == "longcat-edit":  # which draws in a size of its own
         del call["width"], call["height"]
+    elif name == "glm-image" and "image" in call:  # which must be handed sides that all of its parts see alike
+        call["image"] = [fit_image("image", call["image"], (64, 128), [])]
     picture = pipeline(**call, generator=torch.Generator().manual_seed(7)).images[0]
     return picture if picture.size == size else picture.resize(size, Resampling.LANCZOS)
 
@@ -169,7 +173,7 @@ def test_a_strength_is_refused_by_name(name: str, workers: dict[str, Worker]) ->
     assert [one["field"] for one in answer["fields"]] == ["strength"], answer
 
 
-@pytest.mark.parametrize("name", ["kontext", "klein", "qwen-edit-plus"])
+@pytest.mark.parametrize("name", ["kontext", "klein", "qwen-edit-plus", "glm-image"])
 def test_several_pictures_are_those_drawn_alone(name: str, workers: dict[str, Worker]) -> None:
     answer = ask(workers[name], JOB, image=uri(scene()), num_images=2)
 

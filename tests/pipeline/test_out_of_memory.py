@@ -1,12 +1,14 @@
 """Memory that runs out once costs time and a warning; twice, an error that says so. The worker goes on either way."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 
-from tests.helpers.drawing import SMALL, bytes_alive
+from tests.helpers import tiny_editors, tiny_models
+from tests.helpers.drawing import SMALL, bytes_alive, scene, uri
 from tests.helpers.faults import a_worker, engine_of, last_layer, raising, run, state
 from tests.helpers.tiny_addons import Kits
 from worker.api.parse import parse
@@ -139,6 +141,66 @@ def test_progress_stays_within_its_total_and_ends_there(scheduler: str, fields: 
     assert len(back) == 1, "once, to the beginning of the picture that is drawn anew"
     assert (calls[back[0]][0] - 1) * len(request.pictures) % untroubled[-1][1] == 0
     assert calls[-1] == untroubled[-1] == (untroubled[-1][1],) * 2
+
+
+@pytest.fixture(scope="module")
+def editor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """FLUX.2 klein, which takes up to four pictures to look at."""
+    folder = tiny_models.save(tiny_editors.klein(), tmp_path_factory.mktemp("klein"))
+    with tiny_editors.small_references(), a_worker(MODEL_NAME=str(folder)) as worker:
+        yield worker
+
+
+@contextmanager
+def room_for(worker: Worker, pictures: int) -> Iterator[None]:
+    """Memory runs out in passes that look at more pictures than so many; each has a time of its own."""
+
+    def count(_: object, __: object, named: dict[str, Any]) -> None:
+        times = named["img_ids"][..., 0].unique()
+        if len(times) - 1 > pictures:
+            raise ERRORS["cuda"]()
+
+    handle = engine_of(worker).pipeline.transformer.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def bring(pictures: int) -> dict[str, Any]:
+    return {"images": [uri(scene(seed=seed)) for seed in range(pictures)], "width": 64, "height": 64}
+
+
+@pytest.mark.parametrize("pictures", [2, 4])
+def test_more_pictures_than_there_is_memory_for_are_an_error_that_names_them(pictures: int, editor: Worker) -> None:
+    before = drawn(editor, **bring(1))
+
+    with room_for(editor, pictures - 1):
+        for _ in range(3):  # however often, as what is known to be good is drawn after each
+            answer = run(editor, **bring(pictures))
+            assert answer["code"] == "OUT_OF_MEMORY" and "refresh_worker" not in answer, answer
+            assert f"{pictures} pictures in images; bring fewer" in answer["message"]
+        assert drawn(editor, **bring(1)) == before
+
+    assert "error" not in run(editor, **bring(pictures))
+
+
+def test_one_picture_to_look_at_is_not_said_to_be_too_many(editor: Worker) -> None:
+    with room_for(editor, 0):
+        answer = run(editor, **bring(1))
+
+    assert answer["code"] == "OUT_OF_MEMORY" and "images" not in answer["message"]
+
+
+def test_many_pictures_have_a_second_try(editor: Worker) -> None:
+    before = drawn(editor, **bring(4))
+
+    with raising(engine_of(editor).pipeline.transformer, ERRORS["cuda"]) as fault:
+        spared = drawn(editor, **bring(4))
+
+    assert fault.happened == 1
+    assert spared["images"] == before["images"]
+    assert [one for one in spared["warnings"] if one.startswith("memory ran out")]
 
 
 def test_a_lora_for_which_there_is_no_memory_is_not_called_a_bad_file(

@@ -121,10 +121,20 @@ def test_a_layer_carries_what_makes_all_of_them_again(worker: Worker) -> None:
     ]
 
 
-def test_a_picture_without_words_is_described_by_the_model_itself(worker: Worker) -> None:
-    words, silent = split(worker, layers=1), split(worker, layers=1, prompt="")
+def test_a_picture_without_words_is_described_by_the_model_itself(worker: Worker, plain: Any) -> None:
+    """As plain diffusers has it describe one, of whose words this is told."""
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        describe = type(plain).get_image_caption
+        patch.setattr(type(plain), "get_image_caption", lambda *a, **b: said.append(describe(*a, **b)) or said[-1])
+        theirs = split_plainly(plain, scene(), layers=1, prompt="")
 
-    assert silent[0].tobytes() == split(worker, layers=1, prompt="")[0].tobytes() != words[0].tobytes()
+    ours = split(worker, layers=1, prompt="")
+
+    assert len(said) == 1 and said[0]
+    assert_same(ours[0], theirs[0])
+    assert ours[0].tobytes() == split(worker, layers=1, prompt=said[0])[0].tobytes()
+    assert ours[0].tobytes() != split(worker, layers=1)[0].tobytes()
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,32 @@ def test_a_picture_is_no_longer_than_the_model_edits(size: tuple[int, int], fits
         assert "images.1: the picture is" in told and "at most 8 times the other" in told
 
 
+@pytest.mark.parametrize(
+    ("size", "seen"),
+    [
+        ((1024, 1024), (1024, 1024)),
+        ((2048, 512), (2048, 512)),
+        ((2100, 2100), (1024, 1024)),
+        ((300, 300), (512, 512)),
+        ((300, 400), (512, 672)),
+        ((4200, 1050), (2048, 512)),
+        ((640, 1000), (640, 992)),
+        ((2052, 512), None),
+    ],
+)
+def test_a_model_that_scales_no_picture_is_handed_one_that_it_sees(
+    size: tuple[int, int], seen: tuple[int, int] | None
+) -> None:
+    model = replace(EDITOR, editing=EDITORS["GlmImagePipeline"])
+    if seen is None:
+        assert "at most 4 times the other" in refusal(model, images=[picture(*size)])
+        return
+    request = ask(model, images=[picture(*size)])
+    assert [one.size for one in request.references] == [seen]
+    told = [one for one in request.warnings if f": {size[0]}x{size[1]} was scaled" in one]
+    assert len(told) == (seen != size)
+
+
 def test_no_picture_is_a_prompt_alone() -> None:
     for fields in ({}, {"images": []}, {"image": None}, {"images": None}):
         assert ask(EDITOR, **fields).task == TEXT

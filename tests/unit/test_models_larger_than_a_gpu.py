@@ -130,10 +130,17 @@ def test_what_fits_on_one_by_tiles_is_not_spread(monkeypatch: pytest.MonkeyPatch
     assert _group(monkeypatch, QWEN, *[need - 1] * 4) == [[0, 1], [2, 3]]
 
 
-def test_a_model_that_edits_has_room_for_a_reference_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    need = sum(QWEN.values()) + RESERVE + DENOISE * SQUARE + LOOK * SEEN_PIXELS
+@pytest.mark.parametrize(
+    ("editing", "pictures"),
+    [(Editing(1), 1), (Editing(2), 2), (Editing(10), 2), (Editing(1, share=2), 2), (Editing(4, share=0.5), 1)],
+)
+def test_a_model_that_edits_has_room_for_an_ordinary_jobs_pictures(
+    editing: Editing, pictures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two, if it takes as many, each by its share of what one takes in the largest model."""
+    need = sum(QWEN.values()) + RESERVE + DENOISE * SQUARE + pictures * LOOK * SEEN_PIXELS
     assert _group(monkeypatch, QWEN, *[need - 1] * 4) == ALONE
-    monkeypatch.setattr(Model, "editing", Editing(3))
+    monkeypatch.setattr(Model, "editing", editing)
     assert _group(monkeypatch, QWEN, *[need] * 4) == ALONE
     assert _group(monkeypatch, QWEN, *[need - 1] * 4) == [[0, 1], [2, 3]]
     monkeypatch.setattr(memory, "free_memory", lambda _: need)

@@ -48,6 +48,7 @@ ENGINE = [
             "device_errors",
             "meter",
             "steps",
+            "writing",
             "scheduling",
             "pipelines",
             "preview",

@@ -125,13 +125,22 @@ def read_references(
 
 
 def _read_reference(source: Source, left: RemainingPictures, capabilities: Capabilities, warnings: list[str]) -> Image:
-    """RGB, in its own aspect; one of more pixels than any model looks at is scaled down."""
+    """RGB, in its own aspect; one of more pixels than any model looks at is scaled down.
+
+    For a model that scales none itself it has such sides as that one sees.
+    """
     image = fill_transparency(source.field, left.read(source.field, source.reference), warnings)
-    size = limit_size(image.size, MAX_REFERENCE_PIXELS, 1)
-    if capabilities.editing is not None and max(size) > min(size) * capabilities.editing.aspect:
-        allowed = f"{capabilities.family.title} edits those with one side at most {capabilities.editing.aspect} times"
+    size, editing = limit_size(image.size, MAX_REFERENCE_PIXELS, 1), capabilities.editing
+    if editing is not None and min(_aspect(size), _aspect(image.size)) > editing.aspect:
+        allowed = f"{capabilities.family.title} edits those with one side at most {editing.aspect} times"
         raise InvalidInputError([f"{source.field}: the picture is {image.width}x{image.height}; {allowed} the other"])
+    if editing is not None and editing.sides is not None:
+        size = editing.sides.fit(image.size, editing.aspect)
     return fit_image(source.field, image, size, warnings)
+
+
+def _aspect(size: Size) -> float:
+    return max(size) / min(size)
 
 
 def fill_transparency(name: str, image: Image, warnings: list[str]) -> Image:

@@ -10,6 +10,7 @@ from worker.engine.drawing import Item
 from worker.engine.engine import Engine
 from worker.engine.passes.draw import draw
 from worker.engine.recovery import release_exception_memory
+from worker.errors import OutOfMemoryError
 from worker.request import GeneratedImage
 
 log = logging.getLogger("worker")
@@ -19,7 +20,8 @@ def draw_batch(engine: Engine, items: Sequence[Item]) -> list[GeneratedImage]:
     """These pictures, drawn at once; the second time without graphs, which keep memory.
 
     Raises:
-        Exception: what went wrong; for a single picture, running out of memory only at the second time.
+        OutOfMemoryError: at the second time, too, and the job brought several pictures to look at.
+        Exception: what else went wrong; for a single picture, running out of memory only at the second time.
     """
     steps = items[0].job.steps
     done = steps.done
@@ -33,4 +35,14 @@ def draw_batch(engine: Engine, items: Sequence[Item]) -> list[GeneratedImage]:
     engine.repair()
     steps.done = done
     with low_memory(getattr(engine.pipeline, "vae", None)), engine.without_graphs():
-        return [replace(one, low_memory=True) for one in draw(engine, items)]
+        try:
+            return [replace(one, low_memory=True) for one in draw(engine, items)]
+        except Exception as error:
+            if is_out_of_memory(error) and (count := len(items[0].job.plan.request.references)) > 1:
+                raise OutOfMemoryError(_explain_references(count)) from error
+            raise
+
+
+def _explain_references(count: int) -> str:
+    """Why there may be less memory than for other jobs: the plan keeps none free for so many pictures."""
+    return f"the accelerator ran out of memory, with {count} pictures in images; bring fewer, or ask for fewer pixels"

@@ -22,7 +22,8 @@ class Drawing:
             and, if it wants previews, a function that makes one. What it raises ends this job and no other.
         on_picture: called with each picture, in order, as soon as it is there.
         deadline: in the clock's running time; checked at every step.
-        check: called before anything of it is drawn, and for each of its prompts; what it raises ends this job.
+        check: called before anything of it is drawn, for each of its prompts, and for each token that a language model
+            writes for it; what it raises ends this job.
     """
 
     plan: Plan
@@ -109,6 +110,15 @@ class DrawnJob:
         self.prompts.check_lengths(self.drawing.check)
         self._warnings = list_prompt_warnings(self._engine, self.plan.request, self.drawing.check)
 
+    def check(self) -> None:
+        """Go on, if it is wanted and has time left; asked where no step is done.
+
+        Raises:
+            Exception: it is not, or has none.
+        """
+        self.drawing.check()
+        self.steps.check_time()
+
     def warn(self, notes: Sequence[str]) -> None:
         """Its answer says these too."""
         self._warnings = list(dict.fromkeys([*self._warnings, *notes]))
@@ -145,3 +155,23 @@ def lap(items: Sequence[Item], stage: Stage) -> None:
     """This stage of theirs has taken the time since the last lap."""
     for job in jobs_of(items):
         job.lap(stage)
+
+
+def tell_each(items: Sequence[Item], tell: Callable[[DrawnJob], None]) -> None:
+    """Tell each job of a batch; one that wants no more, so raises something, is left out of what comes after.
+
+    Raises:
+        Exception: what the last one raised, if none wants more.
+    """
+    jobs = jobs_of(items)
+    for job in jobs:
+        if job.error is not None:
+            continue
+        try:
+            tell(job)
+        except Exception as error:
+            if len(jobs) == 1:
+                raise
+            job.error = error
+    if all(job.error is not None for job in jobs):
+        raise jobs[-1].error  # type: ignore[misc]

@@ -18,6 +18,7 @@ from worker.engine.pipelines import build_pipeline, combine_controlnets, control
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot
 from worker.engine.refusals import Refusals
+from worker.engine.writing import Writing
 from worker.models.capabilities import EDIT, TEXT, Capabilities
 from worker.plan import Pass
 
@@ -43,6 +44,7 @@ class Engine:
         release: to be called after each job.
         snapshot: how every weight was after loading.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
+        writing: what its language models write before they draw.
         refusals: what it has been seen to fail at.
         schedulers, pipelines: those built so far.
         embeddings: of prompts that jobs had before.
@@ -65,6 +67,7 @@ class Engine:
     release: Callable[[], None]
     snapshot: Snapshot
     scheduler_config: Mapping[str, Any]
+    writing: Writing
     refusals: Refusals = field(default_factory=Refusals)
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     pipelines: dict[tuple[Any, ...], Any] = field(default_factory=dict)

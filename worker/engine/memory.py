@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate import cpu_offload_with_hook
 from diffusers import AutoencoderKL
-from diffusers.hooks import apply_group_offloading
+from diffusers.hooks import HookRegistry, apply_group_offloading
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from worker.engine.decoder import decode_by_tiles
@@ -18,7 +18,10 @@ from worker.engine.memory_plan import GraphNeeds, MemoryPlan, Offload, Quantize,
 from worker.engine.pipelines import modules
 from worker.engine.spread import choose_places, send
 from worker.models.capabilities import Capabilities
-from worker.models.editing import DEFAULT_LAYERS, SEEN_PIXELS
+from worker.models.editing import DEFAULT_LAYERS
+
+# Class -> the layer whose weights it reads without calling it: GLM-Image's language model, where it looks at a picture.
+_READ_UNCALLED = {"GlmImageVisionEmbeddings": "position_embedding", "GlmImageVQVAEVectorQuantizer": "embedding"}
 
 
 def weight_sizes(
@@ -98,8 +101,18 @@ def _stream(pipelines: Sequence[Any], device: torch.device) -> None:
     for name, part in parts.values():
         if _can_travel(name, part):
             apply_group_offloading(part, device, offload_type="leaf_level", use_stream=True)
+            _keep_uncalled(part, device)
         else:
             part.to(device)
+
+
+def _keep_uncalled(part: torch.nn.Module, device: torch.device) -> None:
+    """Leave on the device the small layers whose weights others read without calling them, which would bring them."""
+    for owner in part.modules():
+        if (name := _READ_UNCALLED.get(type(owner).__name__)) is not None:
+            layer = getattr(owner, name)
+            HookRegistry.check_if_exists_or_initialize(layer).remove_hook("group_offloading")
+            layer.to(device)
 
 
 def _can_travel(name: str, part: torch.nn.Module) -> bool:
@@ -158,14 +171,14 @@ def plan_memory(
 
 
 def count_pixels(model: Capabilities) -> tuple[int, int]:
-    """Of what is drawn, and of what is looked at: one reference picture, where a model takes some.
+    """Of what is drawn, and of what is looked at: as many reference pictures as an ordinary job brings.
 
     Where pictures are split, their layers are drawn at once, beside one more of all of them, and decoded one by one.
     """
     pixels, editing = model.width * model.height, model.editing
     if editing is not None and editing.splits:
         return pixels, (DEFAULT_LAYERS + 1) * pixels
-    return pixels, SEEN_PIXELS if editing else 0
+    return pixels, editing.ordinary_pixels if editing else 0
 
 
 def find_room(device: torch.device, pipelines: Sequence[Any], controlnets: Sequence[Any]) -> int:

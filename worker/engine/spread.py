@@ -16,7 +16,8 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from worker.engine.memory_plan import DECODE, DENOISE, LOOK, RESERVE
 
 _DENOISERS = ("unet", "transformer", "refiner unet")
-_CODER = ("encode", "decode")  # what pipelines call of a VAE, beside which its `forward` is not used
+# What pipelines call of a component beside its `forward`: of a VAE, and of a language model that looks at pictures.
+_METHODS = "encode", "decode", "get_image_features", "get_image_tokens"
 
 Places = Mapping[str, int]
 
@@ -48,7 +49,7 @@ def send(part: torch.nn.Module, device: torch.device, home: torch.device) -> Non
     if device == home:
         return
     add_hook_to_module(part, AlignDevicesHook(execution_device=device, io_same_device=True))
-    for name in _CODER:
+    for name in _METHODS:
         if hasattr(part, name):
             setattr(part, name, _visit(getattr(part, name), device, home))
 

@@ -41,11 +41,19 @@ class StepCounter:
             JobTimeoutError: the deadline has passed.
         """
         self.done += pictures
-        if self._deadline is not None and CLOCK.running_time() > self._deadline:
-            raise JobTimeoutError(f"stopped after {self.done} steps: the job's time is over (JOB_TIMEOUT_S)")
+        self.check_time()
         # Some schedulers step twice for each step that was asked for.
         self._expected[number] = getattr(pipeline, "num_timesteps", self._expected[number])
         self._on_step(self.done, max(self.done, self._pictures * sum(self._expected)), make_preview)
+
+    def check_time(self) -> None:
+        """Go on, if there is time left.
+
+        Raises:
+            JobTimeoutError: the deadline has passed.
+        """
+        if self._deadline is not None and CLOCK.running_time() > self._deadline:
+            raise JobTimeoutError(f"stopped after {self.done} steps: the job's time is over (JOB_TIMEOUT_S)")
 
 
 def step_callbacks(on_step: Callable[[], None], change: Change = lambda *_: None) -> dict[str, Any]:

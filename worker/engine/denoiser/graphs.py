@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, Literal, Protocol
 
 import torch
@@ -331,8 +332,16 @@ def _describe(value: Any, tensors: list[Tensor]) -> Hashable:
         return tuple((name, _describe(one, tensors)) for name, one in value.items())
     if isinstance(value, (tuple, list)):
         return type(value), tuple(_describe(one, tensors) for one in value)
+    if _has_state(value):
+        raise TypeError(f"what {type(value).__name__} holds may be another at each pass")
     hash(value)
     return type(value), value
+
+
+def _has_state(value: Any) -> bool:
+    """Whether it is the same object whatever it holds, such as keys and values that are kept from pass to pass."""
+    own_hash: Any = type(value).__hash__
+    return own_hash is object.__hash__ and hasattr(value, "__dict__") and not isinstance(value, (type, FunctionType))
 
 
 def _difference(found: Any, expected: Any, draws: bool) -> float:

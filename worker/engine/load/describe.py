@@ -1,6 +1,7 @@
 """A loaded pipeline -> the `Capabilities` that requests are checked against. Reads configs and signatures only."""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -23,7 +24,7 @@ from worker.models import schedulers
 from worker.models.adapters import AdapterCatalogue
 from worker.models.capabilities import Capabilities
 from worker.models.control_kinds import OWN_CONTROL, ControlKind
-from worker.models.editing import EDITORS
+from worker.models.editing import EDITORS, Editing
 from worker.models.families import Found, find_family
 from worker.models.family import Family, general_family
 from worker.models.scheduler_classes import BETA_SCHEDULES, PREDICTIONS
@@ -68,7 +69,7 @@ def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCat
         max_images=settings.max_images or family.max_images,
         refiner=settings.refiner_name is not None,
         tasks=MappingProxyType({task: call_arguments(one) for task, one in task_classes(type(pipeline)).items()}),
-        editing=EDITORS.get(kind),
+        editing=_find_editing(pipeline),
         max_sequence_length=_longest_prompt(kind, arguments),
         picture_tokens=_list_picture_tokens(pipeline),
         weighted_prompts=reads_clip(type(pipeline)),
@@ -100,6 +101,19 @@ def _choose_family(pipeline: Any, name: str) -> Family:
     return replace(found.family, title=title, noise=_tell_noise(pipeline, found.family), steps=steps)
 
 
+def _find_editing(pipeline: Any) -> Editing | None:
+    """What its class does with reference pictures, within the bounds of the processor that this model brings."""
+    editing = EDITORS.get(type(pipeline).__name__)
+    if editing is None or editing.sides is None:
+        return editing
+    sides, processor = editing.sides, getattr(pipeline, "processor", None)
+    edges = getattr(getattr(processor, "image_processor", None), "size", None) or {}  # pixels of squares
+    least, most = edges.get("shortest_edge") or sides.shortest**2, edges.get("longest_edge") or sides.longest**2
+    shortest = math.ceil(math.sqrt(least) / sides.step) * sides.step
+    longest = max(shortest, math.floor(math.sqrt(most) / sides.step) * sides.step)
+    return replace(editing, sides=replace(sides, shortest=shortest, longest=longest))
+
+
 def read_config_entry(pipeline: Any, key: str) -> Any:
     """The "component.entry" config entry of the pipeline, which is the component "pipeline" itself; or None."""
     component, entry = key.split(".")
@@ -111,6 +125,8 @@ def read_config_entry(pipeline: Any, key: str) -> Any:
 def _list_picture_tokens(pipeline: Any) -> tuple[str, ...]:
     processors = [part for part in pipeline.components.values() if isinstance(part, ProcessorMixin)]
     tokens = [getattr(one, name, None) for one in processors for name in ("image_token", "video_token")]
+    ends = [read_config_entry(pipeline, f"vision_language_encoder.image_{end}_token_id") for end in ("start", "end")]
+    tokens += [one.tokenizer.convert_ids_to_tokens(end) for one in processors for end in ends if end is not None]
     return tuple(token for token in tokens if isinstance(token, str) and token)
 
 

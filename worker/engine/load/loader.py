@@ -39,6 +39,7 @@ from worker.engine.load.describe import describe
 from worker.engine.load.devices import on_device
 from worker.engine.load.dtype import choose_dtype
 from worker.engine.load.fp8 import keep_in_fp8
+from worker.engine.load.glm_image import mend_glm_image
 from worker.engine.load.mapped import copy_mapped_weights
 from worker.engine.load.pretrained import load_pretrained
 from worker.engine.load.quantize import check_quantize
@@ -50,6 +51,7 @@ from worker.engine.pipelines import find_denoiser, stay_on, turn_to_inpainting
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
 from worker.engine.refusals import Refusals
+from worker.engine.writing import Writing
 from worker.errors import ModelError, SettingsError
 from worker.files import settle_temporary_folder
 from worker.models.adapters import AdapterCatalogue, find_adapters
@@ -170,8 +172,10 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
     model, pipeline, pipelines = read.capabilities, read.parts.pipeline, read.parts.pipelines
     for one in pipelines:
         convert_on_device(one)
+        mend_glm_image(one)
     denoisers = [PassRunner("denoiser", find_denoiser(one)) for one in pipelines]
     runners = (*denoisers, *run_others(pipeline, read.parts.controlnets))
+    writing = Writing(unique_modules(pipelines, ()))
     ip_adapter = load_ip_adapter(catalogue, pipeline, runners[0], settings)
     if ip_adapter is not None:
         check_complete({"the image encoder": pipeline.image_encoder}, "IP_ADAPTER_ENCODER: it is not complete")
@@ -211,6 +215,7 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
         graphs=graphs,
         snapshot=Snapshot(unique_modules(pipelines, nets), resident=plan.offload == "none"),
         scheduler_config=MappingProxyType(dict(pipeline.scheduler.config)),
+        writing=writing,
         refusals=read.refusals,
     )
 

@@ -11,6 +11,7 @@ from worker.engine.adapters.holes import show_hole
 from worker.engine.passes.run import PassResult
 from worker.engine.pipelines import call_arguments
 from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT
+from worker.models.editing import EDITORS
 from worker.plan import Pass
 from worker.request import InitImage, Request
 
@@ -36,6 +37,9 @@ def prepare(one: Pass, requests: Sequence[Request], before: PassResult | None, p
     arguments |= {"width": one.width, "height": one.height, "denoising_end": one.end}
     arguments["max_area"] = one.width * one.height  # FLUX Kontext draws as many pixels, whatever the size
     arguments |= PREPARE[one.task.removesuffix(CONTROLLED)](requests)
+    editing = EDITORS.get(type(pipeline).__name__)
+    if one.task == EDIT and editing is not None and editing.listed:
+        arguments["image"] = list(requests[0].references)
     return arguments | (_prepare_control(requests, pipeline) if requests[0].controls else {})
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from worker.engine.drawing import Item, jobs_of, lap
+from worker.engine.drawing import DrawnJob, Item, lap, tell_each
 from worker.engine.engine import Engine
 from worker.engine.meter import Lookahead
 from worker.engine.pipelines import call_arguments
@@ -86,7 +86,8 @@ def run_pass(
         watch(pipeline.scheduler, lambda *_: on_step())
     given = {name: value for name, value in arguments.items() if name in accepted and value is not None}
     given |= _drop_schedule(engine.capabilities.family, request, one.num_inference_steps)
-    result = pipeline(**given, **_replace_sigmas(pipeline, one.num_inference_steps))
+    with engine.writing.asking(lambda: tell_each(items, DrawnJob.check)):
+        result = pipeline(**given, **_replace_sigmas(pipeline, one.num_inference_steps))
     images = (
         result.images if hasattr(result, "images") else result.image
     )  # Kandinsky 5 has its own name for a list of them
@@ -120,28 +121,17 @@ def _keeps_schedule(family: Family, request: Request, steps: int) -> bool:
 
 
 def _count_step(engine: Engine, items: Sequence[Item], number: int, pipeline: Any, prediction: Prediction) -> None:
-    """Tell each job of the batch; one that wants no more is left out of what comes after.
-
-    Raises:
-        Exception: what the last one raised, if none wants more.
-    """
+    """Tell each job of the batch."""
     lap(items, "denoise")
-    jobs = jobs_of(items)
-    for job in jobs:
-        if job.error is not None:
-            continue
+
+    def count(job: DrawnJob) -> None:
         own = [index for index, item in enumerate(items) if item.job is job]
-        try:
-            make_preview = None
-            if job.plan.request.preview:
-                make_preview = partial(_make_preview, engine, job.plan.passes[number], prediction, own[0])
-            job.steps.count(number, len(own), pipeline, make_preview)
-        except Exception as error:
-            if len(jobs) == 1:
-                raise
-            job.error = error
-    if all(job.error is not None for job in jobs):
-        raise jobs[-1].error  # type: ignore[misc]
+        make_preview = None
+        if job.plan.request.preview:
+            make_preview = partial(_make_preview, engine, job.plan.passes[number], prediction, own[0])
+        job.steps.count(number, len(own), pipeline, make_preview)
+
+    tell_each(items, count)
 
 
 def _make_preview(engine: Engine, one: Pass, prediction: Prediction, index: int) -> Image | None:

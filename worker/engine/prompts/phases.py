@@ -91,7 +91,12 @@ def _join(found: Sequence[Embeddings], pipeline: Any) -> dict[str, Any]:
 
 
 def _stack(values: Sequence[Any]) -> Any:
-    """One value for the batch: tensors (pictures, ...), texts in a list, and what all share as it is."""
+    """One value for the batch: tensors (pictures, ...), several texts in a list, and what all share as it is.
+
+    A single text stays one: in a list, an empty one is none to a model that writes what is missing.
+    """
+    if len(values) == 1:
+        return values[0]
     if isinstance(values[0], Tensor):
-        return torch.cat(list(values)) if len(values) > 1 else values[0]
+        return torch.cat(list(values))
     return list(values) if isinstance(values[0], str) else values[0]
