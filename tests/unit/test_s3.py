@@ -22,6 +22,7 @@ from tests.helpers.delivering import deliver_files
 from tests.helpers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, lead_here, serve
 from worker.api.response import write_failure
 from worker.errors import DeliveryError, ResultTooLargeError
+from worker.output import bucket as bucket_module
 from worker.output.address import BucketAddress, read_address
 from worker.output.bucket import upload
 from worker.output.delivery import Delivery
@@ -36,6 +37,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A server with the bucket "pictures", which the tests of this file share."""
     with serve(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses between tries."""
+    monkeypatch.setattr(bucket_module, "MAX_RETRY_PAUSE_S", 0)
 
 
 @pytest.fixture
