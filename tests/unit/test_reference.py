@@ -52,8 +52,9 @@ def check(reference: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of what the documentation is made from and of what it is made into."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.png", "node_modules")
     for name in ("worker", "docs", "tools", "examples", "benchmarks"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     for name in ("README.md", "handler.py"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
