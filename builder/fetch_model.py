@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from diffusers import DiffusionPipeline
 from huggingface_hub import file_exists, hf_hub_download
 
 from worker.errors import ModelError
@@ -44,6 +43,8 @@ def fetch(name: str, revision: str | None, cache: Path, setting: str) -> None:
         hf_hub_download(place.repository, f"{DENOISER}/config.json", **options)
         given = {DENOISER: None}
     variant = os.environ.get("MODEL_VARIANT") or None
+    from diffusers import DiffusionPipeline  # seconds that a single file and a refusal need not wait for
+
     DiffusionPipeline.download(place.repository, variant=variant, use_safetensors=True, **options, **given)
 
 

@@ -5,6 +5,7 @@ A start then reads them ahead (worker/read_ahead.py). A build has no GPU, so cuD
 one, is added by name.
 """
 
+import gc
 import re
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ _LATER = ("nvidia/cudnn/lib/libcudnn*.so*", "nvidia/cu*/lib/libcublas*.so*")  # 
 
 def main() -> None:
     """Import what a worker imports, and print what was read."""
+    gc.disable()  # imports leave no garbage
     from worker.models.quantised import may_be_quantised
     from worker.settings import list_unused_packages
     from worker.spared_imports import spare_imports

@@ -42,7 +42,8 @@ def load_engine(**environment: str) -> Engine:
             patch.delenv(name)
         for name, value in environment.items():
             patch.setenv(name, value)
-        return load(read_settings(), choose_devices(read_settings())[0])
+        settings = read_settings()
+        return load(settings, choose_devices(settings)[0])
 
 
 def draw(engine: Engine, deadline: float | None = None, **fields: Any) -> list[GeneratedImage]:
@@ -93,7 +94,9 @@ def uri(image: Image) -> str:
 def bytes_alive() -> int:
     """Bytes of every tensor that anything still holds; those that share memory count once."""
     gc.collect()
-    found = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor) and not one.is_meta]
+    everything = gc.get_objects()
+    kinds = {kind for kind in set(map(type, everything)) if issubclass(kind, torch.Tensor)}
+    found = [one for one in everything if type(one) in kinds and not one.is_meta]
     tensors = [one for one in found if not isinstance(one, FakeTensor)]  # which a compiler only imagines
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
     return sum(storages.values())

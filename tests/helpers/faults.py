@@ -122,13 +122,17 @@ def overflowing(layer: torch.nn.Module, wanted: Callable[[int], bool] = lambda _
 
 def state(engine: Engine) -> list[Any]:
     """Number format, device and shape of every parameter and buffer, and what jobs attach to a denoiser."""
-    parts = [part for part in engine.pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    tensors = [pair for part in parts for pair in (*part.named_parameters(), *part.named_buffers())]
-    found: list[Any] = [(name, one.dtype, one.device.type, one.shape) for name, one in tensors]
+    found: list[Any] = []
+    for part in engine.pipeline.components.values():
+        for name, one in part.named_modules() if isinstance(part, torch.nn.Module) else ():
+            for held in (one._parameters, one._buffers):
+                tensors = ((key, it) for key, it in held.items() if it is not None)
+                found += [(name, key, it.dtype, it.device.type, it.shape) for key, it in tensors]
+            if hasattr(type(one), "disable_adapters"):
+                found.append((name, one.disable_adapters))
     net: Any = denoiser(engine.pipeline)
     found += [(name, type(one).__name__) for name, one in net.named_modules()]
     found += [(name, type(one).__name__) for name, one in net.attn_processors.items()]
-    found += [one.disable_adapters for part in parts for one in part.modules() if hasattr(one, "disable_adapters")]
     found += [getattr(engine.pipeline.vae, "use_tiling", None), engine.pipeline.vae.training]
     return found
 

@@ -145,7 +145,7 @@ def test_a_base_is_baked_without_its_own_denoiser(monkeypatch: pytest.MonkeyPatc
     left_out: list[str] = []
     monkeypatch.setattr(fetch_model, "hf_hub_download", lambda place, file, **_: fetched.append((place, file)))
     monkeypatch.setattr(
-        fetch_model.DiffusionPipeline,
+        DiffusionPipeline,
         "download",
         lambda _, **options: left_out.extend(name for name, value in options.items() if value is None),
     )

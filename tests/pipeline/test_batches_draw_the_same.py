@@ -94,7 +94,7 @@ def test_two_jobs_in_one_batch(kind: str, family: str, engines: dict[str, Engine
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("job", JOBS, ids=lambda job: " ".join(job) or "plain")
+@pytest.mark.parametrize("job", {str(job): job for job in JOBS}.values(), ids=lambda job: " ".join(job) or "plain")
 def test_several_pictures_of_one_job_in_one_batch(job: Any, family: str, engines: dict[str, Engine]) -> None:
     engine = engines[family]
     alone, together = (Asked(engine, **{**job, "num_images": 3}) for _ in range(2))

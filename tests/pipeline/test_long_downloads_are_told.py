@@ -14,6 +14,7 @@ import pytest
 
 from tests.helpers import tiny_models
 from tests.helpers.local_hub import REPOSITORY, TOKEN, serve
+from tests.helpers.quick_python import PRELUDE
 from tests.helpers.tiny_addons import Kits
 
 HERE = Path(__file__).parent
@@ -93,7 +94,7 @@ def _in_a_new_process(folder: Path, published: Path, steps: list[Step]) -> tuple
     path = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1])))
     with serve(published, BYTES_PER_S) as hub:
         environment = {**kept, "PYTHONPATH": path, "HF_HOME": str(folder / "hf"), "HF_ENDPOINT": hub.url}
-        command = [sys.executable, "-c", SCRIPT, json.dumps([INTERVAL_S, 60, steps])]
+        command = [sys.executable, "-c", PRELUDE + SCRIPT, json.dumps([INTERVAL_S, 60, steps])]
         done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]), done.stdout + done.stderr

@@ -13,6 +13,7 @@ from PIL import Image
 from tests.helpers import tiny_addons
 from tests.helpers.drawing import assert_same, load_engine, picture
 from tests.helpers.local_hub import REPOSITORY, TOKEN, serve
+from tests.helpers.quick_python import PRELUDE
 from tests.helpers.tiny_addons import FAMILIES, Kits
 
 HERE = Path(__file__).parent
@@ -71,7 +72,7 @@ def visit(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "MODEL_", "LORA_"))}
     path = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1])))
     with serve(published) as hub:
-        command = [sys.executable, "-c", SCRIPT, str(kits["sd1"].model), REPOSITORY, str(published), TOKEN]
+        command = [sys.executable, "-c", PRELUDE + SCRIPT, str(kits["sd1"].model), REPOSITORY, str(published), TOKEN]
         environment = {**kept, "PYTHONPATH": path, "HF_HOME": str(folder / "hf"), "HF_ENDPOINT": hub.url}
         done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ from PIL import Image
 from tests.helpers import tiny_models
 from tests.helpers.drawing import SMALL, assert_same, load_engine, picture
 from tests.helpers.local_hub import COMMIT, OTHER_TOKEN, REPOSITORY, TOKEN, cache, serve
+from tests.helpers.quick_python import PRELUDE
 from worker.models.locate import find_model, find_vae
 from worker.settings import EMBEDDED_MODEL, read_settings
 
@@ -62,7 +63,7 @@ def in_a_new_process(folder: Path, loads: list[dict[str, str]], **environment: s
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "MODEL_"))}
     path = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1])))
     environment = {**kept, "PYTHONPATH": path, "HF_HOME": str(folder / "hf"), **environment}
-    command = [sys.executable, "-c", SCRIPT, json.dumps(loads)]
+    command = [sys.executable, "-c", PRELUDE + SCRIPT, json.dumps(loads)]
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert TOKEN not in done.stdout + done.stderr

@@ -17,10 +17,10 @@ def seeds(pictures: list[GeneratedImage]) -> list[int]:
 
 @pytest.mark.parametrize("scheduler", [name for name in EXPECTED if not name.startswith("Flow")])
 def test_a_picture_of_a_batch_can_be_made_again_alone(scheduler: str, sd1: Engine) -> None:
-    batch = draw(sd1, scheduler=scheduler, num_images=3, seed=41)
-    assert seeds(batch) == [41, 42, 43]
-    assert len({one.image.tobytes() for one in batch}) == 3
-    assert picture(sd1, scheduler=scheduler, seed=43) == batch[2].image
+    batch = draw(sd1, scheduler=scheduler, num_images=2, seed=41)
+    assert seeds(batch) == [41, 42]
+    assert len({one.image.tobytes() for one in batch}) == 2
+    assert picture(sd1, scheduler=scheduler, seed=42) == batch[1].image
 
 
 def test_pictures_come_prompt_by_prompt(sd1: Engine) -> None:

@@ -45,6 +45,15 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert attempts == []
 
 
+@pytest.fixture
+def unread_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no weight looked at for bad numbers: gigabytes of zeros would be read, which a sparse file does not hold.
+
+    The checkpoint of the NovelAI line is looked at; what bad numbers do is in test_numbers_that_are_none.py.
+    """
+    monkeypatch.setattr("worker.engine.weights.find_bad_number", lambda _: None)
+
+
 # The promises.
 
 
@@ -131,6 +140,7 @@ UNUSED += ("cond_stage_model.model.logit_scale", "conditioner.embedders.1.model.
     ],
     ids=["sd1", "sd2", "sdxl, v-prediction, zero terminal SNR"],
 )
+@pytest.mark.usefixtures("unread_zeros")
 def test_every_weight_arrives_in_its_place(
     tmp_path: Path, kind: str, pipeline_class: type, scheduler: type, more: list[str], config: dict[str, object]
 ) -> None:
@@ -206,6 +216,7 @@ def test_a_unet_for_inpainting_arrives_with_all_its_inputs(kind: str, tmp_path: 
             assert arrived[place.removeprefix("unet.")] == written[name][part][1], place
 
 
+@pytest.mark.usefixtures("unread_zeros")
 def test_a_refiners_weights_arrive_in_their_places(tmp_path: Path) -> None:
     """The text encoder and the VAE are the base model's; half of the weights are left in the file."""
     shapes = LAYOUTS["refiner"]()
@@ -231,6 +242,7 @@ def test_a_refiner_that_lacks_weights_is_refused(tmp_path: Path) -> None:
         load_refiner_unet(write(tmp_path / "model.safetensors", shapes), torch.float16)
 
 
+@pytest.mark.usefixtures("unread_zeros")
 def test_a_file_that_predicts_v_gets_such_a_scheduler(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "worker")
     spread = {LAST_NORM_BIAS: [0.1, -0.1] * 160}
@@ -241,6 +253,7 @@ def test_a_file_that_predicts_v_gets_such_a_scheduler(tmp_path: Path, caplog: py
     assert "768.safetensors: Stable Diffusion 2.x; v_prediction: the last norm's bias" in caplog.text
 
 
+@pytest.mark.usefixtures("unread_zeros")
 def test_zero_snr_is_kept_where_the_published_scheduler_ignores_it(tmp_path: Path) -> None:
     path = write(tmp_path / "model.safetensors", sd1() | dict.fromkeys(["v_pred", "ztsnr"], (0,)))
     config = load_single_file(path, torch.float16).scheduler.config
@@ -248,6 +261,7 @@ def test_zero_snr_is_kept_where_the_published_scheduler_ignores_it(tmp_path: Pat
     assert diffusers.EulerDiscreteScheduler.from_config(config).config.timestep_spacing == "trailing"
 
 
+@pytest.mark.usefixtures("unread_zeros")
 def test_a_picture_is_drawn_in_the_colour_of_the_last_bias(tmp_path: Path) -> None:
     """All else is zero. 8 by 8 pixels, because half precision is slow on a CPU."""
     path = write(tmp_path / "model.safetensors", sd1(), **{VAE_LAST_BIAS: [0.0, -0.25, 0.5]})

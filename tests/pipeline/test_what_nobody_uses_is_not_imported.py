@@ -14,7 +14,8 @@ from worker.spared_imports import CPUS
 ROOT = Path(__file__).parents[2]
 
 WAITING = """
-import sys
+import gc, sys
+gc.disable()  # imports leave no garbage
 from worker.models.quantised import may_be_quantised
 from worker.settings import list_unused_packages
 from worker.spared_imports import spare_imports

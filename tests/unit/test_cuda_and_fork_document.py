@@ -88,7 +88,8 @@ def test_a_table_of_one_run_tells_of_that_run_alone() -> None:
 
 @pytest.mark.parametrize("device", [CUDA, STAND_IN])
 def test_loading_settles_the_start_method_and_so_does_the_stand_in(device: str) -> None:
-    ask = """import multiprocessing, picture_model
+    ask = """import gc; gc.disable()  # imports leave no garbage
+import multiprocessing, picture_model
 print(multiprocessing.get_start_method(allow_none=True))
 picture_model.read_pipeline()
 print(multiprocessing.get_start_method(allow_none=True))"""

@@ -7,6 +7,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -86,9 +87,20 @@ def _modules() -> dict[str, Path]:
 MODULES = _modules()
 
 
-def _imports(module: str) -> Iterator[str]:
+@cache
+def _nodes(module: str) -> list[ast.AST]:
+    """All there is in the file, in whatever depth."""
+    return list(ast.walk(ast.parse(MODULES[module].read_text())))
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
     """Every dotted name that the file imports, wherever it stands in it; `from a import b` gives a.b if that is one."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    return frozenset(_each_import(module))
+
+
+def _each_import(module: str) -> Iterator[str]:
+    for node in _nodes(module):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -163,7 +175,7 @@ def test_no_two_public_classes_or_functions_of_the_worker_have_one_name() -> Non
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"worker"}))
 def test_no_room_takes_another_rooms_private_names(module: str) -> None:
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in _nodes(module):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("worker"):
             private = [alias.name for alias in node.names if alias.name.startswith("_")]
             assert not private, f"{module} takes {private} from {node.module}"
@@ -174,8 +186,7 @@ def test_no_room_takes_another_rooms_private_names(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"worker.settings"}))
 def test_only_settings_reads_the_environment(module: str) -> None:
-    tree = ast.parse(MODULES[module].read_text())
-    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names = {node.attr for node in _nodes(module) if isinstance(node, ast.Attribute)}
     names |= {name.rpartition(".")[2] for name in _imports(module)}
     assert not names & {"environ", "environb", "getenv", "getenvb"}
 
@@ -203,7 +214,7 @@ def test_http_knows_nothing_of_ours_and_no_pictures() -> None:
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_only_http_makes_sockets(module: str) -> None:
     clients = {"socket", "aiohttp", "requests", "httpx", "urllib3", "urllib.request", "http.client"}
-    found = (_packages(module) | set(_imports(module))) & clients
+    found = (_packages(module) | _imports(module)) & clients
     assert found <= ({"socket", "aiohttp"} if module == "worker.http" else set())
 
 
