@@ -26,8 +26,9 @@ setup: $(RUN_READY)  ## install what the worker needs
 
 setup-dev: $(DEV_READY)  ## install what the other commands need, too
 
+# Where bytecode is not kept, each of some hundred processes would compile this worker anew.
 test: $(DEV_READY) $(FORK_READY) $(CLIENTS_READY)  ## every test that needs no GPU and no root
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-gpu: $(DEV_READY)  ## every test that needs a GPU
 	$(BIN)/python -m pytest tests/gpu
