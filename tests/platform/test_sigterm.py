@@ -27,7 +27,7 @@ def test_an_idle_worker_leaves_at_once_and_loses_nothing(platform: Any, start_wo
 
     worker.send(signal.SIGTERM)
     right_after = platform.submit({"prompt": "a star", "steps": 2})
-    assert worker.wait(10) == 0
+    assert worker.wait(20) == 0
     offered = platform.submit({"prompt": "a star", "steps": 2})
 
     assert worker.orphans == []
