@@ -29,7 +29,12 @@ if __name__ != "__mp_main__":
     import runpod
 
     from worker.runtime.gate import report_load_failure
-    from worker.runtime.local_test import check_local_job, is_local_test
+    from worker.runtime.local_test import check_local_job, check_local_settings, is_local_test
+
+    if __name__ == "__main__":  # before torch is imported and the model loaded, which takes seconds or minutes
+        check_local_job()
+        check_local_settings()
+
     from worker.runtime.logs import log_libraries
     from worker.runtime.worker import Worker
 
@@ -38,7 +43,6 @@ if __name__ != "__mp_main__":
 
     if __name__ == "__main__":
         faulthandler.enable()  # a file that becomes shorter while its weights are read ends the process (SIGBUS)
-        check_local_job()  # before the model is loaded, which may take minutes
 
     WORKER = Worker()
 

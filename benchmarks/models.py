@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.scenes import TINY, Size
 from worker.settings import EMBEDDED_MODEL
+from worker.spared_imports import spare_imports
 
 ROOT = Path(__file__).parent.parent
 TITLES = {
@@ -48,6 +49,11 @@ def _make(name: str, size: str) -> Any:
         from benchmarks import full_size
 
         return full_size.MAKE[name]()
+    return make_tiny(name)
+
+
+def make_tiny(name: str) -> Any:
+    """The pipeline of this model in tiny form, one of `TINY`, in this process."""
     from tests.helpers import tiny_flows, tiny_models, tiny_transformers
 
     tiny: dict[str, Callable[[], Any]] = {
@@ -61,4 +67,5 @@ def _make(name: str, size: str) -> Any:
 
 
 if __name__ == "__main__":
+    spare_imports(["bitsandbytes", "gguf", "torchao"])  # no weight is quantised
     _make(sys.argv[1], sys.argv[2]).save_pretrained(sys.argv[3], safe_serialization=True)

@@ -17,10 +17,14 @@ TRANSITIONS = """() => Promise.allSettled(
     document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished))"""
 
 
-def check(playground: Playground, where: str) -> None:
-    """No violation of what axe knows, once no colour is on its way to another any more."""
+def check(playground: Playground, where: str, part: str | None = None) -> None:
+    """No violation of what axe knows, once no colour is on its way to another any more.
+
+    Args:
+        part: a selector of what is looked at, if not at the page.
+    """
     playground.page.evaluate(TRANSITIONS)
-    found = Axe().run(playground.page, options=RULES).response["violations"]
+    found = Axe().run(playground.page, context=part, options=RULES).response["violations"]
     assert [(where, one["id"], [node["html"][:150] for node in one["nodes"]]) for one in found] == []
 
 
@@ -55,7 +59,7 @@ def test_axe_finds_nothing(connected: Open, deployed: DeployedEndpoint) -> None:
         check(playground, f"{scheme}, {width} pixels")
     for name in DIALOGS:
         page.evaluate("(id) => document.getElementById(id).showModal()", f"{name}-dialog")
-        check(playground, name)
+        check(playground, name, f"#{name}-dialog")  # behind it is what has been looked at
         page.keyboard.press("Escape")
 
 

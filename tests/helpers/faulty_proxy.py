@@ -22,6 +22,7 @@ class Fault:
     Attributes:
         bytes_per_s: at which the body is read; None means as it comes.
         delay_s: once the request has come in; a hang is a long one, and who has not waited is not served.
+        let_go: ends the delay when it is set.
         status: is answered, with a page of HTML as gateways send it, and the server never hears of the request.
         reset_within: the connection is reset after this share of the body has reached the server.
         answer_lost: the server does what it is asked, and the connection is reset before it can say so.
@@ -31,6 +32,7 @@ class Fault:
     on: str
     bytes_per_s: int | None = None
     delay_s: float = 0.0
+    let_go: threading.Event = field(default_factory=threading.Event)
     status: int | None = None
     reset_within: float | None = None
     answer_lost: bool = False
@@ -94,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
             if len(sent) < length:  # the client has gone
                 self.close_connection = True
                 return
-            time.sleep(fault.delay_s)
+            fault.let_go.wait(fault.delay_s)
             if fault.delay_s and self._client_gone():
                 self.close_connection = True
             elif fault.status is not None:

@@ -114,6 +114,10 @@ def start_worker(platform: Platform, open_worker: OpenWorker) -> Iterator[Callab
 
 @pytest.fixture(scope="module")
 def echo(open_platform: OpenPlatform, open_worker: OpenWorker) -> Iterator[Platform]:
-    """A platform whose one worker, `echo_worker.py`, serves many tests."""
-    with open_platform() as platform, open_worker(platform, Path(__file__).with_name("echo_worker.py")):
+    """A platform whose one worker, `echo_worker.py`, serves many tests.
+
+    It may take several jobs: with one, the SDK rests for a second after each.
+    """
+    script = Path(__file__).with_name("echo_worker.py")
+    with open_platform() as platform, open_worker(platform, script, env={"ECHO_CONCURRENCY": "4"}):
         yield platform

@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,24 @@ def env(tiny_sd1: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def busy(open_platform: Any, open_worker: Any, env: dict[str, str]) -> Iterator[Any]:
-    with open_platform() as platform, open_worker(platform, WORKER, env=env):
+def platform(open_platform: Any) -> Iterator[Any]:
+    """One for all workers here."""
+    with open_platform() as platform:
         yield platform
+
+
+@pytest.fixture(scope="module")
+def next_worker(platform: Any, open_worker: Any, env: dict[str, str]) -> Iterator[Callable[[], Any]]:
+    """Gives the worker that lives, or a new one when that has left."""
+    with ExitStack() as stack:
+        started: list[Any] = []
+
+        def found() -> Any:
+            if not started or not started[-1].running:
+                started.append(stack.enter_context(open_worker(platform, WORKER, env=env)))
+            return started[-1]
+
+        yield found
 
 
 def _wait(seen: Callable[[], bool]) -> None:
@@ -75,24 +91,25 @@ def _nothing_was_posted(platform: Any, job_id: str) -> bool:
 
 @pytest.mark.parametrize("start", [Places.fetching, Places.uploading])
 def test_the_next_job_is_drawn_and_nothing_is_told_or_kept_of_this_one(
-    start: Callable[[Places, Any], str], busy: Any, places: Places
+    start: Callable[[Places, Any], str], platform: Any, next_worker: Callable[[], Any], places: Places
 ) -> None:
-    job_id = start(places, busy)
+    next_worker()
+    job_id = start(places, platform)
     cancelled = time.monotonic()
-    busy.call("POST", f"/cancel/{job_id}")
+    platform.call("POST", f"/cancel/{job_id}")
 
-    assert busy.ask(SHORT)["status"] == "COMPLETED"
+    assert platform.ask(SHORT)["status"] == "COMPLETED"
     _wait(lambda: places.bucket.objects() == {})
     assert time.monotonic() - cancelled < AT_ONCE_S
     time.sleep(AFTER_S)
-    assert _nothing_was_posted(busy, job_id)
+    assert _nothing_was_posted(platform, job_id)
 
 
 @pytest.mark.parametrize("start", [Places.fetching, Places.uploading])
 def test_a_worker_that_is_told_to_stop_then_leaves_within_seconds(
-    start: Callable[[Places, Any], str], platform: Any, start_worker: Any, env: dict[str, str], places: Places
+    start: Callable[[Places, Any], str], platform: Any, next_worker: Callable[[], Any], places: Places
 ) -> None:
-    worker = start_worker(WORKER, env=env)
+    worker = next_worker()
     job_id = start(places, platform)
     platform.call("POST", f"/cancel/{job_id}")
     worker.send(signal.SIGTERM)

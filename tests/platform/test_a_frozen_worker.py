@@ -17,7 +17,7 @@ from local_endpoint import Fault
 from tests.helpers import faulty_proxy
 from tests.helpers.s3_server import S3Server, serve
 
-FROZEN_S = 4.0  # longer than the platform keeps connections and polls, and than counts as a freeze
+FROZEN_S = 3.0  # longer than the platform keeps connections and polls, and than counts as a freeze
 CLOCK_S = 0.5  # a freeze is known as exactly as the worker looks at its clock: four times a second
 JOB_TIMEOUT_S = 10.0
 SOON_S = 20.0
@@ -72,7 +72,7 @@ def scene(open_platform: Any, open_worker: Any, tiny_sd1: str, tmp_path_factory:
     with ExitStack() as stack:
         server = stack.enter_context(serve(Path(tmp_path_factory.mktemp("s3"))))
         proxy = stack.enter_context(faulty_proxy.in_front_of(server.url))
-        platform = stack.enter_context(open_platform(keep_alive_s=2, worker_lost_s=60.0))
+        platform = stack.enter_context(open_platform(keep_alive_s=1, worker_lost_s=60.0))
         environment = {**server.environment(), "BUCKET_ENDPOINT_URL": proxy.url, "MODEL_NAME": tiny_sd1}
         environment["JOB_TIMEOUT_S"] = str(JOB_TIMEOUT_S)
         worker = stack.enter_context(open_worker(platform, env=environment))
@@ -81,7 +81,7 @@ def scene(open_platform: Any, open_worker: Any, tiny_sd1: str, tmp_path_factory:
 
 
 @pytest.mark.parametrize("kind", SIGNALS)
-@pytest.mark.parametrize("sent_after_s", [0.0, 3.0], ids=["into its open poll", "after its poll was closed"])
+@pytest.mark.parametrize("sent_after_s", [0.0, 2.0], ids=["into its open poll", "after its poll was closed"])
 def test_a_job_sent_while_it_is_idle_and_frozen_is_done(sent_after_s: float, kind: str, scene: Scene) -> None:
     with frozen(scene.worker, kind):
         time.sleep(sent_after_s)
@@ -155,11 +155,10 @@ def test_a_worker_that_was_replaced_meanwhile_does_no_harm(
     start_platform: Any, open_worker: Any, tiny_sd1: str
 ) -> None:
     platform = start_platform(worker_lost_s=2.0)
-    environment = {"MODEL_NAME": tiny_sd1}
-    with open_worker(platform, env=environment) as first:
+    with open_worker(platform, env={"MODEL_NAME": tiny_sd1}) as first:
         job_id = platform.submit({**JOB, "steps": 200})
         platform.events.wait("progress", job_id=job_id)
-        with frozen(first), open_worker(platform, env=environment) as second:
+        with frozen(first), open_worker(platform, "tests/platform/picture_worker.py") as second:
             answer = platform.wait(job_id)
             second.stop()
 
@@ -173,7 +172,7 @@ def test_a_poll_that_is_overdue_after_the_freeze_still_brings_its_job(
     start_platform: Any, open_worker: Any, tiny_sd1: str
 ) -> None:
     platform = start_platform(hold_s=60.0)
-    environment = {"MODEL_NAME": tiny_sd1, "TEST_POLL_TIMEOUT_S": "3"}
+    environment = {"MODEL_NAME": tiny_sd1, "TEST_POLL_TIMEOUT_S": "2"}
     with open_worker(platform, "tests/platform/impatient_worker.py", env=environment) as worker:
         with frozen(worker):
             job_id = platform.submit(JOB)

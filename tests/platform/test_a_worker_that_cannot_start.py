@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.python_path import python_path
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,8 +39,9 @@ def test_a_name_forges_no_line_and_moves_no_cursor(platform: Any, start_worker: 
     assert "\x1b[31m" not in written and "\nERROR  | forged" not in written and "forged" in written
 
 
-def test_a_local_run_prints_one_line() -> None:
-    run = _local_run(MAX_STEPS="many")
+def test_a_local_run_prints_one_line_and_waits_for_no_torch_to_say_it(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('not now')")
+    run = _local_run(MAX_STEPS="many", PYTHONPATH=python_path(tmp_path))
 
     assert run.returncode == 1
     lines = (run.stdout + run.stderr).splitlines()

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.python_path import python_path
 from training.judge import judge
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,8 @@ def run(variables: dict[str, str], tmp_path: Path) -> Run:
 
     def run(name: str, **more: str) -> str:
         command = [*_interpreter(CLIENTS / name), str(CLIENTS / name)]
-        env = {**os.environ, **variables, **more, "NO_PROXY": "127.0.0.1"}
+        here = python_path(Path(__file__).parent)  # with cpuinfo.py
+        env = {**os.environ, **variables, **more, "NO_PROXY": "127.0.0.1", "PYTHONPATH": here}
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,11 +15,13 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.helpers.python_path import python_path
+
 HANDLER = Path(__file__).parents[2] / "handler.py"
 SEEDS = range(20)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def environment(tiny_sd1: str) -> dict[str, str]:
     return {**os.environ, "MODEL_NAME": tiny_sd1}
 
@@ -46,7 +49,9 @@ def test_test_input_json_becomes_a_file_named_in_a_few_lines(tmp_path: Path, env
     assert "bitsandbytes" not in "".join(printed)
 
 
-def test_the_last_lines_are_the_paths_and_nothing_else(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_test_input_on_the_command_line_ends_with_the_paths_and_nothing_else(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
     job = {"id": "one of my own", "input": {"prompt": "a star", "steps": 3, "num_images": 2}}
     command = [sys.executable, str(HANDLER), "--test_input", json.dumps(job)]
     terminal = subprocess.run(
@@ -54,17 +59,9 @@ def test_the_last_lines_are_the_paths_and_nothing_else(tmp_path: Path, environme
     )
 
     paths = sorted(f"outputs/{path.name}" for path in (tmp_path / "outputs").iterdir())
+    assert terminal.returncode == 0, terminal.stdout
     assert len(paths) == 2
     assert terminal.stdout.splitlines()[-2:] == paths
-
-
-def test_test_input_on_the_command_line(tmp_path: Path, environment: dict[str, str]) -> None:
-    finished = run(
-        tmp_path, environment, "--test_input", '{"input": {"prompt": "a star", "steps": 3, "num_images": 2}}'
-    )
-
-    assert finished.returncode == 0, finished.stderr
-    assert len(list((tmp_path / "outputs").iterdir())) == 2
 
 
 def test_a_bad_test_input_ends_with_its_reason(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -74,10 +71,13 @@ def test_a_bad_test_input_ends_with_its_reason(tmp_path: Path, environment: dict
     assert "prompt: required" in finished.stdout
 
 
-def test_a_broken_test_input_json_is_one_line(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_broken_test_input_json_is_one_line_and_waits_for_no_torch(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
     (tmp_path / "test_input.json").write_text('{\n  "input": {"prompt" "a star"}\n}\n')
+    (tmp_path / "torch.py").write_text("raise ImportError('not now')")
 
-    finished = run(tmp_path, environment)
+    finished = run(tmp_path, {**environment, "PYTHONPATH": python_path(tmp_path)})
 
     assert finished.returncode == 1
     told = [line for line in finished.stderr.splitlines() if not line.startswith("INFO ")]
@@ -85,12 +85,20 @@ def test_a_broken_test_input_json_is_one_line(tmp_path: Path, environment: dict[
     assert finished.stdout == ""
 
 
-@pytest.fixture
-def api(tmp_path: Path, environment: dict[str, str], free_port: int) -> Iterator[httpx.Client]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the worker that `api` calls was started."""
+    return tmp_path_factory.mktemp("api")
+
+
+@pytest.fixture(scope="module")
+def api(folder: Path, environment: dict[str, str]) -> Iterator[httpx.Client]:
     """A caller of a worker that runs with --rp_serve_api."""
-    command = [sys.executable, str(HANDLER), "--rp_serve_api", "--rp_api_port", str(free_port)]
-    url = f"http://localhost:{free_port}"
-    with subprocess.Popen(command, cwd=tmp_path, env=environment) as server:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, str(HANDLER), "--rp_serve_api", "--rp_api_port", str(port)]
+    url = f"http://localhost:{port}"
+    with subprocess.Popen(command, cwd=folder, env=environment) as server:
         try:
             with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
                 _wait_until_up(client)
@@ -122,11 +130,11 @@ def _images(answer: Any) -> list[str]:
     return images
 
 
-def test_the_serve_api_answers_with_data_uris(tmp_path: Path, api: httpx.Client) -> None:
+def test_the_serve_api_answers_with_data_uris(folder: Path, api: httpx.Client) -> None:
     (image,) = _images(_post(api, "/runsync"))
 
     assert image.startswith("data:image/png;base64,")
-    assert not (tmp_path / "outputs").exists()
+    assert not (folder / "outputs").exists()
 
 
 def test_the_serve_api_answers_many_requests_at_once_each_with_its_own_picture(api: httpx.Client) -> None:

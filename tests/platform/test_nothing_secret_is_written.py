@@ -34,7 +34,9 @@ def picture() -> str:
 
 
 def test_nothing(platform: Any, start_worker: Any, tiny_sd1: str) -> None:
-    worker = start_worker(FAULTY, env={"MODEL_NAME": tiny_sd1, "ALLOWED_BUCKET_HOSTS": "127.0.0.1", **OWNERS})
+    # With several at once, the SDK does not rest for a second after each.
+    settings = {"MODEL_NAME": tiny_sd1, "ALLOWED_BUCKET_HOSTS": "127.0.0.1", "JOBS_AT_ONCE": "4"}
+    worker = start_worker(FAULTY, env={**settings, **OWNERS})
     inline = {"prompt": PROMPT, "steps": 2, "delivery": "base64"}
     jobs: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
         (inline, {}, None),

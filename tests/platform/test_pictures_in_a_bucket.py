@@ -36,7 +36,9 @@ def scene(
     folder = tmp_path_factory.mktemp("buckets")
     with serve(folder / "ours") as ours, serve(folder / "theirs") as theirs, in_front_of(ours.url) as proxy:
         owners = {**ours.environment(), "BUCKET_ENDPOINT_URL": proxy.url, "ALLOWED_BUCKET_HOSTS": "127.0.0.1"}
-        with open_platform() as platform, open_worker(platform, env={"MODEL_NAME": tiny_sd1, **owners}) as worker:
+        # With several at once, the SDK does not rest for a second after each.
+        env = {"MODEL_NAME": tiny_sd1, "JOBS_AT_ONCE": "4", **owners}
+        with open_platform() as platform, open_worker(platform, env=env) as worker:
             yield Scene(platform, worker, ours, proxy, theirs)
 
 

@@ -13,7 +13,9 @@ SMALL = {"prompt": "a star", "seed": 3, "steps": 4}
 
 @pytest.fixture(scope="module")
 def worker(open_platform: Any, open_worker: Any, tiny_sd1: str) -> Iterator[Any]:
-    with open_platform() as platform, open_worker(platform, env={"MODEL_NAME": tiny_sd1}) as worker:
+    # With several at once, the SDK does not rest for a second after each.
+    env = {"MODEL_NAME": tiny_sd1, "JOBS_AT_ONCE": "4"}
+    with open_platform() as platform, open_worker(platform, env=env) as worker:
         yield worker
 
 

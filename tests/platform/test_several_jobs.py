@@ -2,7 +2,8 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,39 @@ FOUR = {"JOBS_AT_ONCE": "4"}
 
 
 @pytest.fixture(scope="module")
-def scene(open_platform: Any, open_worker: Any, tiny_sd1: str) -> Iterator[Any]:
-    """A platform and one worker that takes four jobs at once."""
-    with open_platform() as platform, open_worker(platform, PACED, env={"MODEL_NAME": tiny_sd1, **FOUR}):
+def let_go(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Once it is there, nothing keeps the worker waiting."""
+    return tmp_path_factory.mktemp("several_jobs") / "let go"
+
+
+@pytest.fixture(scope="module")
+def platform(open_platform: Any) -> Iterator[Any]:
+    """It keeps requests for jobs open for as long as RunPod's."""
+    with open_platform(hold_s=60.0) as platform:
         yield platform
+
+
+@pytest.fixture(scope="module")
+def next_worker(platform: Any, open_worker: Any, tiny_sd1: str, let_go: Path) -> Iterator[Callable[[], Any]]:
+    """Gives the worker that lives, or a new one when that has left; it takes four jobs at once."""
+    env = {"MODEL_NAME": tiny_sd1, **FOUR, "JOB_TIMEOUT_S": "10", "PACED_LET_GO": str(let_go)}
+    with ExitStack() as stack:
+        started: list[Any] = []
+
+        def found() -> Any:
+            if not started or not started[-1].running:
+                let_go.unlink(missing_ok=True)
+                started.append(stack.enter_context(open_worker(platform, PACED, env=env)))
+            return started[-1]
+
+        yield found
+
+
+@pytest.fixture
+def scene(platform: Any, next_worker: Callable[[], Any]) -> Any:
+    """The platform, and behind it a worker that lives."""
+    next_worker()
+    return platform
 
 
 def test_each_has_its_own_answer(scene: Any) -> None:
@@ -61,63 +91,24 @@ def test_a_cancel_stops_that_job_alone(cancelled: int, scene: Any) -> None:
     assert "result" not in scene.events.story(jobs[cancelled])
 
 
-def test_each_has_its_own_time(start_platform: Any, open_worker: Any, tiny_sd1: str) -> None:
+def test_each_has_its_own_time(scene: Any) -> None:
     """One that waits behind a job whose time runs out still has its own."""
-    platform = start_platform()
-    with open_worker(platform, PACED, env={"MODEL_NAME": tiny_sd1, **FOUR, "JOB_TIMEOUT_S": "8"}):
-        long = platform.submit({"prompt": "draw 60"})
-        platform.events.wait("progress", job_id=long)
-        time.sleep(3)
-        short = platform.submit({"prompt": "draw 0.2"})
+    long = scene.submit({"prompt": "draw 60"})
+    scene.events.wait("progress", job_id=long)
+    time.sleep(3)
+    short = scene.submit({"prompt": "draw 0.2"})
 
-        assert platform.wait(long)["output"]["code"] == "JOB_TIMEOUT"
-        assert platform.wait(short)["status"] == "COMPLETED"
+    assert scene.wait(long)["output"]["code"] == "JOB_TIMEOUT"
+    assert scene.wait(short)["status"] == "COMPLETED"
 
 
 def _offer(platform: Any) -> list[str]:
-    """The ids of jobs that are offered at once, a second and four seconds later."""
+    """The ids of jobs that are offered at once, half a second and two seconds later."""
     offered = []
-    for pause in (0.0, 1.0, 3.0):
+    for pause in (0.0, 0.5, 1.5):
         time.sleep(pause)
         offered.append(platform.submit({"prompt": "draw 0.1"}))
     return offered
-
-
-def test_a_broken_worker_is_handed_nothing_more_and_delivers_what_it_has(
-    start_platform: Any, open_worker: Any, tiny_sd1: str
-) -> None:
-    platform = start_platform(hold_s=60.0)
-    with open_worker(platform, PACED, env={"MODEL_NAME": tiny_sd1, **FOUR}) as worker:
-        encoding = platform.submit({"prompt": "draw 0.1 encode 8"})
-        platform.events.wait("taken", job_id=encoding)
-        breaking = platform.submit({"prompt": "draw 0.5 break"})
-        assert platform.wait(breaking)["output"]["code"] == "WORKER_BROKEN"
-        offered = _offer(platform)
-
-        assert platform.events.story(encoding).count("result") == 0, "it was still in hand"
-        assert platform.wait(encoding)["status"] == "COMPLETED"
-        assert worker.wait(10) == 1
-        assert worker.orphans == []
-        assert [platform.events.story(job_id) for job_id in offered] == [["queued"]] * 3
-
-
-def test_a_worker_that_is_told_to_stop_runs_whatever_it_has_been_handed(
-    start_platform: Any, open_worker: Any, tiny_sd1: str
-) -> None:
-    platform = start_platform(hold_s=60.0)
-    with open_worker(platform, PACED, env={"MODEL_NAME": tiny_sd1, **FOUR}) as worker:
-        running = platform.submit({"prompt": "draw 8"})
-        platform.events.wait("progress", job_id=running)
-        worker.send(signal.SIGTERM)
-        offered = _offer(platform)
-
-        assert platform.events.story(running).count("result") == 0, "it was still in hand"
-        assert platform.wait(running)["status"] == "COMPLETED"
-        assert worker.wait(10) == 0
-        assert worker.orphans == []
-        for job_id in offered:
-            story = platform.events.story(job_id)
-            assert story == ["queued"] or "result" in story
 
 
 def test_a_job_that_is_cancelled_as_soon_as_it_is_handed_out_is_not_drawn(scene: Any) -> None:
@@ -130,16 +121,42 @@ def test_a_job_that_is_cancelled_as_soon_as_it_is_handed_out_is_not_drawn(scene:
         assert "result" not in scene.events.story(job_id)
 
 
-def test_a_stop_signal_reaches_a_job_of_a_worker_that_is_leaving(
+def test_a_broken_worker_is_handed_nothing_more_and_delivers_what_it_has(
+    platform: Any, next_worker: Callable[[], Any], let_go: Path
+) -> None:
+    worker = next_worker()
+    encoding = platform.submit({"prompt": "draw 0.1 encode 60"})
+    platform.events.wait("taken", job_id=encoding)
+    breaking = platform.submit({"prompt": "draw 0.5 break"})
+    assert platform.wait(breaking)["output"]["code"] == "WORKER_BROKEN"
+    offered = _offer(platform)
+
+    assert platform.events.story(encoding).count("result") == 0, "it was still in hand"
+    let_go.touch()
+    assert platform.wait(encoding)["status"] == "COMPLETED"
+    assert worker.wait(20) == 1
+    assert worker.orphans == []
+    assert [platform.events.story(job_id) for job_id in offered] == [["queued"]] * 3
+
+
+def test_a_worker_that_is_told_to_stop_runs_whatever_it_has_been_handed_and_hears_of_cancels(
     start_platform: Any, open_worker: Any, tiny_sd1: str
 ) -> None:
-    platform = start_platform()
+    platform = start_platform(hold_s=60.0)
     with open_worker(platform, PACED, env={"MODEL_NAME": tiny_sd1, **FOUR}) as worker:
         running = platform.submit({"prompt": "draw 60"})
         platform.events.wait("progress", job_id=running)
+        behind = platform.submit({"prompt": "draw 0.1"})
+        platform.events.wait("taken", job_id=behind)
         worker.send(signal.SIGTERM)
-        time.sleep(1)
-        platform.call("POST", f"/cancel/{running}")
+        offered = _offer(platform)
 
+        assert not {"result"} & {*platform.events.story(running), *platform.events.story(behind)}, "still in hand"
+        platform.call("POST", f"/cancel/{running}")
+        assert platform.wait(behind)["status"] == "COMPLETED"
         assert worker.wait(20) == 0
+        assert worker.orphans == []
         assert platform.call("GET", f"/status/{running}")["status"] == "CANCELLED"
+        for job_id in offered:
+            story = platform.events.story(job_id)
+            assert story == ["queued"] or "result" in story

@@ -1,12 +1,17 @@
-"""Checks test_input.json and `--test_input` before the SDK reads them; without a job in them, it leaves a traceback."""
+"""Checks test_input.json and `--test_input` before the SDK reads them; without a job in them, it leaves a traceback.
+
+A local run is told of them, and of settings that cannot be, before it has waited for anything.
+"""
 
 import json
 from pathlib import Path
 
 from runpod.serverless import parser
 
+from worker.errors import SettingsError
 from worker.files import UnreadableError, exists, read_file
-from worker.settings import has_queue, serves_api
+from worker.runtime.gate import report_load_failure
+from worker.settings import has_queue, list_mistaken_names, on_platform, read_settings, serves_api
 
 TEST_INPUT = Path("test_input.json")
 MAX_TEST_INPUT_BYTES = 200_000_000  # pictures in it are base64
@@ -36,6 +41,20 @@ def check_local_job() -> None:
         _check("--test_input", options.test_input)
     elif exists(TEST_INPUT):  # the SDK says so where there is none
         _check(TEST_INPUT.name, _read(TEST_INPUT))
+
+
+def check_local_settings() -> None:
+    """Check the settings where there is no platform, to which a worker could report them.
+
+    Raises:
+        SystemExit: one cannot be; a line says which. If a name may be mistaken, too, the worker tells of both.
+    """
+    if on_platform() or list_mistaken_names():
+        return
+    try:
+        read_settings()
+    except SettingsError as error:
+        report_load_failure(error, on_platform=False)
 
 
 def _read(path: Path) -> str:
