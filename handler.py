@@ -32,6 +32,7 @@ if __name__ != "__mp_main__":
     from worker.runtime.local_test import check_local_job, check_local_settings, is_local_test
 
     if __name__ == "__main__":  # before torch is imported and the model loaded, which takes seconds or minutes
+        faulthandler.enable()  # a file that becomes shorter while its weights are read ends the process (SIGBUS)
         check_local_job()
         check_local_settings()
 
@@ -40,9 +41,6 @@ if __name__ != "__mp_main__":
 
     gc.freeze()
     gc.enable()
-
-    if __name__ == "__main__":
-        faulthandler.enable()  # a file that becomes shorter while its weights are read ends the process (SIGBUS)
 
     WORKER = Worker()
 
