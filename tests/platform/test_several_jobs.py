@@ -147,7 +147,7 @@ def test_a_worker_that_is_told_to_stop_runs_whatever_it_has_been_handed_and_hear
         running = platform.submit({"prompt": "draw 60"})
         platform.events.wait("progress", job_id=running)
         behind = platform.submit({"prompt": "draw 0.1"})
-        platform.events.wait("taken", job_id=behind)
+        platform.events.wait("poll", count=3)  # one brought each of them, and by now it has the second
         worker.send(signal.SIGTERM)
         offered = _offer(platform)
 
