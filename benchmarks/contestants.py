@@ -181,6 +181,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 def _read(scene: Scene, model: Path, dtype: torch.dtype) -> Any:
     pipeline = diffusers.DiffusionPipeline.from_pretrained(model, dtype=dtype)
     if scene.scheduler:
-        pipeline.scheduler = SCHEDULERS[scene.scheduler].from_config(pipeline.scheduler.config)
+        kind = SCHEDULERS[scene.scheduler]  # a job's name decides the sigmas, too, whatever the model's config says
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config, use_karras_sigmas=False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

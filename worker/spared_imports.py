@@ -26,14 +26,11 @@ def _load(package: str) -> Any:
     return module
 
 
-class _Nothing:
-    """The class of what was compiled, before anything can be."""
-
-
 class _EvalFrame:
     """The compiler's module that diffusers asks whether a model was compiled."""
 
-    OptimizedModule = _Nothing
+    class OptimizedModule:
+        """What was compiled: nothing, before anything can be."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_load("torch._dynamo").eval_frame, name)

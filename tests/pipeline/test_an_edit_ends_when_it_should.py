@@ -1,8 +1,6 @@
 """A job that edits stops where it is when nobody wants it, or its time is over, and leaves nothing to the next; what it
 brings beside its pictures, LoRAs and seeds, acts as in plain diffusers."""
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ import torch
 from tests.helpers import tiny_addons, tiny_editors, tiny_glm, tiny_models
 from tests.helpers.drawing import assert_same, scene, uri
 from tests.helpers.faults import a_worker, engine_of
-from tests.helpers.through_handler import ask, drawn, pixels
+from tests.helpers.through_handler import ask, cancel_at, drawn, pixels
 from worker.clock import CLOCK
 from worker.runtime.worker import Worker
 
@@ -26,7 +24,6 @@ MAKERS = {
 }
 TIMEOUT_S = 600.0
 MANY = 60  # steps
-WAIT_S = 60.0  # far longer than anything here takes
 CALL: dict[str, Any] = {"prompt": "make it red", "width": 96, "height": 64, "num_inference_steps": 2}
 JOB: dict[str, Any] = {**CALL, "seed": 7, "image": uri(scene())}
 
@@ -78,32 +75,14 @@ def at_third_call(worker: Worker, action: Callable[[], object]) -> Iterator[list
         handle.remove()
 
 
-async def cancel_when(begun: threading.Event, worker: Worker) -> None:
-    answer = worker.handle({"id": "unwanted", "input": {**JOB, "num_inference_steps": MANY}})
-    assert not isinstance(answer, dict)
-    job = asyncio.ensure_future(answer)
-    assert await asyncio.to_thread(begun.wait, WAIT_S)
-    job.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await job
-
-
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_cancel_in_mid_edit(name: str, workers: dict[str, Worker]) -> None:
-    before = drawn(workers[name], JOB)
-    begun, cancelled = threading.Event(), threading.Event()
+    worker, before = workers[name], drawn(workers[name], JOB)
 
-    def hold() -> None:
-        begun.set()
-        assert cancelled.wait(WAIT_S)
+    calls = cancel_at(worker, {**JOB, "num_inference_steps": MANY}, lambda hold: at_third_call(worker, hold))
 
-    with at_third_call(workers[name], hold) as calls:
-        asyncio.run(cancel_when(begun, workers[name]))
-        cancelled.set()
-        after = drawn(workers[name], JOB)
-
-    assert after.tobytes() == before.tobytes()
     assert len(calls) < MANY, "it went no further"
+    assert_same(drawn(worker, JOB), before)
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -1,8 +1,6 @@
 """Before they draw, some models have a language model write: what the picture is made of, a better prompt, what a
 picture shows. Nobody waits for that any more when a job is cancelled, or its time is over."""
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,14 +13,13 @@ from diffusers import DiffusionPipeline, ErnieImagePipeline
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tests.helpers import tiny_editors, tiny_flows, tiny_glm, tiny_models, tiny_readers
-from tests.helpers.drawing import scene, uri
+from tests.helpers.drawing import assert_same, scene, uri
 from tests.helpers.faults import a_worker, engine_of
-from tests.helpers.through_handler import ask, open_picture
+from tests.helpers.through_handler import ask, cancel_at, drawn
 from worker.clock import CLOCK
 from worker.runtime.worker import Worker
 
 TIMEOUT_S = 600.0
-WAIT_S = 60.0  # far longer than anything here takes
 AT = 3  # the token before which nobody wants the job any more
 JOB: dict[str, Any] = {"prompt": "a boat", "width": 128, "height": 128, "num_inference_steps": 2, "seed": 7}
 
@@ -96,55 +93,28 @@ def at_a_token(worker: Worker, name: str, action: Callable[[], object]) -> Itera
         yield calls
 
 
-def drawn(worker: Worker, name: str) -> bytes:
-    answer = ask(worker, JOB, CASES[name].job)
-    assert "error" not in answer, answer
-    return open_picture(answer["images"][0]).tobytes()
-
-
-async def cancel_when(begun: threading.Event, worker: Worker, name: str) -> None:
-    answer = worker.handle({"id": "unwanted", "input": {**JOB, **CASES[name].job}})
-    assert not isinstance(answer, dict)
-    job = asyncio.ensure_future(answer)
-    assert await asyncio.to_thread(begun.wait, WAIT_S)
-    job.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await job
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_a_cancel_ends_it_at_the_next_token(name: str, workers: dict[str, Worker]) -> None:
-    before = drawn(workers[name], name)
-    begun, cancelled = threading.Event(), threading.Event()
+    worker, job = workers[name], {**JOB, **CASES[name].job}
+    before = drawn(worker, job)
 
-    def hold() -> None:
-        begun.set()
-        assert cancelled.wait(WAIT_S)
-
-    with at_a_token(workers[name], name, hold) as calls:
-        asyncio.run(cancel_when(begun, workers[name], name))
-        cancelled.set()
-        _wait_until_idle(workers[name])
+    calls = cancel_at(worker, job, lambda hold: at_a_token(worker, name, hold))
 
     assert len(calls) <= AT + 1 and 0 not in calls, "a token more, and nothing was drawn"
-    assert drawn(workers[name], name) == before
-
-
-def _wait_until_idle(worker: Worker) -> None:
-    """Whoever draws takes this only when nothing else is drawn."""
-    worker._batcher.run(lambda: None, worker._replicas[0])
+    assert_same(drawn(worker, job), before)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_deadline_ends_it_at_the_next_token(
     name: str, workers: dict[str, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, running_time, late = drawn(workers[name], name), CLOCK.running_time, [0.0]
+    worker, job = workers[name], {**JOB, **CASES[name].job}
+    before, running_time, late = drawn(worker, job), CLOCK.running_time, [0.0]
     monkeypatch.setattr(CLOCK, "running_time", lambda: running_time() + late[0])
 
-    with at_a_token(workers[name], name, lambda: late.append(late.pop() + TIMEOUT_S + 1)) as calls:
-        answer = ask(workers[name], JOB, CASES[name].job)
+    with at_a_token(worker, name, lambda: late.append(late.pop() + TIMEOUT_S + 1)) as calls:
+        answer = ask(worker, job)
 
     assert answer["code"] == "JOB_TIMEOUT", answer
     assert len(calls) <= AT + 1 and 0 not in calls, "a token more, and nothing was drawn"
-    assert drawn(workers[name], name) == before
+    assert_same(drawn(worker, job), before)

@@ -53,8 +53,8 @@ def test_one_picture(models: Path) -> None:
     assert table["worker-sdxl's settings"]["of plain diffusers"]
 
 
-@pytest.mark.parametrize("scene", ["z-image-1", "klein-1"])
-def test_todays_models(scene: str, models: Path) -> None:
+@pytest.mark.parametrize("scene", ["embedded-1", "z-image-1", "klein-1"])
+def test_a_cpu_draws_the_pixels_of_plain_diffusers(scene: str, models: Path) -> None:
     assert cells(play_once(scene, models))["this worker"]["PSNR to plain"] == "the same pixels"
 
 
