@@ -186,3 +186,16 @@ def test_a_weight_that_was_sent_back_says_where_it_is(loaded: dict[tuple[str, st
         group_offloading._restore_torchao_tensor(weight, kept)
         assert weight.device.type == kept.device.type == "cpu"
         assert torch.equal(weight.dequantize(), numbers)
+
+
+def test_what_is_kept_of_a_weight_stays_while_the_weight_goes(loaded: dict[tuple[str, str], Engine]) -> None:
+    """Also of one that waits already: its group is made anew when a LoRA comes or goes. Nothing is pinned here."""
+    part = denoiser(loaded["flux", "fp8"].pipeline)
+    weight = next(one for one in part.parameters() if isinstance(one, Float8Tensor))
+    numbers = weight.dequantize()
+    for _ in range(2):
+        kept = group_offloading.ModuleGroup._to_cpu(weight, low_cpu_mem_usage=True)
+        group_offloading._swap_torchao_tensor(weight, weight.to("meta"))
+        assert kept.qdata.device.type == "cpu"
+        group_offloading._restore_torchao_tensor(weight, kept)
+        assert torch.equal(weight.dequantize(), numbers)

@@ -24,6 +24,8 @@ log = logging.getLogger("worker")
 _KEPT = re.compile(r"norm|mod|embed|adaln|guidance|caption|projector", re.IGNORECASE)
 _IN_A_BLOCK = re.compile(r"\.\d+\.")
 
+_to_cpu = group_offloading.ModuleGroup._to_cpu
+
 
 def keep_in_fp8(pipeline: Any, device: torch.device) -> None:
     """Put float8 weights in the place of those of the denoiser and of large text encoders.
@@ -39,6 +41,7 @@ def keep_in_fp8(pipeline: Any, device: torch.device) -> None:
         raise SettingsError(explain_no_transformer(type(pipeline).__name__))
     warnings.filterwarnings("ignore", message="TorchaoLoraLinear was instantiated")  # nothing is merged here
     group_offloading._restore_torchao_tensor = send_back
+    group_offloading.ModuleGroup._to_cpu = staticmethod(copy_to_keep)
     for name, part in parts.items():
         layers = list(find_layers(part))
         if not layers and name.startswith("transformer"):
@@ -58,6 +61,12 @@ def send_back(weight: torch.Tensor, kept: torch.Tensor) -> None:
         kept: the weight in main memory, which stays as it is.
     """
     torch.utils.swap_tensors(weight, kept.detach())  # type: ignore[no-untyped-call]
+
+
+def copy_to_keep(weight: torch.Tensor, low_cpu_mem_usage: bool) -> torch.Tensor:
+    """In place of diffusers' own (0.42.1): of a weight that waits in pinned memory already, because a LoRA came or went
+    since, it keeps no copy but the weight itself, which then goes to the GPU."""
+    return _to_cpu(weight.detach(), low_cpu_mem_usage)
 
 
 def find_layers(part: Any) -> Iterator[torch.nn.Linear]:
