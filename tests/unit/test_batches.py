@@ -137,3 +137,28 @@ def test_what_may_differ_in_a_batch(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize("fields", OTHER)
 def test_what_may_not(fields: dict[str, Any]) -> None:
     assert make_plan(ask(**fields)).batch_key != make_plan(ask()).batch_key
+
+
+def test_those_that_come_a_moment_later_are_drawn_with_the_first(engine: Engine) -> None:
+    """As the platform hands over several jobs: all at once, and each is read by itself."""
+    being_read = {"one", "two", "three"}
+    batcher = Batcher([engine], others_come=lambda: bool(being_read))
+    engine.go.set()
+
+    def read_and_draw(name: str) -> Outcome:
+        time.sleep(0.001 * len(name))
+        return batcher.draw(_drawing(name), on_arrival=lambda: being_read.discard(name))
+
+    with ThreadPoolExecutor(3) as threads:
+        for one in [threads.submit(read_and_draw, name) for name in list(being_read)]:
+            assert one.result().error is None
+    batcher.close()
+    assert [set(batch) for batch in engine.batches] == [{"one", "two", "three"}]
+
+
+def test_the_first_waits_for_a_moment_only(engine: Engine) -> None:
+    batcher = Batcher([engine], others_come=lambda: True)
+    engine.go.set()
+    assert batcher.draw(_drawing("one")).error is None
+    batcher.close()
+    assert engine.batches == [["one"]]

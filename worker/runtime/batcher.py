@@ -5,6 +5,7 @@ Where several draw, the pictures of a job, and of those that are drawn with it, 
 
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +20,10 @@ from worker.runtime.parts import Part, SharedJob
 from worker.waiting import wait_for
 
 Result = TypeVar("Result")
+
+# The platform hands jobs over together, and each is read by itself: some are a little later than the first.
+GATHER_S = 0.02
+LOOK_S = 0.001
 
 
 class Artist(Protocol):
@@ -50,29 +55,42 @@ class Batcher:
     """Those who draw, and the jobs that wait for them.
 
     An engine and its CUDA context are used by one thread alone. Jobs are drawn in the order in which they came, except
-    that those with the batch key of the first are drawn with it, as many as there is room for. Who cannot draw any more
-    is left out, and what it had in hand is drawn by the others; so is what was too large for one of them.
+    that those with the batch key of the first are drawn with it, as many as there is room for; the first waits a moment
+    for such as are being read. Who cannot draw any more is left out, and what it had in hand is drawn by the others; so
+    is what was too large for one of them.
     """
 
-    def __init__(self, artists: Sequence[Artist], on_loss: Callable[[WorkerError], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        artists: Sequence[Artist],
+        on_loss: Callable[[WorkerError], None] = lambda _: None,
+        others_come: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Nothing waits.
 
         Args:
             on_loss: told of each that cannot draw any more.
+            others_come: whether jobs are being read that are to be drawn.
         """
         self._artists = list(artists)
         self._idle = list(artists)
         self._threads = {one: self._start_thread(one) for one in artists}
         self._in_use = {one: threading.Lock() for one in artists}  # in its own thread, or in that of one whom it helps
-        self._on_loss = on_loss
+        self._on_loss, self._others_come = on_loss, others_come
         self._waiting: list[SharedJob] = []
         self._change = threading.Condition()
 
-    def draw(self, drawing: Drawing) -> Outcome:
-        """What becomes of the job, once it is its turn. What its `check` raises until then takes it out of the row."""
+    def draw(self, drawing: Drawing, on_arrival: Callable[[], None] = lambda: None) -> Outcome:
+        """What becomes of the job, once it is its turn. What its `check` raises until then takes it out of the row.
+
+        Args:
+            on_arrival: called when it stands in the row.
+        """
         one = SharedJob(drawing)
         with self._change:
             self._waiting.append(one)
+            on_arrival()
+            self._gather(one)
             self._hand_out()
         return wait_for(one.outcome, partial(self._check_waiting, one))
 
@@ -111,6 +129,12 @@ class Batcher:
     def _run_alone(self, action: Callable[[], Result], artist: Artist) -> Result:
         with self._in_use[artist]:
             return action()
+
+    def _gather(self, one: SharedJob) -> None:
+        """Wait for those that may be drawn with it, while somebody has nothing in hand, and only for a moment."""
+        deadline = time.monotonic() + GATHER_S
+        while self._idle and one.waiting and self._others_come() and time.monotonic() < deadline:
+            self._change.wait(LOOK_S)
 
     def _check_waiting(self, one: SharedJob) -> None:
         try:

@@ -62,6 +62,7 @@ class Worker:
         self._formatter = log_to_stderr(as_json=self.on_platform)
         self.gate = Gate()
         self.failure: WorkerError | None = None
+        self._being_read: set[Job] = set()  # those that may come to be drawn soon
         self._encoding = ThreadPoolExecutor(MAX_ENCODED_AT_ONCE, thread_name_prefix="encode")
         for mistake in list_mistaken_names():
             log.warning("%s", mistake)
@@ -82,7 +83,7 @@ class Worker:
 
     def _start(self, engines: Sequence[Engine]) -> None:
         """Have each of them drawn with, by a thread of its own, once it has been seen to draw."""
-        self._batcher = Batcher(self._replicas, on_loss=lambda _: self.gate.mark_broken())
+        self._batcher = Batcher(self._replicas, lambda _: self.gate.mark_broken(), lambda: bool(self._being_read))
         for engine in engines:
             if self._settings.vae_name is None:  # else what fails is told of that
                 try_model(engine)
@@ -102,7 +103,9 @@ class Worker:
         """
         timeout_s = None if self.failure else self._settings.job_timeout_s
         job = Job(raw, silent=not self.on_platform, timeout_s=timeout_s, to_files=to_files)
+        self._being_read.add(job)
         answer = self._jobs.submit(self._run, job)
+        answer.add_done_callback(lambda _: self._being_read.discard(job))  # what is refused, or given up, is not drawn
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -223,7 +226,8 @@ class Worker:
         job.begin("waiting for its first step")
         ready = CLOCK.running_time()
         try:
-            outcome = self._batcher.draw(Drawing(plan, job.on_step, on_picture, job.deadline, job.check))
+            drawing = Drawing(plan, job.on_step, on_picture, job.deadline, job.check)
+            outcome = self._batcher.draw(drawing, on_arrival=lambda: self._being_read.discard(job))
             job.record.note_drawing(pictures, outcome)
             if outcome.error is not None:
                 raise outcome.error
