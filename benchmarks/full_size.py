@@ -10,14 +10,13 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     FluxPipeline,
-    FluxTransformer2DModel,
     PNDMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
     ZImagePipeline,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from tests.helpers.tiny_flows import letters
 from tests.helpers.tiny_models import tokenizer
@@ -30,7 +29,7 @@ CONFIGS = Path(__file__).parents[1] / "worker" / "engine" / "load" / "configs"
 def random(make: Any, dtype: torch.dtype) -> Any:
     """A module on the CPU whose weights are random but quick to make: one small block of noise, repeated.
 
-    The scales of norms are around 1: around 0 they would let hardly anything through, and pictures would be flat.
+    The scales and variances of norms are around 1: around 0 they would let hardly anything through, or be negative.
     """
     with torch.device("meta"):
         module = make()
@@ -43,7 +42,7 @@ def random(make: Any, dtype: torch.dtype) -> Any:
                 for start in range(0, flat.numel(), noise.numel()):
                     part = flat[start : start + noise.numel()]
                     part.copy_(noise[: part.numel()])
-                if weight.dim() == 1 and name.endswith("weight"):
+                if weight.dim() == 1 and name.endswith(("weight", "running_var")):
                     weight.add_(1)
             else:
                 weight.copy_(torch.arange(weight.numel()).view(weight.shape))
@@ -83,32 +82,9 @@ def sdxl() -> StableDiffusionXLPipeline:
 
 def flux() -> FluxPipeline:
     """FLUX.1 dev in bfloat16."""
-    half = torch.bfloat16
-    clip = CLIPTextConfig.from_pretrained(CONFIGS / "sdxl" / "text_encoder")
-    t5 = T5Config(
-        vocab_size=32128, d_model=4096, d_ff=10240, d_kv=64, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu"
-    )
-    vae = {
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "block_out_channels": (128, 256, 512, 512),
-        "layers_per_block": 2,
-        "latent_channels": 16,
-        "scaling_factor": 0.3611,
-        "shift_factor": 0.1159,
-        "use_quant_conv": False,
-        "use_post_quant_conv": False,
-        "sample_size": 1024,
-    }
-    return FluxPipeline(
-        transformer=random(lambda: FluxTransformer2DModel(guidance_embeds=True), half),
-        vae=random(lambda: AutoencoderKL(**vae), half),
-        text_encoder=random(lambda: CLIPTextModel(clip), half),
-        tokenizer=tokenizer(),
-        text_encoder_2=random(lambda: T5EncoderModel(t5), half),
-        tokenizer_2=t5_tokenizer(),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
-    )
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    parts = _random_parts("FLUX.1")
+    return FluxPipeline(scheduler=scheduler, tokenizer=tokenizer(), tokenizer_2=t5_tokenizer(), **parts)
 
 
 def z_image() -> ZImagePipeline:

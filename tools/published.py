@@ -134,13 +134,16 @@ def _mistral() -> Any:
 
 
 def _vae16() -> Any:
-    """That of FLUX.1 and Stable Diffusion 3."""
+    """That of FLUX.1 and Z-Image; Stable Diffusion 3 has another scale of the same size."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(128, 256, 512, 512),
         layers_per_block=2,
         latent_channels=16,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        sample_size=1024,
         use_quant_conv=False,
         use_post_quant_conv=False,
     )
