@@ -5,7 +5,7 @@ device, by another engine's module with the same weights, while that engine has 
 second device but the first one, by events in their queues.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -70,10 +70,27 @@ class SplitPass:
     def replay(self, tensors: Sequence[Tensor]) -> Any:
         """As `Graph`."""
         with self._helper.entered():
-            second = self._second.replay(_halve_all(tensors, 1))
+            second = self._second.replay(carry(_halve_all(tensors, 1), self._second.arguments.tensors[0].device))
         first = self._first.replay(_halve_all(tensors, 0))
         with self._helper.entered():
             return _join(first, second)
+
+
+def carry(tensors: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
+    """The same on this device, by one copy for all that are elsewhere: between devices, what a copy waits for takes
+    longer than its bytes.
+
+    Args:
+        tensors: of any shapes and number formats.
+    """
+    carried: dict[int, Tensor] = {}
+    for source in {one.device for one in tensors} - {device}:
+        there = [number for number, one in enumerate(tensors) if one.device == source]
+        there.sort(key=lambda number: -tensors[number].element_size())  # so that each is aligned
+        flat = [tensors[number].reshape(-1).view(torch.uint8) for number in there]
+        parts = torch.cat(flat).to(device, non_blocking=True).split([len(one) for one in flat])
+        carried |= {number: part.view(tensors[number].dtype) for number, part in zip(there, parts, strict=True)}
+    return [carried.get(number, one).reshape(one.shape) for number, one in enumerate(tensors)]
 
 
 def is_even(tensors: Sequence[Tensor]) -> bool:
@@ -94,8 +111,21 @@ def _halve_all(tensors: Sequence[Tensor], half: int) -> list[Tensor]:
 
 def _join(first: Any, second: Any) -> Any:
     """Both halves on the device of the first."""
+    device = next(_list_tensors(first)).device
+    return _concatenate(first, put_tensors(second, iter(carry(list(_list_tensors(second)), device))))
+
+
+def _concatenate(first: Any, second: Any) -> Any:
     if isinstance(first, Tensor):
-        return torch.cat([first, second.to(first.device, non_blocking=True)])
+        return torch.cat([first, second])
     if type(first) in (tuple, list):
-        return type(first)(_join(one, other) for one, other in zip(first, second, strict=True))
+        return type(first)(_concatenate(one, other) for one, other in zip(first, second, strict=True))
     return first
+
+
+def _list_tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for one in value:
+            yield from _list_tensors(one)
