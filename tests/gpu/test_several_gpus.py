@@ -181,24 +181,34 @@ def test_all_engines_share_one_compiler(kits: Kits) -> None:
 
 FAULT = """
 import torch
-first, second = (torch.ones(8, device=f"cuda:{number}") for number in range(2))
-index = torch.full((1,), 10**6, device="cuda:1")
-try:
-    second[index].sum().item()
-except torch.AcceleratorError:
-    pass
-try:
-    torch.cuda.synchronize(1)
-except torch.AcceleratorError:
-    print("the second answers nothing")
-print("the first says", (first + 1).sum().item())
+from concurrent.futures import ThreadPoolExecutor
+
+def spoil():
+    index = torch.full((1,), 10**6, device="cuda:1")
+    try:
+        torch.ones(8, device="cuda:1")[index].sum().item()
+    except torch.AcceleratorError:
+        return "the second answers nothing"
+
+def compute():
+    return f"the first says {(first + 1).sum().item()}"
+
+first = torch.ones(8, device="cuda:0")
+with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+    print(one.submit(compute).result())
+    print(other.submit(spoil).result())
+    print(one.submit(compute).result())
 """
 
 
-def test_a_card_that_has_failed_leaves_the_others_as_they_are() -> None:
-    """What leaving one out rests on; a real fault, of a kernel's own assertion, in a process of its own."""
+def test_what_a_real_fault_of_one_card_leaves_of_the_others() -> None:
+    """A kernel's own assertion, in a process of its own, with a thread for each card as the worker has.
+
+    NVIDIA: "To continue using CUDA, the process must be terminated". docs/several-gpus.md says what was seen.
+    """
     done = subprocess.run([sys.executable, "-c", FAULT], capture_output=True, text=True, timeout=120)
-    assert done.stdout.splitlines() == ["the second answers nothing", "the first says 16.0"], done.stderr[-2000:]
+    print(f"\n{done.stdout}{done.stderr[-1000:]}")
+    assert done.stdout.splitlines()[:2] == ["the first says 16.0", "the second answers nothing"]
 
 
 def test_no_process_has_come(worker: Worker) -> None:
