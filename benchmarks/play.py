@@ -73,6 +73,10 @@ def _measure(scene: Scene, task: Task, rounds: int) -> tuple[list[Case], Floor |
         from benchmarks import several_gpus
 
         return several_gpus.play(scene, model, rounds, task.ours), None
+    if scene.kind == "load":
+        from benchmarks import loading
+
+        return loading.play(scene, model, rounds, task.ours), None
     from benchmarks import cold
 
     return cold.play(scene, model, rounds, task.ours, task.keep_cache), None
@@ -83,6 +87,8 @@ def _describe(scene: Scene, size: Size) -> str:
         return "jobs that sleep"
     if scene.kind == "overhead":
         return "a picture that is there already"
+    if scene.kind == "load":
+        return title_of(scene.model, size)
     scheduler = f"{scene.scheduler}, " if scene.scheduler else ""
     return f"{title_of(scene.model, size)}, {scene.side}x{scene.side}, {scheduler}{scene.steps} steps"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-Kind = Literal["pictures", "jobs", "between", "cold", "overhead", "gpus"]
+Kind = Literal["pictures", "jobs", "between", "cold", "load", "overhead", "gpus"]
 Size = Literal["tiny", "full"]
 TINY = ("sd15", "sdxl", "flux", "z-image", "klein")  # the models that have a tiny form
 
@@ -92,6 +92,14 @@ SCENES = (
         scheduler="Euler",
     ),
     Scene(
+        "load",
+        "load",
+        "flux",
+        "A model from files that the system has in memory to weights on the device, all that is looked at on the way "
+        "included, in a process that has loaded before.",
+        scheduler=None,
+    ),
+    Scene(
         "overhead",
         "overhead",
         "embedded",
@@ -104,7 +112,7 @@ SCENES = (
     Scene("gpus-split-sdxl", "gpus", "sdxl", _SPLIT, side=1024, steps=25, scheduler="Euler", settings=_GRAPHS),
 )
 _TODAY = ("flux-1", "z-image-1", "klein-1")
-ON_A_GPU = ("sd15-1", "sd15-4", "sdxl-1", "sdxl-4", *_TODAY, "jobs-16", "between-jobs", "cold", "overhead")
+ON_A_GPU = ("sd15-1", "sd15-4", "sdxl-1", "sdxl-4", *_TODAY, "jobs-16", "between-jobs", "cold", "load", "overhead")
 ON_SEVERAL_GPUS = ("gpus-8", "gpus-16", "gpus-split-sd15", "gpus-split-sdxl")
 ON_A_CPU = ("embedded-1", "embedded-4", "sdxl-1", "flux-1", "jobs-16", "between-jobs", "cold", "overhead")
 

@@ -128,6 +128,7 @@ ORDER = {
         "engine.py",
         "memory_plan.py",
         "memory.py",
+        "bring.py",
         "grouping.py",
         "main_memory.py",
         "spread.py",

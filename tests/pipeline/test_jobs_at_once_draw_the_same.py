@@ -58,7 +58,7 @@ def test_what_waits_is_drawn_in_one_pass_where_the_owner_wants_it(kits: Kits) ->
 
 
 def test_what_is_handed_over_together_is_drawn_together(kits: Kits) -> None:
-    """The first has nobody to wait for but those that are being read; a machine with other things to do is slow at it."""
+    """The first waits for those that are being read; a machine with other things to do may be too slow at it."""
     given = {"prompt": "a star", "num_inference_steps": 2, "width": 64, "height": 64}
 
     async def hand_over(worker: Worker, number: int) -> None:

@@ -86,6 +86,12 @@ def test_the_forum_posts_code_is_among_the_baselines(models: Path) -> None:
     assert table["this worker"]["of the forum post's code"]
 
 
+def test_loading(models: Path) -> None:
+    table = cells(play_once("load", models))
+    assert list(table) == ["plain diffusers", "this worker"]
+    assert all("GB/s" in row["seen"] for row in table.values()), table
+
+
 def test_waiting_jobs(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting_jobs, "DRAWN_JOBS", 2)
     monkeypatch.setattr(waiting_jobs, "HOLD_S", 0.25)

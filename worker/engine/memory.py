@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL
 from diffusers.hooks import HookRegistry, apply_group_offloading
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from worker.engine.bring import bring
 from worker.engine.decoder import decode_by_tiles
 from worker.engine.memory_plan import GraphNeeds, MemoryPlan, Offload, Quantize, choose_memory_plan
 from worker.engine.pipelines import modules
@@ -72,6 +73,7 @@ def place_weights(
             for name, part in modules(pipeline).items():
                 send(part, devices[plan.places.get(name, 0)], device)
         elif plan.offload == "none":
+            bring(modules(pipeline).values(), device)
             pipeline.to(device)
         elif plan.offload == "model":
             pipeline.enable_model_cpu_offload(device=device)
@@ -80,6 +82,7 @@ def place_weights(
     hooks = []
     for controlnet in controlnets:
         if plan.offload == "none" or (plan.offload == "group" and not _can_travel("controlnet", controlnet)):
+            bring([controlnet], device)
             controlnet.to(device)
         elif plan.offload == "model":
             hooks.append(cpu_offload_with_hook(controlnet, device)[1])

@@ -13,6 +13,7 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from accelerate.utils import send_to_device
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
+from worker.engine.bring import bring
 from worker.engine.memory_plan import DECODE, DENOISE, LOOK, RESERVE
 
 _DENOISERS = ("unet", "transformer", "refiner unet")
@@ -45,6 +46,7 @@ def choose_places(sizes: Mapping[str, int], pixels: int, free: Sequence[int], se
 
 def send(part: torch.nn.Module, device: torch.device, home: torch.device) -> None:
     """Keep a component there; whoever calls it has and gets everything at home."""
+    bring([part], device)
     part.to(device)
     if device == home:
         return

@@ -88,7 +88,7 @@ def carry(tensors: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
         there = [number for number, one in enumerate(tensors) if one.device == source]
         there.sort(key=lambda number: -tensors[number].element_size())  # so that each is aligned
         flat = [tensors[number].reshape(-1).view(torch.uint8) for number in there]
-        parts = torch.cat(flat).to(device, non_blocking=True).split([len(one) for one in flat])
+        parts = torch.split(torch.cat(flat).to(device, non_blocking=True), [len(one) for one in flat])
         carried |= {number: part.view(tensors[number].dtype) for number, part in zip(there, parts, strict=True)}
     return [carried.get(number, one).reshape(one.shape) for number, one in enumerate(tensors)]
 

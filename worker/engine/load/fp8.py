@@ -66,7 +66,8 @@ def send_back(weight: torch.Tensor, kept: torch.Tensor) -> None:
 def copy_to_keep(weight: torch.Tensor, low_cpu_mem_usage: bool) -> torch.Tensor:
     """In place of diffusers' own (0.42.1): of a weight that waits in pinned memory already, because a LoRA came or went
     since, it keeps no copy but the weight itself, which then goes to the GPU."""
-    return _to_cpu(weight.detach(), low_cpu_mem_usage)
+    kept: torch.Tensor = _to_cpu(weight.detach(), low_cpu_mem_usage)
+    return kept
 
 
 def find_layers(part: Any) -> Iterator[torch.nn.Linear]:
