@@ -23,18 +23,19 @@ from tests.helpers.tiny_models import tokenizer
 from tests.helpers.tiny_transformers import t5_tokenizer
 from tools.published import PUBLISHED
 
+CPU = torch.device("cpu")
 CONFIGS = Path(__file__).parents[1] / "worker" / "engine" / "load" / "configs"
 
 
-def random(make: Any, dtype: torch.dtype) -> Any:
-    """A module on the CPU whose weights are random but quick to make: one small block of noise, repeated.
+def random(make: Any, dtype: torch.dtype, device: torch.device = CPU) -> Any:
+    """A module whose weights are random but quick to make: one small block of noise, repeated.
 
     The scales and variances of norms are around 1: around 0 they would let hardly anything through, or be negative.
     """
     with torch.device("meta"):
         module = make()
-    module = module.to(dtype).to_empty(device="cpu").eval()
-    noise = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).mul(0.02).to(dtype)
+    module = module.to(dtype).to_empty(device=device).eval()
+    noise = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).mul(0.02).to(device, dtype)
     with torch.no_grad():
         for name, weight in [*module.named_parameters(), *module.named_buffers()]:
             if weight.is_floating_point():
@@ -83,27 +84,32 @@ def sdxl() -> StableDiffusionXLPipeline:
 def flux() -> FluxPipeline:
     """FLUX.1 dev in bfloat16."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
-    parts = _random_parts("FLUX.1")
+    parts = random_parts("FLUX.1")
     return FluxPipeline(scheduler=scheduler, tokenizer=tokenizer(), tokenizer_2=t5_tokenizer(), **parts)
 
 
 def z_image() -> ZImagePipeline:
     """Z-Image Turbo in bfloat16."""
     return ZImagePipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), tokenizer=letters(), **_random_parts("Z-Image")
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), tokenizer=letters(), **random_parts("Z-Image")
     )
 
 
 def klein() -> Flux2KleinPipeline:
     """FLUX.2 klein 4B in bfloat16."""
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    parts = _random_parts("FLUX.2 klein 4B")
+    parts = random_parts("FLUX.2 klein 4B")
     return Flux2KleinPipeline(scheduler=scheduler, tokenizer=letters(), is_distilled=True, **parts)
 
 
-def _random_parts(title: str) -> dict[str, Any]:
+def random_parts(title: str, device: torch.device = CPU) -> dict[str, Any]:
+    """What of a published model has weights, in bfloat16.
+
+    Args:
+        title: as in `PUBLISHED`.
+    """
     (model,) = (one for one in PUBLISHED if one.title == title)
-    return {name: random(make, torch.bfloat16) for name, make in model.parts.items()}
+    return {name: random(make, torch.bfloat16, device) for name, make in model.parts.items()}
 
 
 MAKE = {"sd15": sd1, "sdxl": sdxl, "flux": flux, "z-image": z_image, "klein": klein}

@@ -1,16 +1,20 @@
-"""Full-size SDXL in 8 GB and FLUX in 24 GB: the plan that is chosen by free memory draws without running out.
+"""Models in full size, from SDXL in 8 GB to FLUX.2 in 141: the plan that is chosen by free memory draws without
+running out.
 
 Architectures are the published ones; weights are random. The card's other memory is taken by a filler, so that the
 worker finds as much free as on the smaller card.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.full_size import flux, sdxl
+from benchmarks.full_size import flux, random_parts, sdxl
+from tests.helpers import tiny_flows, tiny_transformers
 from tests.helpers.card import DEVICE, filled
+from worker.engine import memory
 from worker.engine.load.describe import describe
 from worker.engine.load.fp8 import keep_in_fp8
 from worker.engine.memory import place_weights, plan_memory
@@ -27,8 +31,9 @@ def draw_on_card(pipeline: Any, gigabytes: int, quantize: Quantize = "none") -> 
         keep_in_fp8(pipeline, DEVICE)
     model = describe(pipeline, "full size", Settings(), find_adapters(Settings()))
     pipeline.set_progress_bar_config(disable=True)
-    with filled(leaving=gigabytes * GB):
-        held = torch.cuda.memory_allocated()
+    there = sum(memory.weight_sizes([pipeline], device=DEVICE).values())
+    with filled(leaving=gigabytes * GB - there):
+        held = torch.cuda.memory_allocated() - there
         plan = plan_memory(model, [pipeline], [], None, [DEVICE], quantize)
         place_weights([pipeline], [], plan, [DEVICE])
         image = pipeline("a star", num_inference_steps=2, width=model.width, height=model.height).images[0]
@@ -59,4 +64,43 @@ def test_flux_in_fp8(gigabytes: int, offload: str) -> None:
     plan, peak = draw_on_card(flux(), gigabytes, "fp8")
 
     assert plan.offload == offload
+    assert peak < gigabytes
+
+
+# As in docs/models.md: the smallest of RunPod's GPUs on which all of a model stays.
+TODAY: dict[str, Callable[[], Any]] = {
+    "FLUX.2 klein 4B": tiny_flows.flux2_klein,
+    "Z-Image": tiny_flows.z_image,
+    "FLUX.2 klein 9B": tiny_flows.flux2_klein,
+    "Qwen-Image": tiny_transformers.qwen,
+    "FLUX.2 dev": tiny_flows.flux2,
+}
+
+
+def in_full_size(title: str) -> Any:
+    """Made on the card, for main memory would not hold the largest; the rest is that of its tiny form."""
+    tiny = TODAY[title]()
+    flags = {name: value for name, value in tiny.config.items() if isinstance(value, bool)}
+    return type(tiny)(**{**tiny.components, **random_parts(title, DEVICE)}, **flags)
+
+
+@pytest.mark.parametrize(
+    ("title", "gigabytes", "quantize"),
+    [
+        ("FLUX.2 klein 4B", 24, "none"),
+        ("FLUX.2 klein 4B", 16, "fp8"),
+        ("Z-Image", 24, "none"),
+        ("Z-Image", 16, "fp8"),
+        ("FLUX.2 klein 9B", 48, "none"),
+        ("FLUX.2 klein 9B", 24, "fp8"),
+        ("Qwen-Image", 80, "none"),
+        ("Qwen-Image", 48, "fp8"),
+        ("FLUX.2 dev", 141, "none"),
+        ("FLUX.2 dev", 80, "fp8"),
+    ],
+)
+def test_models_of_today(title: str, gigabytes: int, quantize: Quantize) -> None:
+    plan, peak = draw_on_card(in_full_size(title), gigabytes, quantize)
+
+    assert plan.offload == "none"
     assert peak < gigabytes

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-DEVICE = torch.device("cuda")
+DEVICE = torch.device("cuda", 0)
 
 
 @contextmanager
