@@ -138,10 +138,10 @@ def _count_one(f: Found) -> str:
 
 
 def _crowds(f: Found) -> str:
-    load, shape = TEN_A_SECOND, "flash"
+    load, shape = A_SECOND, "flash"
     return (
-        "**For crowds, scale by request count with the value of `JOBS_AT_ONCE`**: when ten a second become fifty for "
-        f"two minutes, 95 of 100 pictures take {f.p95(load, COUNT, shape)} at most instead of "
+        "**For crowds, scale by request count with the value of `JOBS_AT_ONCE`**: when one a second become ten for two "
+        f"minutes, 95 of 100 pictures take {f.p95(load, COUNT, shape)} at most instead of "
         f"{f.p95(load, EIGHT, shape)} with queue delay, for {f.paid(load, COUNT, shape)} instead of "
         f"{f.paid(load, EIGHT, shape)}."
     )
@@ -223,8 +223,8 @@ ADVICE = (
     Advice(
         "crowds",
         lambda f: (
-            f.find(TEN_A_SECOND, COUNT, "flash").p95_s < f.find(TEN_A_SECOND, EIGHT, "flash").p95_s
-            and f.cost(TEN_A_SECOND, COUNT, "flash") < f.cost(TEN_A_SECOND, EIGHT, "flash")
+            f.find(A_SECOND, COUNT, "flash").p95_s < 0.8 * f.find(A_SECOND, EIGHT, "flash").p95_s
+            and f.cost(A_SECOND, COUNT, "flash") <= 1.02 * f.cost(A_SECOND, EIGHT, "flash")
         ),
         _crowds,
     ),

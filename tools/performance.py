@@ -45,9 +45,29 @@ def summary_rows(report: Report) -> Iterator[Row]:
             continue
         ratios = result.ratios()
         for case in filter(lambda case: _is_ours(case, result), result.cases):
-            faster = (f"{other}: {1 / ratios[case.name, other]:.1f}" for other in case.against)
+            faster = (f"{other}: {1 / ratios[case.name, other]:.2f}" for other in case.against)
             way = case.name.partition(", ")[2] or case.name
-            yield f"[{result.subject}](#{scene.name})", way, write_seconds(case.median), ", ".join(faster)
+            pictures = f", {result.pictures} pictures" if result.pictures > 1 else ""
+            yield f"[{result.subject}{pictures}](#{scene.name})", way, write_seconds(case.median), ", ".join(faster)
+
+
+def several_gpus_rows(report: Report) -> Iterator[Row]:
+    """What was recorded with several GPUs, for the document about them."""
+    yield "a job", "way", "one GPU", "several", "times as fast"
+    for scene in SCENES:
+        result = report.scenes.get(scene.name)
+        if result is None or scene.kind != "gpus":
+            continue
+        for case in (one for one in result.cases if one.against):
+            alone = result.case(case.against[0])
+            pictures = f"{result.pictures} pictures" if result.pictures > 1 else "one guided picture"
+            yield (
+                f"[{pictures}: {result.subject}](performance.md#{scene.name})",
+                case.name.partition(", ")[2],
+                write_seconds(alone.median),
+                write_seconds(case.median),
+                f"{alone.median / case.median:.2f}",
+            )
 
 
 def draw_charts(reports: Mapping[str, Report]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from tools.fields import answer_rows, elsewhere_rows, error_rows, field_rows, re
 from tools.house import map_rows
 from tools.markdown import code, insert, table
 from tools.models import memory_rows, write_models
-from tools.performance import draw_charts, read_reports, summary_rows, write_document
+from tools.performance import draw_charts, read_reports, several_gpus_rows, summary_rows, write_document
 from tools.scaling import write_document as write_scaling
 from worker.engine.pipelines import call_arguments, reads_clip, task_classes
 from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT
@@ -110,6 +110,9 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "tasks": lambda: table(*task_rows()),
         "models": lambda: write_models(read(ROOT / "benchmarks" / "results" / "gpu.json")),
         "memory": lambda: table(*memory_rows()),
+    },
+    "docs/several-gpus.md": {
+        "gpus": lambda: table(*several_gpus_rows(read(ROOT / "benchmarks" / "results" / "gpu.json"))),
     },
 }
 

@@ -10,7 +10,8 @@ from itertools import pairwise
 from benchmarks.results import Case, Report, SceneResult
 from benchmarks.scaling.service import Service
 
-ONE, FOUR, COLD = "sd15-1", "sd15-4", "cold"  # scenes
+ONE, COLD = "sd15-1", "cold"  # scenes
+SEVERAL = {4: "sd15-4", 8: "gpus-8"}  # so many pictures at once
 OURS = "this worker"  # the names of its cases begin so
 GRAPHS = f"{OURS}, `ACCELERATION=graphs`"
 MODEL = "Stable Diffusion 1.5, 512x512, 50 steps, `ACCELERATION=graphs`"
@@ -84,10 +85,11 @@ FLASHBOOT = (
 
 
 def _read_shares(report: Report, one: float) -> tuple[dict[int, float], str]:
-    if FOUR not in report.scenes:
-        return dict(SHARES), BY_HAND
-    four = find_ours(report.scenes[FOUR]).median / 4 / one
-    return {**SHARES, 4: four}, f"`{FOUR}` for 4; for 2 and 8, {BY_HAND}"
+    recorded = {number: scene for number, scene in SEVERAL.items() if scene in report.scenes}
+    shares = {number: find_ours(report.scenes[scene]).median / number / one for number, scene in recorded.items()}
+    by_hand = ", ".join(str(number) for number in (2, *SEVERAL) if number not in recorded)
+    told = [f"`{scene}` for {number}" for number, scene in recorded.items()]
+    return {**SHARES, **shares}, "; ".join([*told, f"for {by_hand}, {BY_HAND}"])
 
 
 def _read_cold(report: Report) -> tuple[float, str]:

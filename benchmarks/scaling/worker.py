@@ -93,9 +93,9 @@ class Worker:
         yield self.env.timeout(self.platform.numbers.uniform(0.0, sdk.start_s))
         for job in jobs:
             self._waiting.append(job)
-            if not self._called.triggered:
-                self._called.succeed()
             yield self.env.timeout(sdk.apart_s)
+        if not self._called.triggered:  # who has nothing to draw waits for all that are handed over together
+            self._called.succeed()
 
     def _draw_jobs(self) -> ProcessGenerator:
         """What waits is drawn together, as much as is drawn at once."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from worker.engine.denoiser.split import carry
+from worker.engine.denoiser.split import carry_over
 
 HERE, THERE = torch.device("cpu"), torch.device("cpu", 0)  # another device, as far as torch can tell
 TENSORS = [
@@ -19,11 +19,11 @@ TENSORS = [
 
 
 def test_each_is_what_it_was() -> None:
-    for carried, one in zip(carry(TENSORS, THERE), TENSORS, strict=True):
+    for carried, one in zip(carry_over(TENSORS, THERE), TENSORS, strict=True):
         assert carried.dtype == one.dtype and torch.equal(carried, one)
         assert one.numel() == 0 or carried.data_ptr() != one.data_ptr()
 
 
 def test_what_is_there_already_stays_where_it_is() -> None:
-    there = carry(TENSORS, HERE)
+    there = carry_over(TENSORS, HERE)
     assert [one.data_ptr() for one in there] == [one.data_ptr() for one in TENSORS]

@@ -61,6 +61,7 @@ ENGINE = [
             "weights",
             "memory_plan",
             "main_memory",
+            "bring",
         )
     },
     {f"{E}.spread"},

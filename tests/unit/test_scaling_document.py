@@ -10,7 +10,7 @@ from benchmarks.prices import Prices, read_prices
 from benchmarks.results import FOLDER, Report, read
 from benchmarks.scaling.findings import Findings, Validation, read_findings, read_validation
 from benchmarks.scaling.load import SHAPES
-from benchmarks.scaling.measured import FOUR, ONE, find_ours, read_inputs
+from benchmarks.scaling.measured import ONE, SEVERAL, find_ours, read_inputs
 from benchmarks.scaling.scenarios import EIGHT, LOADS, POLICIES, list_runs
 from tools.advice import A_SECOND, ADVICE, Advice, Found
 from tools.line_chart import LABEL_GAP, Line, Tick, draw_lines
@@ -88,7 +88,7 @@ def test_a_new_measurement_is_told_until_it_is_simulated(findings: Findings, gpu
 
 def test_what_the_benchmark_has_measured_takes_the_place_of_what_was_measured_by_hand(gpu: Report) -> None:
     by_hand = read_inputs(gpu).service
-    four = replace(gpu.scenes[ONE], scene=FOUR, cases=(replace(find_ours(gpu.scenes[ONE]), seconds=(2.0,)),))
+    four = replace(gpu.scenes[ONE], scene=SEVERAL[4], cases=(replace(find_ours(gpu.scenes[ONE]), seconds=(2.0,)),))
     measured = read_inputs(gpu.with_scene(four)).service
     assert measured.seconds[3] == pytest.approx(2.0) != by_hand.seconds[3]
     assert measured.seconds[0] == by_hand.seconds[0] == pytest.approx(find_ours(gpu.scenes[ONE]).median)

@@ -70,13 +70,13 @@ class SplitPass:
     def replay(self, tensors: Sequence[Tensor]) -> Any:
         """As `Graph`."""
         with self._helper.entered():
-            second = self._second.replay(carry(_halve_all(tensors, 1), self._second.arguments.tensors[0].device))
+            second = self._second.replay(carry_over(_halve_all(tensors, 1), self._second.arguments.tensors[0].device))
         first = self._first.replay(_halve_all(tensors, 0))
         with self._helper.entered():
             return _join(first, second)
 
 
-def carry(tensors: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
+def carry_over(tensors: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
     """The same on this device, by one copy for all that are elsewhere: between devices, what a copy waits for takes
     longer than its bytes.
 
@@ -112,7 +112,7 @@ def _halve_all(tensors: Sequence[Tensor], half: int) -> list[Tensor]:
 def _join(first: Any, second: Any) -> Any:
     """Both halves on the device of the first."""
     device = next(_list_tensors(first)).device
-    return _concatenate(first, put_tensors(second, iter(carry(list(_list_tensors(second)), device))))
+    return _concatenate(first, put_tensors(second, iter(carry_over(list(_list_tensors(second)), device))))
 
 
 def _concatenate(first: Any, second: Any) -> Any:
