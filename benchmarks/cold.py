@@ -138,6 +138,9 @@ def _run(start: Start, seen: Seen) -> None:
     if waiting or process.returncode:
         raise RuntimeError(f"{start.name} did not draw:\n{''.join(said)[-4000:]}")
     seen.laps.append(laps)
+    print(
+        f"{start.name}: {', '.join(f'{part} {lap:.2f} s' for part, lap in zip(PARTS, laps, strict=True))}", flush=True
+    )
 
 
 def _disk_bytes(pid: int) -> list[int]:
