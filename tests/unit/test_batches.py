@@ -13,6 +13,7 @@ from worker.engine.drawing import Drawing, Outcome
 from worker.engine.meter import Usage
 from worker.errors import InternalError
 from worker.plan import Plan, make_plan
+from worker.runtime import batcher as batcher_module
 from worker.runtime.batcher import Batcher
 
 MAX_BATCH = 4
@@ -139,14 +140,17 @@ def test_what_may_not(fields: dict[str, Any]) -> None:
     assert make_plan(ask(**fields)).batch_key != make_plan(ask()).batch_key
 
 
-def test_those_that_come_a_moment_later_are_drawn_with_the_first(engine: Engine) -> None:
+def test_those_that_come_a_moment_later_are_drawn_with_the_first(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the platform hands over several jobs: all at once, and each is read by itself."""
+    monkeypatch.setattr(batcher_module, "GATHER_S", 10.0)  # or a machine with other things to do would be too slow
     being_read = {"one", "two", "three"}
     batcher = Batcher([engine], others_come=lambda: bool(being_read))
     engine.go.set()
 
     def read_and_draw(name: str) -> Outcome:
-        time.sleep(0.001 * len(name))
+        time.sleep(0.01 * len(name))
         return batcher.draw(_drawing(name), on_arrival=lambda: being_read.discard(name))
 
     with ThreadPoolExecutor(3) as threads:
