@@ -70,8 +70,6 @@ def test_what_is_handed_over_together_is_drawn_together(kits: Kits, monkeypatch:
         shapes: list[int] = []
         layer = last_layer(worker._engine, "denoiser")
         layer.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape[0]))
-        asyncio.run(hand_over(worker))  # threads are started for the first ones
-        shapes.clear()
         answers = asyncio.run(hand_over(worker))
 
     assert all("images" in one for one in answers)

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 # The platform hands jobs over together, and each is read by itself: some are a little later than the first.
 GATHER_S = 0.02
-LOOK_S = 0.001
+APART_S = 0.001
 
 
 class Artist(Protocol):
@@ -64,13 +64,13 @@ class Batcher:
         self,
         artists: Sequence[Artist],
         on_loss: Callable[[WorkerError], None] = lambda _: None,
-        others_come: Callable[[], bool] = lambda: False,
+        others_come: Callable[[], bool] | None = None,
     ) -> None:
         """Nothing waits.
 
         Args:
             on_loss: told of each that cannot draw any more.
-            others_come: whether jobs are being read that are to be drawn.
+            others_come: whether jobs are being read that are to be drawn; None where there is one job at a time.
         """
         self._artists = list(artists)
         self._idle = list(artists)
@@ -78,6 +78,7 @@ class Batcher:
         self._in_use = {one: threading.Lock() for one in artists}  # in its own thread, or in that of one whom it helps
         self._on_loss, self._others_come = on_loss, others_come
         self._waiting: list[SharedJob] = []
+        self._came = 0  # jobs, so far
         self._change = threading.Condition()
 
     def draw(self, drawing: Drawing, on_arrival: Callable[[], None] = lambda: None) -> Outcome:
@@ -89,6 +90,7 @@ class Batcher:
         one = SharedJob(drawing)
         with self._change:
             self._waiting.append(one)
+            self._came += 1
             on_arrival()
             self._gather(one)
             self._hand_out()
@@ -131,10 +133,13 @@ class Batcher:
             return action()
 
     def _gather(self, one: SharedJob) -> None:
-        """Wait for those that may be drawn with it, while somebody has nothing in hand, and only for a moment."""
+        """Wait for those that may be drawn with it, while somebody has nothing in hand: until no other comes."""
         deadline = time.monotonic() + GATHER_S
-        while self._idle and one.waiting and self._others_come() and time.monotonic() < deadline:
-            self._change.wait(LOOK_S)
+        while self._others_come and self._idle and one.waiting and time.monotonic() < deadline:
+            came = self._came
+            self._change.wait(APART_S)
+            if came == self._came and not self._others_come():
+                break
 
     def _check_waiting(self, one: SharedJob) -> None:
         try:

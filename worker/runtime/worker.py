@@ -83,7 +83,8 @@ class Worker:
 
     def _start(self, engines: Sequence[Engine]) -> None:
         """Have each of them drawn with, by a thread of its own, once it has been seen to draw."""
-        self._batcher = Batcher(self._replicas, lambda _: self.gate.mark_broken(), lambda: bool(self._being_read))
+        others_come = (lambda: bool(self._being_read)) if self._at_once > 1 else None
+        self._batcher = Batcher(self._replicas, lambda _: self.gate.mark_broken(), others_come)
         for engine in engines:
             if self._settings.vae_name is None:  # else what fails is told of that
                 try_model(engine)
