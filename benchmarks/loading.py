@@ -64,11 +64,13 @@ def list_files(model: Path) -> list[Path]:
 
 def read_files(model: Path, device: torch.device) -> dict[str, torch.Tensor]:
     """All weights of these files, on the device."""
-    from instanttensor import safe_open  # type: ignore[import-not-found]
+    from instanttensor import BackendPolicy, safe_open  # type: ignore[import-not-found]
 
     tensors: dict[str, torch.Tensor] = {}
     for file in list_files(model):
-        with safe_open(str(file), framework="pt", device=device.index or 0) as opened:
+        # Else it reads past what the system has in memory.
+        how = {"framework": "pt", "device": device.index or 0, "backend": BackendPolicy.BUFFERED}
+        with safe_open(str(file), **how) as opened:
             tensors |= {f"{file.parent.name}.{name}": tensor for name, tensor in opened.tensors()}
     return tensors
 
