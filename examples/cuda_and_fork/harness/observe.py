@@ -27,7 +27,8 @@ def observe(case: Case, python: Path, device: str, folder: Path) -> Seen:
         notes, tree = served.notes(), read_tree(served.pid)
         held = None if before is None else max(0, (gpu.used_mib() or 0) - before)
         failures = [note.text for note in notes if note.event == "failed"]
-        error = failures[-1] if failures else served.last_error() if tree is None else ""
+        silent = tree is None or answer.startswith("HTTP")  # who failed has noted nothing
+        error = failures[-1] if failures else served.last_error() if silent else ""
     gpu.wait_for_release(before)
     loaded = [note.pid for note in notes if note.event == LOADED]
     version, initialised = read_version(python, case.package), name_processes(tree, loaded)
