@@ -1,7 +1,5 @@
 """Several GPUs in one process: the pictures of one, whoever draws which; and nothing lost when one of them fails."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -177,38 +175,6 @@ def test_all_engines_share_one_compiler(kits: Kits) -> None:
     with a_worker(**settings) as worker:
         graphs = [replica.engine.graphs for replica in worker._replicas]
         assert len({id(one._compiler) for one in graphs if one is not None}) == 1 and None not in graphs
-
-
-FAULT = """
-import torch
-from concurrent.futures import ThreadPoolExecutor
-
-def spoil():
-    index = torch.full((1,), 10**6, device="cuda:1")
-    try:
-        torch.ones(8, device="cuda:1")[index].sum().item()
-    except torch.AcceleratorError:
-        return "the second answers nothing"
-
-def compute():
-    return f"the first says {(first + 1).sum().item()}"
-
-first = torch.ones(8, device="cuda:0")
-with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
-    print(one.submit(compute).result())
-    print(other.submit(spoil).result())
-    print(one.submit(compute).result())
-"""
-
-
-def test_what_a_real_fault_of_one_card_leaves_of_the_others() -> None:
-    """A kernel's own assertion, in a process of its own, with a thread for each card as the worker has.
-
-    NVIDIA: "To continue using CUDA, the process must be terminated". docs/several-gpus.md says what was seen.
-    """
-    done = subprocess.run([sys.executable, "-c", FAULT], capture_output=True, text=True, timeout=120)
-    print(f"\n{done.stdout}{done.stderr[-1000:]}")
-    assert done.stdout.splitlines()[:2] == ["the first says 16.0", "the second answers nothing"]
 
 
 def test_no_process_has_come(worker: Worker) -> None:
