@@ -1,6 +1,7 @@
 """What is run: which program, with which packages, started how."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1]
@@ -15,7 +16,8 @@ class Case:
 
     `title` has a place for the version of `package`. `environment` is a file of requirements/ without its suffix, ""
     for the packages of the Python that runs run_all. `module` is started as `python -m module arguments`, else the
-    program is, with its arguments; `{port}` is the port. It is looked at once `loads` processes have loaded.
+    program is, with its arguments; `{port}` is the port; both with these `variables`. It is looked at once `loads`
+    processes have loaded.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Case:
     package: str = ""
     client: str = "http"
     loads: int = 1
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, python: Path, port: int) -> list[str]:
         """The command line."""
@@ -41,6 +44,12 @@ def _sanic(version: str, kind: str, title: str) -> Case:
 
 def _multiprocessing(name: str, title: str, arguments: str) -> Case:
     return Case(f"multiprocessing-{name}", f"multiprocessing, {title}", "multiprocessing_child.py", arguments=arguments)
+
+
+def _preloaded() -> Case:
+    title, arguments = "`forkserver`, program preloaded, `OMP_NUM_THREADS=1`", "forkserver multiprocessing_child"
+    # With more threads the child's load never ends: OpenMP, in a copy of a process that had some, waits for them.
+    return replace(_multiprocessing("forkserver-preload", title, arguments), variables={"OMP_NUM_THREADS": "1"})
 
 
 def _main_block(order: str) -> Case:
@@ -91,7 +100,7 @@ CASES = (
     _multiprocessing("fork", "`fork`", "fork"),
     _multiprocessing("spawn", "`spawn`", "spawn"),
     _multiprocessing("forkserver", "`forkserver`", "forkserver"),
-    _multiprocessing("forkserver-preload", "`forkserver`, program preloaded", "forkserver multiprocessing_child"),
+    _preloaded(),
     *map(_main_block, ("before", "after")),
     *map(_dataloader, ("fork", "spawn")),
     _celery("celery-prefork", "prefork"),

@@ -43,9 +43,9 @@ class Running:
         return [Note(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
 
     def last_error(self) -> str:
-        """The last line of its output that names an exception, or a fault that ended a process."""
+        """The last line of its output that names an exception."""
         text = re.sub(r"\x1b\[[0-9;]*m", "", (self.folder / "output").read_text(errors="replace"))
-        found = re.findall(r"^(?:(?:\w+\.)*\w*(?:Error|Exception)|Fatal Python error): .*", text, re.MULTILINE)
+        found = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): .*", text, re.MULTILINE)
         return str(found[-1]) if found else ""
 
     def wait_for_port(self) -> bool:
@@ -64,8 +64,7 @@ class Running:
 def running(command: list[str], port: int, folder: Path, env: Mapping[str, str]) -> Iterator[Running]:
     """Start a program of programs/; at the end it is killed with all that it has started. Output goes into `folder`."""
     folder.mkdir(parents=True)
-    python = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}  # a process that is ended by a fault says so
-    variables = {"PORT": str(port), NOTES: str(folder / "notes"), **python, **env}
+    variables = {"PORT": str(port), NOTES: str(folder / "notes"), "PYTHONUNBUFFERED": "1", **env}
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
             command,

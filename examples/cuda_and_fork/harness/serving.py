@@ -71,7 +71,7 @@ SERVE: dict[str, Serve] = {"http": serve_http, "celery": serve_celery, "sqs": se
 def start(case: Case, python: Path, env: Mapping[str, str], folder: Path) -> contextlib.AbstractContextManager[Running]:
     """The case's program, with a port."""
     port = free_port()
-    return running(case.command(python, port), port, folder / "program", env)
+    return running(case.command(python, port), port, folder / "program", {**env, **case.variables})
 
 
 def describe(program: Running, ask: Callable[[], str]) -> Served:
