@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from diffusers import (
     AutoencoderKL,
     EulerDiscreteScheduler,
@@ -32,7 +33,7 @@ def random(make: Any, dtype: torch.dtype, device: torch.device = CPU) -> Any:
 
     The scales and variances of norms are around 1: around 0 they would let hardly anything through, or be negative.
     """
-    with torch.device("meta"):
+    with init_empty_weights(include_buffers=False):  # what a module computes and keeps beside them is real
         module = make()
     module = module.to(dtype).to_empty(device=device).eval()
     noise = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).mul(0.02).to(device, dtype)

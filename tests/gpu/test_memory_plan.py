@@ -1,11 +1,13 @@
 """Models in full size, from SDXL in 8 GB to FLUX.2 in 141: the plan that is chosen by free memory draws without
-running out.
+running out, on one card or on two.
 
 Architectures are the published ones; weights are random. The card's other memory is taken by a filler, so that the
 worker finds as much free as on the smaller card.
 """
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -19,28 +21,42 @@ from worker.engine.load.describe import describe
 from worker.engine.load.fp8 import keep_in_fp8
 from worker.engine.memory import place_weights, plan_memory
 from worker.engine.memory_plan import MemoryPlan, Quantize
+from worker.engine.pipelines import stay_on
 from worker.models.adapters import find_adapters
 from worker.settings import Settings
 
 GB = 10**9
 
 
-def draw_on_card(pipeline: Any, gigabytes: int, quantize: Quantize = "none") -> tuple[MemoryPlan, float]:
-    """Plan, place and draw a picture of native size in two steps; the plan and the peak in GB."""
+def draw_on_card(
+    pipeline: Any, gigabytes: int, quantize: Quantize = "none", devices: Sequence[torch.device] = (DEVICE,)
+) -> tuple[MemoryPlan, float]:
+    """Plan, place and draw a picture of native size in two steps; the plan and the highest peak of a card in GB."""
     if quantize == "fp8":
         keep_in_fp8(pipeline, DEVICE)
+    if len(devices) > 1:  # where it goes anyway: the first, as large as the filler leaves it, has no room for both
+        pipeline.text_encoder.to(devices[1])
     model = describe(pipeline, "full size", Settings(), find_adapters(Settings()))
     pipeline.set_progress_bar_config(disable=True)
-    there = sum(memory.weight_sizes([pipeline], device=DEVICE).values())
-    with filled(leaving=gigabytes * GB - there):
-        held = torch.cuda.memory_allocated() - there
-        plan = plan_memory(model, [pipeline], [], None, [DEVICE], quantize)
-        place_weights([pipeline], [], plan, [DEVICE])
-        image = pipeline("a star", num_inference_steps=2, width=model.width, height=model.height).images[0]
-        peak = (torch.cuda.max_memory_reserved() - held) / GB
+    there = [sum(memory.weight_sizes([pipeline], device=device).values()) for device in devices]
+    with ExitStack() as fillers:
+        for device, bytes_there in zip(devices, there, strict=True):
+            fillers.enter_context(filled(gigabytes * GB - bytes_there, device))
+        held = [torch.cuda.memory_reserved(device) for device in devices]
+        plan = plan_memory(model, [pipeline], [], None, devices, quantize)
+        place_weights([pipeline], [], plan, devices)
+        if plan.offload == "none":
+            stay_on(pipeline, devices[0])
+        image = pipeline(prompt="a star", num_inference_steps=2, width=model.width, height=model.height).images[0]
+        peaks = [
+            (torch.cuda.max_memory_reserved(device) - before + bytes_there) / GB
+            for device, before, bytes_there in zip(devices, held, there, strict=True)
+        ]
         assert image.size == (model.width, model.height)
-    print(f"\n{type(pipeline).__name__} on {gigabytes} GB: {plan.reason}; peak {peak:.2f} GB reserved")
-    return plan, peak
+    size = f"{len(devices)} of " * (len(devices) > 1) + f"{gigabytes} GB"
+    told = " and ".join(f"{peak:.2f}" for peak in peaks)
+    print(f"\n{type(pipeline).__name__} on {size}: {plan.reason}; peak {told} GB reserved")
+    return plan, max(peaks)
 
 
 @pytest.mark.parametrize(("gigabytes", "offload"), [(8, "model"), (24, "none")])
@@ -79,6 +95,7 @@ TODAY: dict[str, Callable[[], Any]] = {
 
 def in_full_size(title: str) -> Any:
     """Made on the card, for main memory would not hold the largest; the rest is that of its tiny form."""
+    gc.collect()  # the last one
     tiny = TODAY[title]()
     flags = {name: value for name, value in tiny.config.items() if isinstance(value, bool)}
     return type(tiny)(**{**tiny.components, **random_parts(title, DEVICE)}, **flags)
@@ -104,3 +121,13 @@ def test_models_of_today(title: str, gigabytes: int, quantize: Quantize) -> None
 
     assert plan.offload == "none"
     assert peak < gigabytes
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize(("title", "quantize"), [("Qwen-Image", "none"), ("FLUX.2 dev", "fp8")])
+def test_models_of_today_on_two_cards(title: str, quantize: Quantize) -> None:
+    cards = [torch.device("cuda", number) for number in range(2)]
+    plan, peak = draw_on_card(in_full_size(title), 48, quantize, cards)
+
+    assert (plan.offload, plan.places["transformer"], plan.places["text_encoder"]) == ("none", 0, 1)
+    assert peak < 48

@@ -10,12 +10,12 @@ DEVICE = torch.device("cuda", 0)
 
 
 @contextmanager
-def filled(leaving: int) -> Iterator[Callable[[], None]]:
+def filled(leaving: int, device: torch.device = DEVICE) -> Iterator[Callable[[], None]]:
     """Leave so many bytes of the card free; until the end, or until what comes is called."""
     gc.collect()
     torch.cuda.empty_cache()
-    filler = [torch.empty(torch.cuda.mem_get_info()[0] - leaving, dtype=torch.uint8, device=DEVICE)]
-    torch.cuda.reset_peak_memory_stats()
+    filler = [torch.empty(torch.cuda.mem_get_info(device)[0] - leaving, dtype=torch.uint8, device=device)]
+    torch.cuda.reset_peak_memory_stats(device)
 
     def free() -> None:
         filler.clear()
