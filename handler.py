@@ -36,6 +36,10 @@ if __name__ != "__mp_main__":
         check_local_job()
         check_local_settings()
 
+    from worker.engine.warm_device import begin_to_warm
+
+    begin_to_warm()
+
     from worker.runtime.logs import log_libraries
     from worker.runtime.worker import Worker
 

@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.results import Case
 from benchmarks.scenes import Scene
 from tests.helpers.python_path import python_path
+from worker.read_ahead import MANIFEST
 
 ROOT = Path(__file__).parent.parent
 COUNTING = Path(__file__).with_name("counting")
@@ -65,14 +67,30 @@ def play(
     """Start the plain script and this worker in turns, the cache of files dropped before each unless it is kept."""
     starts = [_plain_start(scene, model), *(_our_start(scene, model, settings) for settings in ours)]
     seen = {start.name: Seen() for start in starts}
-    for start in starts * WARM_UPS:
-        _run(start, Seen())
-    for _ in range(rounds):
-        for start in starts:
-            if not keep_cache:
-                drop_caches([model, *map(Path, filter(None, sys.path)), ROOT / "worker"])
-            _run(start, seen[start.name])
+    with _listed_files():
+        for start in starts * WARM_UPS:
+            _run(start, Seen())
+        for _ in range(rounds):
+            for start in starts:
+                if not keep_cache:
+                    drop_caches([model, *map(Path, filter(None, sys.path)), ROOT / "worker"])
+                _run(start, seen[start.name])
     return [case for start in starts for case in _report(start.name, seen[start.name])]
+
+
+@contextmanager
+def _listed_files() -> Iterator[None]:
+    """Inside the `with`, the files that a start reads ahead are listed, as in the image."""
+    if MANIFEST.exists():
+        yield
+        return
+    command = [sys.executable, "-m", "builder.list_start_files"]
+    listed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    MANIFEST.write_text(listed)
+    try:
+        yield
+    finally:
+        MANIFEST.unlink()
 
 
 def _plain_start(scene: Scene, model: Path) -> Start:
@@ -112,6 +130,7 @@ def _run(start: Start, seen: Seen) -> None:
         RuntimeError: it has not drawn; with what it has said.
     """
     env = {**os.environ, **start.env, "PYTHONPATH": python_path(COUNTING), "COUNT_MODULES": "1"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # an image has it
     waiting, laps, said = list(start.ends), [], []
     with tempfile.TemporaryDirectory() as folder:
         last = time.perf_counter()

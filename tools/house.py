@@ -125,6 +125,7 @@ ORDER = {
         "defaults.py",
     ],
     "worker/engine": [
+        "warm_device.py",
         "engine.py",
         "memory_plan.py",
         "memory.py",

@@ -252,7 +252,9 @@ class Settings(BaseSettings):
         description="folder for compiled code; left out: `compiled` on the network volume, if there is one",
     )
     warm_up: Literal["auto", "off"] = Field(
-        "auto", description="whether `ACCELERATION=compile` compiles before the first job, or between jobs alone"
+        "auto",
+        description="whether a GPU computes before the first job: a little of everything while Python imports and, "
+        "with `ACCELERATION=compile`, what is compiled; `off` leaves that to the time between jobs",
     )
     max_batch: Annotated[str, AfterValidator(_check_max_batch)] = Field(
         "auto",

@@ -62,6 +62,7 @@ ENGINE = [
             "memory_plan",
             "main_memory",
             "bring",
+            "warm_device",
         )
     },
     {f"{E}.spread"},
