@@ -23,6 +23,7 @@ from worker.runtime.worker import Worker
 
 CARDS = torch.cuda.device_count()
 SAME_DB = 50.0  # fp16; see docs/several-jobs.md
+COMPILED_DB = 40.0
 PARTS = ("loras", "controlnets", "ip_adapter")
 FEW: dict[str, Any] = {"num_inference_steps": 6}
 
@@ -80,6 +81,23 @@ def test_one_picture_of_two_cards(kits: Kits) -> None:
                 _assert_same(run(worker, **job), one)
         splits = [kind.split.milliseconds for kind in replica.engine.graphs._kinds.values() if kind.split]
     assert splits and all(np.isfinite(splits))
+
+
+def test_what_each_of_two_cards_does_is_compiled(kits: Kits) -> None:
+    settings = {**kits["sd1"].settings(), "DTYPE": "float16"}
+    often = {"num_inference_steps": 18}  # passes that are worth compiling
+    with a_worker(**settings, ACCELERATION="off", GPUS="1") as worker:
+        (expected,) = _pictures(run(worker, **often))
+    compiled = {"ACCELERATION": "compile", "WARM_UP": "off", "GPUS": "2", "GPUS_PER_PICTURE": "2"}
+    with a_worker(**settings, **compiled) as worker:
+        for _ in range(3):
+            (found,) = _pictures(run(worker, **often))
+            assert decibels(found, expected) >= COMPILED_DB
+            worker.settle()
+        graphs = worker._replicas[0].engine.graphs
+        assert graphs is not None
+        (split,) = (kind.split for kind in graphs._kinds.values() if kind.split)
+        assert split.graph is not None and split.adopted
 
 
 def test_weights_are_on_each_card(worker: Worker) -> None:

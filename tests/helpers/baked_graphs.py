@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.denoiser.cuda_graphs import Arguments, clone, own_arguments
-from worker.engine.denoiser.graphs import Graphs
+from worker.engine.denoiser.graphs import Compiler, Graphs
 from worker.engine.engine import Engine
 
 
@@ -77,9 +77,11 @@ def _alias(weight: Tensor) -> Tensor:
 
 
 @contextmanager
-def graphs_of(engine: Engine, device: BakedDevice, measure: bool = False) -> Iterator[Graphs]:
+def graphs_of(
+    engine: Engine, device: BakedDevice, measure: bool = False, compiler: Compiler | None = None
+) -> Iterator[Graphs]:
     """Inside the `with`, the engine's denoisers run by graphs."""
-    graphs = Graphs(device, measure)
+    graphs = Graphs(device, measure, compiler)
     for runner in engine.runners:
         runner.graphs = graphs
     try:

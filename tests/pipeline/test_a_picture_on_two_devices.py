@@ -4,7 +4,7 @@ Graphs are what they are on a GPU, with no GPU: see tests/helpers/baked_graphs.p
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -18,6 +18,7 @@ from tests.helpers.asking import ask
 from tests.helpers.baked_graphs import BakedDevice, graphs_of
 from tests.helpers.drawing import SMALL, decibels
 from tests.helpers.every_kind import JOBS
+from tests.helpers.known_compiler import KnownCompiler
 from tests.helpers.tiny_addons import Kits, denoiser
 from worker.engine.adapters import loras
 from worker.engine.adapters.lora_file import adapter_name
@@ -50,29 +51,32 @@ def graphed(pairs: dict[str, list[Engine]]) -> Iterator[Any]:
     """Engines of a family by graphs; passes on two devices are said to be twice as fast."""
     with ExitStack() as stack:
 
-        def enter(family: str, split_ms: float = 0.5) -> list[Engine]:
-            each = zip(pairs[family], _devices(split_ms), strict=True)
-            return [replace(one, graphs=stack.enter_context(graphs_of(one, device))) for one, device in each]
+        def enter(family: str, *split_ms: float, compiler: KnownCompiler | None = None) -> list[Engine]:
+            each = zip(pairs[family], _devices(split_ms or (0.5,)), strict=True)
+            all_graphs = [stack.enter_context(graphs_of(one, device, compiler=compiler)) for one, device in each]
+            return [replace(one, graphs=graphs) for one, graphs in zip(pairs[family], all_graphs, strict=True)]
 
         yield enter
 
 
 class _Timed(BakedDevice):
-    """Says that what is on two devices takes so long, and all else a millisecond."""
+    """Says that what is on two devices takes so long, the last one for ever, and all else a millisecond."""
 
-    split_ms = 1.0
+    def __init__(self, helper: BakedDevice, split_ms: Sequence[float]) -> None:
+        super().__init__()
+        self.helper, self.split_ms = helper, list(split_ms)
 
     def clock(self, action: Any) -> tuple[Any, float]:
         before = self.helper.replays
-        return action(), self.split_ms if self.helper.replays > before else 1.0
+        result = action()
+        if self.helper.replays == before:
+            return result, 1.0
+        return result, self.split_ms.pop(0) if len(self.split_ms) > 1 else self.split_ms[0]
 
-    helper: BakedDevice
 
-
-def _devices(split_ms: float) -> list[BakedDevice]:
-    first, second = _Timed(), BakedDevice()
-    first.helper, first.split_ms = second, split_ms
-    return [first, second]
+def _devices(split_ms: Sequence[float]) -> list[BakedDevice]:
+    helper = BakedDevice()
+    return [_Timed(helper, split_ms), helper]
 
 
 def _draw(engine: Engine, helper: Engine | None, **fields: Any) -> list[Image]:
@@ -136,7 +140,7 @@ def test_what_is_no_pair_is_done_by_one(graphed: Any) -> None:
 
 
 def test_two_devices_are_not_used_where_one_is_faster(graphed: Any) -> None:
-    engine, helper = graphed("sd1", split_ms=1.5)
+    engine, helper = graphed("sd1", 1.5)
     _draw(engine, helper)
     tried = helper.graphs.device.replays
     _draw(engine, helper)
@@ -204,3 +208,55 @@ def test_what_acts_on_one_alone_is_not_shared(graphed: Any) -> None:
         assert helper.graphs.device.replays == tried
     finally:
         helper.runners[0].attach("LoRA")
+
+
+OFTEN = {"num_inference_steps": 18}  # of a job whose passes are worth compiling
+
+
+def test_what_each_does_is_compiled(graphed: Any) -> None:
+    compiler = KnownCompiler(lambda result: result * 1.001)
+    engine, helper = graphed("sd1", 0.5, 0.25, compiler=compiler)
+    whole = _draw(engine, None, **OFTEN)[0]
+    found, modes = [], []
+    for job in ({}, {}, {"lora": "plain"}, {}):
+        found.append(_draw(engine, helper, **{**OFTEN, **job})[0])
+        modes.append(engine.graphs.mode)
+    assert modes == ["graphs", "compile", "graphs", "compile"], "with a LoRA, as written"
+    works = [one.module for one in compiler.works if one.name == "denoiser"]
+    assert sorted(map(id, works)) == sorted(id(denoiser(one.pipeline)) for one in (engine, engine, helper))
+    assert decibels(found[0], whole) > SAME_DB and 40 < decibels(found[1], whole) < float("inf")
+
+
+@pytest.mark.parametrize(
+    ("changes", "compiled_ms"),
+    [
+        pytest.param(None, 0.25, id="fails"),
+        pytest.param(lambda result: result * 1.5, 0.25, id="differs"),
+        pytest.param(lambda result: result, 0.49, id="is-not-faster"),
+    ],
+)
+def test_what_each_does_compiled_must_be_right_and_faster(
+    changes: Callable[[torch.Tensor], torch.Tensor] | None, compiled_ms: float, graphed: Any
+) -> None:
+    compiler = KnownCompiler(changes)
+    engine, helper = graphed("sd1", 0.5, compiled_ms, compiler=compiler)
+    before = _draw(engine, None, **OFTEN)[0]
+    for _ in range(3):
+        assert decibels(_draw(engine, helper, **OFTEN)[0], before) > SAME_DB
+        assert engine.graphs.mode == "graphs"
+    assert len([one for one in compiler.works if one.name == "denoiser"]) == 3, "each is compiled once"
+
+
+def test_what_was_compiled_for_each_is_used_again_after_the_graphs_were_set_aside(graphed: Any) -> None:
+    compiler = KnownCompiler(lambda result: result)
+    engine, helper = graphed("sd1", 0.5, 0.25, 0.5, 0.25, compiler=compiler)
+    for _ in range(2):
+        _draw(engine, helper, **OFTEN)
+    with engine.without_graphs():
+        _draw(engine, helper, **OFTEN)
+    modes = []
+    for _ in range(2):
+        _draw(engine, helper, **OFTEN)
+        modes.append(engine.graphs.mode)
+    assert modes == ["graphs", "compile"]
+    assert len([one for one in compiler.works if one.name == "denoiser"]) == 3

@@ -7,8 +7,8 @@ last stage, or one whose results are known to be good or bad.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch._dynamo import eval_frame
 from tests.helpers.baked_graphs import BakedDevice
 from tests.helpers.drawing import draw, load_engine
 from tests.helpers.every_kind import drawn
+from tests.helpers.known_compiler import KnownCompiler
 from tests.helpers.tiny_addons import Kits, denoiser
 from worker.engine.denoiser.compiled import Floor, TorchCompiler
 from worker.engine.denoiser.cuda_graphs import Arguments, Work
@@ -29,37 +30,6 @@ from worker.engine.warm_up import warm_up
 
 STEPS = 18  # of a job whose passes are worth compiling
 WAIT_S = 120.0
-
-
-class KnownCompiler:
-    """Compiles at once, into what is known.
-
-    Attributes:
-        changes: what is done to results, in place of compiling; None where compiling fails.
-        works: what was to be compiled.
-    """
-
-    def __init__(self, changes: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
-        self.changes = changes
-        self.works: list[Work] = []
-
-    def submit(self, work: Work, arguments: Arguments) -> "Future[Callable[..., Any]]":
-        self.works.append(work)
-        result: Future[Callable[..., Any]] = Future()
-        changes = self.changes
-        if changes is None:
-            result.set_exception(RuntimeError("no such kernel"))
-            return result
-
-        def compiled(*given: Any, **named: Any) -> Any:
-            found = work.forward(*given, **named)
-            return changes(found) if isinstance(found, torch.Tensor) else (changes(found[0]), *found[1:])
-
-        result.set_result(compiled)
-        return result
-
-    def standing_still(self) -> AbstractContextManager[None]:
-        return nullcontext()
 
 
 @pytest.fixture

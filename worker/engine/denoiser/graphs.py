@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, Literal, Protocol
 
@@ -55,9 +55,9 @@ class _Kind:
         milliseconds: that one takes, as it is done now.
         addresses: of the weights, when it was captured.
         refused: that it runs as it is written, for good.
-        tried: that it is compiled, or was.
-        compiled: what comes, or came, from there.
+        compiled: what comes, or came, of compiling it.
         adopted: that it came, and is in use or was found wanting.
+        halves: what comes, or came, of compiling what each of two devices does of it.
     """
 
     work: Work
@@ -68,10 +68,10 @@ class _Kind:
     addresses: frozenset[int] = frozenset()
     refused: bool = False
     mode: Mode = "off"
-    tried: bool = False
     compiled: "Future[Callable[..., Any]] | None" = None
     adopted: bool = False
     split: "_Split | None" = None
+    halves: "dict[Work, Future[Callable[..., Any]]]" = field(default_factory=dict)
 
     def lose_graph(self) -> None:
         """It runs as it is written, as often as at first; what was compiled for it is there still."""
@@ -87,13 +87,18 @@ class _Split:
     Attributes:
         addresses, adapters: of the module on the second device, when it was captured.
         graph: None, if it cannot be had.
+        halves: what each device was given.
+        adopted: as of `_Kind`.
     """
 
     twin: Work
     addresses: frozenset[int]
     adapters: int
-    graph: Graph | None
-    milliseconds: float
+    graph: Graph | None = None
+    halves: Sequence[Arguments] = ()
+    milliseconds: float = math.inf
+    mode: Mode = "graphs"
+    adopted: bool = False
 
 
 class Graphs:
@@ -132,7 +137,7 @@ class Graphs:
             help: another device, for a picture's guidance pair.
         """
         with self._compiler.standing_still() if self._compiler else nullcontext():
-            self._begin()
+            self._begin(help)
             self._help = help
             try:
                 yield
@@ -141,24 +146,34 @@ class Graphs:
                 self._there.clear()
             self._end()
 
-    def _begin(self) -> None:
+    def _begin(self, help: Help | None) -> None:
         self._used.clear()
         for kind in list(self._kinds.values()):
             if kind.graph is not None and kind.compiled is not None and kind.compiled.done() and not kind.adopted:
                 kind.adopted = True
                 self._adopt(kind, kind.graph, kind.compiled)
+            if kind.graph is not None and kind.split is not None and help is not None and not kind.split.adopted:
+                self._adopt_halves(kind, kind.split, help)
 
     def _end(self) -> None:
         """What was done often is compiled."""
         if self._compiler is None:
             return
         for kind in self._kinds.values():
-            if kind.graph is None or kind.tried or not kind.bare or kind.passes < kind.work.often:
+            if kind.graph is None or not kind.bare or kind.passes < kind.work.often:
                 continue
-            if self._submitted < MAX_COMPILED:
-                self._submitted += 1
-                kind.tried = True
-                kind.compiled = self._compiler.submit(kind.work.compiled_as or kind.work, kind.graph.arguments)
+            kind.compiled = kind.compiled or self._submit(kind.work, kind.graph.arguments)
+            if kind.split is not None:
+                for work, arguments in zip((kind.work, kind.split.twin), kind.split.halves, strict=False):
+                    compiled = kind.halves.get(work) or self._submit(work, arguments)
+                    kind.halves |= {work: compiled} if compiled else {}
+
+    def _submit(self, work: Work, arguments: Arguments) -> "Future[Callable[..., Any]] | None":
+        """What comes of compiling it, unless enough is compiled."""
+        if self._compiler is None or self._submitted >= MAX_COMPILED:
+            return None
+        self._submitted += 1
+        return self._compiler.submit(work.compiled_as or work, arguments)
 
     @property
     def compiles(self) -> bool:
@@ -168,8 +183,9 @@ class Graphs:
     def wait(self) -> None:
         """Until all that is being compiled is there."""
         for kind in self._kinds.values():
-            if kind.compiled is not None:
-                kind.compiled.exception()
+            for compiled in (kind.compiled, *kind.halves.values()):
+                if compiled is not None:
+                    compiled.exception()
 
     @contextmanager
     def set_aside(self) -> Iterator[None]:
@@ -201,10 +217,10 @@ class Graphs:
         kind.passes += 1
         if kind.graph is None and kind.passes > EAGER_PASSES and not kind.refused:
             self._try_to_capture(kind, Arguments(given, named, tensors))
-        self._used.add(kind.mode)
-        if kind.graph is not None:
-            split = self._find_split(kind, state, Arguments(given, named, tensors))
-            return (split or kind.graph).replay(tensors)
+        split = self._find_split(kind, state, Arguments(given, named, tensors)) if kind.graph is not None else None
+        self._used.add(split.mode if split else kind.mode)
+        if graph := split.graph if split else kind.graph:
+            return graph.replay(tensors)
         if kind.passes != EAGER_PASSES:
             return work.forward(*given, **named)
         result, kind.milliseconds = self._device.clock(lambda: work.forward(*given, **named))
@@ -223,7 +239,7 @@ class Graphs:
         """Forget the graphs of this module with something attached to it."""
         self._forget(lambda kind: kind.work.module is module and not kind.bare)
 
-    def _find_split(self, kind: _Kind, state: Hashable, arguments: Arguments) -> Graph | None:
+    def _find_split(self, kind: _Kind, state: Hashable, arguments: Arguments) -> _Split | None:
         """The pass on two devices, where there is help and that is faster."""
         if self._help is None or not is_even(arguments.tensors):
             return None
@@ -235,9 +251,9 @@ class Graphs:
         adapters = 0 if kind.bare else twin.adapters
         known = split is not None and split.twin is twin.work and split.adapters == adapters
         if split is None or not known or not split.addresses <= addresses:
-            graph, milliseconds = self._try_to_split(kind, twin.work, self._help, arguments)
-            split = kind.split = _Split(twin.work, addresses, adapters, graph, milliseconds)
-        return split.graph if split.milliseconds < kind.milliseconds else None
+            split = kind.split = _Split(twin.work, addresses, adapters)
+            self._try_to_split(kind, split, self._help, arguments)
+        return split if split.milliseconds < kind.milliseconds else None
 
     def _find_there(self, twin: Twin) -> frozenset[int]:
         """Where the weights of the other module are; until the drawing ends, only what it tells of moves them."""
@@ -246,19 +262,17 @@ class Graphs:
             self._there[key] = _addresses(twin.work.module)
         return self._there[key]
 
-    def _try_to_split(self, kind: _Kind, twin: Work, help: Help, arguments: Arguments) -> tuple[Graph | None, float]:
-        """A graph on both devices and its milliseconds; endless ones, if there is none."""
+    def _try_to_split(self, kind: _Kind, split: _Split, help: Help, arguments: Arguments) -> None:
+        """Have a graph on both devices, if it can be had."""
         name = f"{kind.work.name} of {_first_shape(arguments.tensors)}"
         try:
-            graph = SplitPass(self._device, help.device, kind.work.forward, twin.forward, arguments)
-            graph.replay(arguments.tensors)
-            _, milliseconds = self._device.clock(lambda: graph.replay(arguments.tensors))
+            graph, milliseconds = self._capture_halves(kind.work.forward, split.twin.forward, help, arguments)
         except Exception as error:
             self._device.clock(lambda: None)  # raises, if it is the device that is broken
             log.warning("%s: on one device, %s: %s", name, type(error).__name__, str(error).partition("\n")[0])
-            return None, math.inf
+            return
         log.info("%s: on two devices, %.1f ms; on one %.1f", name, milliseconds, kind.milliseconds)
-        return graph, milliseconds
+        split.graph, split.halves, split.milliseconds = graph, graph.halves, milliseconds
 
     def _try_to_capture(self, kind: _Kind, arguments: Arguments) -> None:
         """Have a graph, if it can be had and is worth keeping; else the kind is refused."""
@@ -277,33 +291,81 @@ class Graphs:
         log.info("%s: by a graph, %.1f ms instead of %.1f", name, milliseconds, kind.milliseconds)
         self._keep(kind, graph, milliseconds, "graphs")
 
-    @torch.no_grad()
     def _adopt(self, kind: _Kind, present: Graph, compiled: "Future[Callable[..., Any]]") -> None:
         """Take what was compiled in place of the present graph, if it is worth it."""
-        arguments, name = present.arguments, f"{kind.work.name} of {_first_shape(present.arguments.tensors)}"
+
+        def capture() -> tuple[Graph, float]:
+            return self._capture(compiled.result(), present.arguments)
+
+        if better := self._find_better(kind.work, "", present, kind.milliseconds, capture):
+            self._keep(kind, *better, "compile")
+
+    def _adopt_halves(self, kind: _Kind, split: _Split, help: Help) -> None:
+        """Take what was compiled for each device in place of the present graph on both, if it is there and worth it."""
+        twin, compiled = help.twins.get(kind.work), [kind.halves.get(work) for work in (kind.work, split.twin)]
+        ready = [one for one in compiled if one is not None and one.done()]
+        if split.graph is None or len(ready) < len(compiled):
+            return
+        if twin is None or twin.work is not split.twin or twin.fingerprint:
+            return
+        split.adopted, arguments = True, split.graph.arguments
+
+        def capture() -> tuple[Graph, float]:
+            forward, other = (one.result() for one in ready)
+            return self._capture_halves(forward, other, help, arguments)
+
+        if better := self._find_better(kind.work, " on two devices", split.graph, split.milliseconds, capture):
+            split.graph, split.milliseconds = better
+            split.mode, split.addresses = "compile", self._find_there(twin)
+
+    @torch.no_grad()
+    def _find_better(
+        self,
+        work: Work,
+        where: str,
+        present: Graph,
+        milliseconds: float,
+        capture: Callable[[], tuple[Graph, float]],
+    ) -> tuple[Graph, float] | None:
+        """What is captured of compiled passes, and its milliseconds, if it is as near to the present as it must be, and
+        faster.
+        """
+        name = f"{work.name} of {_first_shape(present.arguments.tensors)}{where}"
         try:
-            graph, milliseconds = self._capture(compiled.result(), arguments)
-            found, expected = (one.replay(arguments.tensors) for one in (graph, present))
-            error = _difference(found, expected, kind.work.draws)
+            graph, compiled = capture()
+            found, expected = (one.replay(present.arguments.tensors) for one in (graph, present))
+            error = _difference(found, expected, work.draws)
         except Exception as failure:
             self._device.clock(lambda: None)
             log.warning("%s: not compiled, %s: %s", name, type(failure).__name__, str(failure).partition("\n")[0])
-            return
-        if not error <= (MAX_PICTURE_ERROR if kind.work.draws else MAX_ERROR):  # nor is what is no number
+            return None
+        if not error <= (MAX_PICTURE_ERROR if work.draws else MAX_ERROR):  # nor is what is no number
             log.warning("%s: compiled it differs by %.1f %%; not used", name, 100 * error)
-        elif milliseconds > WORTH * kind.milliseconds:
-            log.info("%s: by a graph, %.1f ms; compiled %.1f", name, kind.milliseconds, milliseconds)
+        elif compiled > WORTH * milliseconds:
+            log.info("%s: by a graph, %.1f ms; compiled %.1f", name, milliseconds, compiled)
         else:
-            log.info("%s: compiled, %.1f ms instead of %.1f", name, milliseconds, kind.milliseconds)
-            self._keep(kind, graph, milliseconds, "compile")
+            log.info("%s: compiled, %.1f ms instead of %.1f", name, compiled, milliseconds)
+            return graph, compiled
+        return None
 
     @torch.no_grad()
     def _capture(self, forward: Callable[..., Any], arguments: Arguments) -> tuple[Graph, float]:
         """A graph, and the milliseconds that it takes."""
         graph = self._device.capture(forward, arguments)
+        return graph, self._clock(graph, arguments)
+
+    @torch.no_grad()
+    def _capture_halves(
+        self, forward: Callable[..., Any], twin: Callable[..., Any], help: Help, arguments: Arguments
+    ) -> tuple[SplitPass, float]:
+        """A graph on both devices, and the milliseconds that it takes."""
+        graph = SplitPass(self._device, help.device, forward, twin, arguments)
+        return graph, self._clock(graph, arguments)
+
+    def _clock(self, graph: Graph, arguments: Arguments) -> float:
+        """Milliseconds of a replay that is not the first."""
         graph.replay(arguments.tensors)
-        _, milliseconds = self._device.clock(lambda: graph.replay(arguments.tensors))
-        return graph, milliseconds
+        return self._device.clock(lambda: graph.replay(arguments.tensors))[1]
 
     def _keep(self, kind: _Kind, graph: Graph, milliseconds: float, mode: Mode) -> None:
         kind.graph, kind.milliseconds, kind.mode = graph, milliseconds, mode

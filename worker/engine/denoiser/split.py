@@ -67,6 +67,11 @@ class SplitPass:
         own.run(forward, first)
         self._first = own.capture(forward, first)
 
+    @property
+    def halves(self) -> Sequence[Arguments]:
+        """What each was given, where it was."""
+        return self._first.arguments, self._second.arguments
+
     def replay(self, tensors: Sequence[Tensor]) -> Any:
         """As `Graph`."""
         with self._helper.entered():
