@@ -112,7 +112,7 @@ SCENES = (
     Scene("gpus-split-sdxl", "gpus", "sdxl", _SPLIT, side=1024, steps=25, scheduler="Euler", settings=_GRAPHS),
 )
 _TODAY = ("flux-1", "z-image-1", "klein-1")
-ON_A_GPU = ("sd15-1", "sd15-4", "sdxl-1", "sdxl-4", *_TODAY, "jobs-16", "between-jobs", "cold", "load", "overhead")
+ON_A_GPU = ("sd15-1", "sd15-4", "sdxl-1", "sdxl-4", *_TODAY, "jobs-16", "cold", "load", "overhead")
 ON_SEVERAL_GPUS = ("gpus-8", "gpus-16", "gpus-split-sd15", "gpus-split-sdxl")
 ON_A_CPU = ("embedded-1", "embedded-4", "sdxl-1", "flux-1", "jobs-16", "between-jobs", "cold", "overhead")
 

@@ -1,7 +1,8 @@
 """What the first job would otherwise wait for, done before it: compiling, where the owner wants passes compiled.
 
-Kernels and graphs are not warmed. Whatever waits for a worker waits for its start, too, and the start would be longer
-by what the first picture is shorter, and by drawing a picture for nobody.
+No picture is drawn for its kernels' and graphs' sake. Whatever waits for a worker waits for its start, too, and the
+start would be longer by what the first picture is shorter, and by drawing one for nobody. What can be had while Python
+imports is in warm_device.py.
 """
 
 import logging
