@@ -19,9 +19,9 @@ from pathlib import Path
 from benchmarks.results import Case
 from benchmarks.scenes import Scene
 from tests.helpers.python_path import python_path
-from worker.read_ahead import MANIFEST
 
 ROOT = Path(__file__).parent.parent
+START_FILES = Path(sys.prefix) / "start-files.txt"  # see builder/list_start_files.py
 COUNTING = Path(__file__).with_name("counting")
 PROMPT = "a big blue star on a yellow background"
 PLAIN, OURS = "the plain script", "this worker"
@@ -81,16 +81,22 @@ def play(
 @contextmanager
 def _listed_files() -> Iterator[None]:
     """Inside the `with`, the files that a start reads ahead are listed, as in the image."""
-    if MANIFEST.exists():
+    if START_FILES.exists():
         yield
         return
     command = [sys.executable, "-m", "builder.list_start_files"]
-    listed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
-    MANIFEST.write_text(listed)
+    for _ in range(2):  # the first writes the byte code that is listed
+        listed = subprocess.run(command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True, check=True)
+    START_FILES.write_text(listed.stdout)
     try:
         yield
     finally:
-        MANIFEST.unlink()
+        START_FILES.unlink()
+
+
+def _environment() -> dict[str, str]:
+    """That of this process; with byte code, which an image has."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _plain_start(scene: Scene, model: Path) -> Start:
@@ -129,8 +135,7 @@ def _run(start: Start, seen: Seen) -> None:
     Raises:
         RuntimeError: it has not drawn; with what it has said.
     """
-    env = {**os.environ, **start.env, "PYTHONPATH": python_path(COUNTING), "COUNT_MODULES": "1"}
-    env.pop("PYTHONDONTWRITEBYTECODE", None)  # an image has it
+    env = {**_environment(), **start.env, "PYTHONPATH": python_path(COUNTING), "COUNT_MODULES": "1"}
     waiting, laps, said = list(start.ends), [], []
     with tempfile.TemporaryDirectory() as folder:
         last = time.perf_counter()

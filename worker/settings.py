@@ -254,7 +254,7 @@ class Settings(BaseSettings):
     warm_up: Literal["auto", "off"] = Field(
         "auto",
         description="whether a GPU computes before the first job: a little of everything while Python imports and, "
-        "with `ACCELERATION=compile`, what is compiled; `off` leaves that to the time between jobs",
+        "with `ACCELERATION=compile`, what is compiled, which `off` leaves to the time between jobs",
     )
     max_batch: Annotated[str, AfterValidator(_check_max_batch)] = Field(
         "auto",

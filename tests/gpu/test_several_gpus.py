@@ -96,8 +96,9 @@ def test_what_each_of_two_cards_does_is_compiled(kits: Kits) -> None:
             worker.settle()
         graphs = worker._replicas[0].engine.graphs
         assert graphs is not None
-        (split,) = (kind.split for kind in graphs._kinds.values() if kind.split)
-        assert split.graph is not None and split.adopted
+        (kind,) = (kind for kind in graphs._kinds.values() if kind.split)
+        assert kind.split and kind.split.adopted
+        assert [one.exception() for one in kind.halves.values()] == [None, None]
 
 
 def test_weights_are_on_each_card(worker: Worker) -> None:

@@ -260,3 +260,25 @@ def test_what_was_compiled_for_each_is_used_again_after_the_graphs_were_set_asid
         modes.append(engine.graphs.mode)
     assert modes == ["graphs", "compile"]
     assert len([one for one in compiler.works if one.name == "denoiser"]) == 3
+
+
+def test_where_two_devices_are_slower_than_one_nothing_is_compiled_for_them(graphed: Any) -> None:
+    compiler = KnownCompiler(lambda result: result)
+    engine, helper = graphed("sd1", 1.5, compiler=compiler)
+    for _ in range(2):
+        _draw(engine, helper, **OFTEN)
+    assert len([one for one in compiler.works if one.name == "denoiser"]) == 1
+
+
+def test_what_was_compiled_is_not_compared_with_weights_that_have_moved(graphed: Any) -> None:
+    compiler = KnownCompiler(lambda result: result)
+    engine, helper = graphed("sd1", 0.5, 0.5, 0.25, compiler=compiler)
+    before = _draw(engine, helper, **OFTEN)[0]
+    for weight in denoiser(helper.pipeline).parameters():
+        weight.data = weight.data.clone()
+    helper.runners[0].invalidate()
+    modes = []
+    for _ in range(2):
+        assert decibels(_draw(engine, helper, **OFTEN)[0], before) > SAME_DB
+        modes.append(engine.graphs.mode)
+    assert modes == ["graphs", "compile"]

@@ -22,12 +22,12 @@ def begin_to_warm() -> None:
     """Have a thread compute on the first GPU, if there is one and `WARM_UP` lets it."""
     with suppress(SettingsError):  # told where it can be heard
         if read_settings().warm_up != "off" and torch.cuda.is_available():
-            threading.Thread(target=warm, args=(torch.device("cuda", 0),), name="warm-device", daemon=True).start()
+            threading.Thread(target=warm, args=(torch.device("cuda", 0),), name="warm-device").start()
 
 
 def warm(device: torch.device) -> None:
     """Compute a little of all that pictures are made of, in each type; a device that cannot is told when it loads."""
-    with suppress(RuntimeError):
+    with suppress(Exception):
         for dtype in (torch.float16, torch.bfloat16):
             compute(device, dtype)
 

@@ -26,7 +26,7 @@ log = logging.getLogger("worker")
 
 MAX_GRAPHS = 16  # of one engine; each keeps what its kernels work with
 MAX_KINDS = 256
-MAX_COMPILED = 8  # of one engine; a compile takes from seconds to minutes
+MAX_COMPILED = 8  # kinds of one engine; a compile takes from seconds to minutes
 EAGER_PASSES = 2  # of a kind before it is captured: the first chooses algorithms, the second is clocked
 WORTH = 0.97  # of the time of a pass as it was done before; what takes more is not kept
 MAX_ERROR = 0.02  # of a compiled pass, beside the pass as written, as a share of what it gives
@@ -162,18 +162,14 @@ class Graphs:
         for kind in self._kinds.values():
             if kind.graph is None or not kind.bare or kind.passes < kind.work.often:
                 continue
-            kind.compiled = kind.compiled or self._submit(kind.work, kind.graph.arguments)
-            if kind.split is not None:
-                for work, arguments in zip((kind.work, kind.split.twin), kind.split.halves, strict=False):
-                    compiled = kind.halves.get(work) or self._submit(work, arguments)
-                    kind.halves |= {work: compiled} if compiled else {}
-
-    def _submit(self, work: Work, arguments: Arguments) -> "Future[Callable[..., Any]] | None":
-        """What comes of compiling it, unless enough is compiled."""
-        if self._compiler is None or self._submitted >= MAX_COMPILED:
-            return None
-        self._submitted += 1
-        return self._compiler.submit(work.compiled_as or work, arguments)
+            if kind.compiled is None and self._submitted < MAX_COMPILED:
+                self._submitted += 1
+                kind.compiled = self._compiler.submit(kind.work.compiled_as or kind.work, kind.graph.arguments)
+            split = kind.split
+            if kind.compiled and split and (split.milliseconds < kind.milliseconds or kind.mode == "compile"):
+                for work, arguments in zip((kind.work, split.twin), split.halves, strict=False):
+                    if work not in kind.halves:
+                        kind.halves[work] = self._compiler.submit(work, arguments)
 
     @property
     def compiles(self) -> bool:
@@ -307,6 +303,8 @@ class Graphs:
         if split.graph is None or len(ready) < len(compiled):
             return
         if twin is None or twin.work is not split.twin or twin.fingerprint:
+            return
+        if not split.addresses <= self._find_there(twin):
             return
         split.adopted, arguments = True, split.graph.arguments
 
