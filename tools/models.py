@@ -1,6 +1,6 @@
 """What docs/models.md says of the models that people run: what they take, where they fit, and how they are deployed.
 
-Where they fit is what the worker's own plan says of their weights; nothing of it has been drawn.
+Where they fit is what the worker's own plan says of their weights.
 """
 
 import functools
@@ -19,11 +19,13 @@ from worker.engine.load.fp8 import find_layers
 from worker.engine.load.quantize import is_large
 from worker.engine.memory_plan import MemoryPlan, Quantize, choose_memory_plan
 from worker.engine.pipelines import starts_from_pictures, task_classes
+from worker.engine.spread import choose_places
 from worker.models.capabilities import CONTROLLED, TEXT
 from worker.models.editing import EDITORS
 from worker.models.families import FAMILIES
 
 POOLS = (16, 24, 48, 80, 141)  # RunPod's, in gigabytes of the GPU's memory
+PAIR = 48  # gigabytes of each of two GPUs
 TAKEN = 1  # gigabyte of it that is not free before a model is there
 ENOUGH = 48  # gigabytes; a larger GPU is asked for only where QUANTIZE=fp8 needs one, too
 HALF = 2  # bytes of a weight as published
@@ -109,12 +111,21 @@ def find_fits(model: Published, gigabytes: int) -> dict[Quantize, Fit]:
 
 
 def memory_rows() -> Iterator[Row]:
-    """Every model with every QUANTIZE on every pool."""
-    yield "model", "`QUANTIZE`", "weights", *(f"{pool} GB" for pool in POOLS)
+    """Every model with every QUANTIZE on every pool, and on two GPUs of one."""
+    yield "model", "`QUANTIZE`", "weights", *(f"{pool} GB" for pool in POOLS), f"2 x {PAIR} GB"
     for model in PUBLISHED:
         for kind, sizes in _list_sizes(model).items():
             cells = (find_fit(sizes, pool, kind, *_pixels(model)).describe() for pool in POOLS)
-            yield model.title if kind == "none" else "", f"`{kind}`", f"{sum(sizes.values()) / 1e9:.1f} GB", *cells
+            pair = _describe_pair(find_fit(sizes, PAIR, kind, *_pixels(model)), sizes, *_pixels(model))
+            weights = f"{sum(sizes.values()) / 1e9:.1f} GB"
+            yield model.title if kind == "none" else "", f"`{kind}`", weights, *cells, pair
+
+
+def _describe_pair(alone: Fit, sizes: Mapping[str, int], pixels: int, seen: int) -> str:
+    """How weights that fit on one GPU like this fit on two."""
+    free = [(PAIR - TAKEN) * 10**9] * 2
+    whole = alone.plan.fits and alone.plan.offload == "none"
+    return "spread" if alone.loads and not whole and choose_places(sizes, pixels, free, seen) else alone.describe()
 
 
 def _pixels(model: Published) -> tuple[int, int]:
