@@ -1,6 +1,7 @@
 """For the whole suite: in continuous integration, a test that is skipped for a missing part is a failure."""
 
 import gc
+import logging
 import os
 import socket
 from collections.abc import Generator
@@ -22,6 +23,12 @@ gc.disable()  # until all tests are collected: imports leave no garbage
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests that import diffusers before the worker would be told that torchvision is missing, as it is meant to be.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+@pytest.fixture(autouse=True)
+def heard_once() -> None:
+    """The worker's log is told to pytest by way of the root's, whatever a test before this one has configured."""
+    logging.getLogger("worker").propagate = True
 
 
 @pytest.fixture

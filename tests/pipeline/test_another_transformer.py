@@ -101,7 +101,6 @@ def test_the_picture_is_plain_diffusers_with_that_transformer(
 
 
 def test_the_log_says_which(kits: dict[str, Kit], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("worker").propagate = True
     file = tiny_files.write(kits["flux"].transformer.state_dict(), tmp_path / "mine.safetensors")
 
     with caplog.at_level(logging.INFO, "worker"):

@@ -64,7 +64,6 @@ def plain_picture(model: Path, vae: Path) -> Image:
 def test_the_picture_is_plain_diffusers_with_that_vae(
     name: str, folders: dict[str, Path], vaes: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("worker").propagate = True
     with caplog.at_level(logging.INFO, "worker"):
         engine = load_engine(MODEL_NAME=str(folders["sdxl"]), VAE_NAME=str(vaes[name]))
 

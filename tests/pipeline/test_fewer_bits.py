@@ -164,7 +164,6 @@ def test_a_unet_then_takes_no_ip_adapter(kits: Kits) -> None:
 
 
 def test_the_choice_is_logged(folders: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("worker").propagate = True
     with caplog.at_level(logging.INFO, "worker"), on_the_cpu():
         load_engine(MODEL_NAME=str(folders["sd1"]), QUANTIZE="4bit")
     assert "4bit weights for unet: QUANTIZE says so" in caplog.text

@@ -134,7 +134,6 @@ def test_loras_and_controlnets_act_and_leave(kits: Kits) -> None:
 
 
 def test_the_choice_is_logged_with_what_it_is_for(models: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("worker").propagate = True
     with caplog.at_level(logging.INFO, "worker"), on_the_cpu():
         load_engine(MODEL_NAME=str(models["flux"]), QUANTIZE="fp8")
     lines = [line for line in caplog.messages if "fp8" in line]

@@ -164,7 +164,6 @@ def test_where_no_decoder_is_cast_there_are_no_copies(make: Any, decoder: bool) 
 
 
 def test_without_room_for_graphs_passes_run_as_they_are_written(caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("worker").propagate = True
     settings = Settings(acceleration="graphs")
     plan = MemoryPlan("none", True, "")
     with caplog.at_level(logging.INFO, "worker"):

@@ -140,7 +140,6 @@ def test_a_scale_that_is_no_number_is_named(kits: dict[str, Kit], tmp_path: Path
 
 
 def test_the_log_says_what_it_is(kits: dict[str, Kit], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("worker").propagate = True
     weights = tiny_files.original(kits["flux"].transformer)
     file = tiny_files.write_gguf(weights, tmp_path / "mine-Q4_0.gguf", "Q4_0")
 

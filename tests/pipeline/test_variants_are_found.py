@@ -72,7 +72,6 @@ def test_a_folder_draws_the_same_whatever_its_files_are_called(
             split(model / part, variant)
         elif variant:
             rename(model / part, variant)
-    logging.getLogger("worker").propagate = True
     with caplog.at_level(logging.INFO, "worker"):
         engine = load_engine(MODEL_NAME=str(model))
     assert_same(picture(engine), plain)

@@ -16,7 +16,6 @@ def often(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     """A line every fifth of a second."""
     monkeypatch.setattr(download_log, "INTERVAL_S", 0.2)
     caplog.set_level(logging.INFO, "worker")
-    monkeypatch.setattr(logging.getLogger("worker"), "propagate", True)
 
 
 def test_a_download_at_which_nothing_comes_is_not_silent(caplog: pytest.LogCaptureFixture) -> None:

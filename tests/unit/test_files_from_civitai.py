@@ -95,7 +95,6 @@ def test_what_is_there_is_not_asked_for_again(site: Site, caplog: pytest.LogCapt
     first = fetched()
     site.asked.clear()
     with caplog.at_level(logging.INFO, "worker"):
-        logging.getLogger("worker").propagate = True
         assert fetched("https://civitai.red/models/5?modelVersionId=1") == first
     assert site.asked == [] and str(first) in caplog.text
 
@@ -161,7 +160,6 @@ def test_a_token_in_an_address_is_refused_and_not_repeated(site: Site) -> None:
 
 def test_nothing_secret_is_logged(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.break_after, site.storage_status = [5_000], [500, 403]
-    logging.getLogger("worker").propagate = True
     with caplog.at_level(logging.DEBUG):
         fetched("https://civitai.com/api/download/models/3", WITH)
     assert "broke off" in caplog.text and TOKEN not in caplog.text and SIGNATURE not in caplog.text
@@ -410,7 +408,6 @@ def test_one_that_cannot_be_had_stops_the_start(setting: str, site: Site) -> Non
 
 
 def test_a_download_is_told_in_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("worker").propagate = True
     with caplog.at_level(logging.INFO, "worker"):
         fetched()
     assert any(

@@ -116,7 +116,6 @@ def test_a_damaged_copy_is_named_and_passed_over(
     whole = store(caches["the network volume"])
 
     with caplog.at_level(logging.WARNING, "worker"):
-        logging.getLogger("worker").propagate = True
         source = find_model("Org/Name", caches=caches)
 
     assert Path(source.location) == whole
