@@ -152,7 +152,8 @@ def test_a_job_that_is_cancelled_is_cancelled_there(connected: Open, deployed: D
     playground = connected()
     playground.fill(prompt="a star").draw()
     expect(playground.page.locator("#stage .state")).to_have_text("In the queue")
-    playground.page.get_by_role("button", name="Cancel job 1").click()
+    with playground.page.expect_response("**/cancel/*"):
+        playground.page.get_by_role("button", name="Cancel job 1").click()
     expect(playground.page.locator("#stage .state")).to_have_text("Cancelled")
     expect(playground.page.locator("#draw")).to_be_focused()
     assert deployed.cancelled == ["job-0-u1"]
