@@ -1,5 +1,6 @@
 """Whatever fails where several draw, each job has one answer, its pictures or why not; and the next one is drawn."""
 
+import itertools
 import random
 import threading
 import time
@@ -291,7 +292,12 @@ def _random_job(number: int, chance: random.Random) -> Job:
 
 
 def _make_unreliable(card: Card, chance: random.Random) -> None:
-    """All that can fail fails now and then."""
+    """All that can fail fails now and then, the third batch surely."""
+    batches = itertools.count(1)
+
+    def before(_: Sequence[Drawing]) -> None:
+        fail(1.0 if next(batches) == 3 else 0.0, KeyError)
+        fail(0.05, KeyError, SystemError)
 
     def fail(share: float, *errors: Any) -> None:
         if chance.random() < share:
@@ -310,8 +316,7 @@ def _make_unreliable(card: Card, chance: random.Random) -> None:
         fail(0.01 if card.name != "0" else 0.0, WorkerBrokenError)
 
     card.room = chance.randint(1, 4)
-    card.before = lambda _: fail(0.05, KeyError, SystemError)
-    card.during, card.after, card.choose = during, after, choose
+    card.before, card.during, card.after, card.choose = before, during, after, choose
 
 
 def _run_out(*_: Any) -> None:
