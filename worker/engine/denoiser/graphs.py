@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ WORTH = 0.97  # of the time of a pass as it was done before; what takes more is 
 MAX_ERROR = 0.02  # of a compiled pass, beside the pass as written, as a share of what it gives
 MAX_PICTURE_ERROR = 0.01  # as a share of white less black: 40 dB
 
+AnyGraph = TypeVar("AnyGraph", bound=Graph)
 Mode = Literal["off", "graphs", "compile"]
 MODES: Sequence[Mode] = ("off", "graphs", "compile")
 
@@ -87,15 +88,13 @@ class _Split:
     Attributes:
         addresses, adapters: of the module on the second device, when it was captured.
         graph: None, if it cannot be had.
-        halves: what each device was given.
         adopted: as of `_Kind`.
     """
 
     twin: Work
     addresses: frozenset[int]
     adapters: int
-    graph: Graph | None = None
-    halves: Sequence[Arguments] = ()
+    graph: SplitPass | None = None
     milliseconds: float = math.inf
     mode: Mode = "graphs"
     adopted: bool = False
@@ -166,8 +165,10 @@ class Graphs:
                 self._submitted += 1
                 kind.compiled = self._compiler.submit(kind.work.compiled_as or kind.work, kind.graph.arguments)
             split = kind.split
-            if kind.compiled and split and (split.milliseconds < kind.milliseconds or kind.mode == "compile"):
-                for work, arguments in zip((kind.work, split.twin), split.halves, strict=False):
+            if kind.compiled is None or split is None or split.graph is None:
+                continue
+            if split.milliseconds < kind.milliseconds or kind.mode == "compile":
+                for work, arguments in zip((kind.work, split.twin), split.graph.halves, strict=True):
                     if work not in kind.halves:
                         kind.halves[work] = self._compiler.submit(work, arguments)
 
@@ -268,7 +269,7 @@ class Graphs:
             log.warning("%s: on one device, %s: %s", name, type(error).__name__, str(error).partition("\n")[0])
             return
         log.info("%s: on two devices, %.1f ms; on one %.1f", name, milliseconds, kind.milliseconds)
-        split.graph, split.halves, split.milliseconds = graph, graph.halves, milliseconds
+        split.graph, split.milliseconds = graph, milliseconds
 
     def _try_to_capture(self, kind: _Kind, arguments: Arguments) -> None:
         """Have a graph, if it can be had and is worth keeping; else the kind is refused."""
@@ -304,27 +305,27 @@ class Graphs:
             return
         if twin is None or twin.work is not split.twin or twin.fingerprint:
             return
-        if not split.addresses <= self._find_there(twin):
+        if not split.addresses <= self._find_there(twin):  # the present graph knows weights that are there no more
             return
         split.adopted, arguments = True, split.graph.arguments
 
-        def capture() -> tuple[Graph, float]:
+        def capture() -> tuple[SplitPass, float]:
             forward, other = (one.result() for one in ready)
             return self._capture_halves(forward, other, help, arguments)
 
         if better := self._find_better(kind.work, " on two devices", split.graph, split.milliseconds, capture):
             split.graph, split.milliseconds = better
-            split.mode, split.addresses = "compile", self._find_there(twin)
+            split.mode = "compile"
 
     @torch.no_grad()
     def _find_better(
         self,
         work: Work,
         where: str,
-        present: Graph,
+        present: AnyGraph,
         milliseconds: float,
-        capture: Callable[[], tuple[Graph, float]],
-    ) -> tuple[Graph, float] | None:
+        capture: Callable[[], tuple[AnyGraph, float]],
+    ) -> tuple[AnyGraph, float] | None:
         """What is captured of compiled passes, and its milliseconds, if it is as near to the present as it must be, and
         faster.
         """
