@@ -46,8 +46,8 @@ _FOUR = (
 )
 
 _DIVIDED = (
-    "One job of several pictures, drawn by this worker with one GPU and with all that the machine has, which divide "
-    "them. A quarter of the time with four GPUs would be all that there is to gain."
+    "One job of several pictures, drawn by this worker with one GPU and with two, four and so on, which divide them. "
+    "Half of the time with two GPUs, a quarter with four, would be all that there is to gain."
 )
 _SPLIT = (
     "One job of one guided picture, drawn by this worker with one GPU and with two that share every step of it. Half "
@@ -108,12 +108,14 @@ SCENES = (
     ),
     Scene("gpus-8", "gpus", "sd15", _DIVIDED, pictures=8),
     Scene("gpus-16", "gpus", "sd15", _DIVIDED, pictures=16),
+    Scene("gpus-8-sdxl", "gpus", "sdxl", _DIVIDED, pictures=8, side=1024, steps=25, scheduler="Euler"),
+    Scene("gpus-16-sdxl", "gpus", "sdxl", _DIVIDED, pictures=16, side=1024, steps=25, scheduler="Euler"),
     Scene("gpus-split-sd15", "gpus", "sd15", _SPLIT, settings=_GRAPHS),
     Scene("gpus-split-sdxl", "gpus", "sdxl", _SPLIT, side=1024, steps=25, scheduler="Euler", settings=_GRAPHS),
 )
 _TODAY = ("flux-1", "z-image-1", "klein-1")
 ON_A_GPU = ("sd15-1", "sd15-4", "sdxl-1", "sdxl-4", *_TODAY, "jobs-16", "cold", "load", "overhead")
-ON_SEVERAL_GPUS = ("gpus-8", "gpus-16", "gpus-split-sd15", "gpus-split-sdxl")
+ON_SEVERAL_GPUS = tuple(scene.name for scene in SCENES if scene.kind == "gpus")
 ON_A_CPU = ("embedded-1", "embedded-4", "sdxl-1", "flux-1", "jobs-16", "between-jobs", "cold", "overhead")
 
 

@@ -1,9 +1,10 @@
-"""The scenes with several GPUs: this worker with one and with several, in turns, in one process.
+"""The scenes with several GPUs: this worker with one, two, four and so on, in turns, in one process.
 
 Without a GPU engines on the CPU stand for them, which shows that the scene plays and nothing else.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,16 +28,17 @@ def play(scene: Scene, model: Path, rounds: int, ours: Sequence[Settings]) -> li
 
 
 def list_ways(scene: Scene, model: Path, settings: Settings) -> list[Contestant]:
-    """With one GPU, and with as many as the scene is about."""
-    several = {"GPUS": "2", "GPUS_PER_PICTURE": "2"} if scene.pictures == 1 else {"GPUS": str(count_gpus())}
-    ways = [{**one, **scene.settings, **settings} for one in ({"GPUS": "1"}, several)]
-    alone, together = map(name_ours, ways)
+    """With one GPU, and with each number of them that the scene is about."""
+    several = [{"GPUS": "2", "GPUS_PER_PICTURE": "2"}] if scene.pictures == 1 else [{"GPUS": str(n)} for n in doublings()]
+    ways = [{**one, **scene.settings, **settings} for one in ({"GPUS": "1"}, *several)]
+    alone = name_ours(ways[0])
     return [
-        Contestant(alone, lambda: load_ours(scene, model, ways[0])),
-        Contestant(together, lambda: load_ours(scene, model, ways[1]), (alone,)),
+        Contestant(name_ours(way), partial(load_ours, scene, model, way), (alone,) if way is not ways[0] else ())
+        for way in ways
     ]
 
 
-def count_gpus() -> int:
-    """Those that are there."""
-    return torch.cuda.device_count() if torch.cuda.is_available() else WITHOUT_A_GPU
+def doublings() -> list[int]:
+    """2, 4, 8 GPUs and so on, as many as are there."""
+    there = torch.cuda.device_count() if torch.cuda.is_available() else WITHOUT_A_GPU
+    return [2**times for times in range(1, there.bit_length())]
