@@ -29,7 +29,8 @@ def play(scene: Scene, model: Path, rounds: int, ours: Sequence[Settings]) -> li
 
 def list_ways(scene: Scene, model: Path, settings: Settings) -> list[Contestant]:
     """With one GPU, and with each number of them that the scene is about."""
-    several = [{"GPUS": "2", "GPUS_PER_PICTURE": "2"}] if scene.pictures == 1 else [{"GPUS": str(n)} for n in doublings()]
+    divided = [{"GPUS": str(number)} for number in doublings()]
+    several = divided if scene.pictures > 1 else [{"GPUS": "2", "GPUS_PER_PICTURE": "2"}]
     ways = [{**one, **scene.settings, **settings} for one in ({"GPUS": "1"}, *several)]
     alone = name_ours(ways[0])
     return [
