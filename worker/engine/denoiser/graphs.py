@@ -424,4 +424,14 @@ def _first_shape(tensors: Sequence[Tensor]) -> str:
 
 
 def _addresses(module: torch.nn.Module) -> frozenset[int]:
-    return frozenset(weight.data_ptr() for held in (module.parameters(), module.buffers()) for weight in held)
+    """Of all its weights. A GPU waits for this before each picture, and torch's own way makes their names, too."""
+    found: set[int] = set()
+    left: list[torch.nn.Module | None] = [module]
+    while left:
+        if (one := left.pop()) is None:
+            continue
+        left += one._modules.values()
+        for weight in (*one._parameters.values(), *one._buffers.values()):
+            if weight is not None:
+                found.add(weight.data_ptr())
+    return frozenset(found)
