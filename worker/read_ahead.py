@@ -1,17 +1,17 @@
 """Reads what a start is about to need, while Python still imports: programs, libraries, weights.
 
 A start reads thousands of files, one after the other and many of them in small pieces, and leaves a disk idle most of
-the time. Threads that read the same files whole, before they are asked for, turn that into one long read. What is in
-memory already is not read again.
+the time. Threads that read the same before it is asked for turn that into one long read. What is in memory already is
+not read again.
 """
 
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from worker.errors import SettingsError, WorkerError
 from worker.models.checks import DENOISER
@@ -22,8 +22,16 @@ from worker.settings import Settings, read_settings
 _GPU = Path("/dev/nvidiactl")
 MANIFEST = Path(sys.prefix) / "start-files.txt"  # written when the image is built, by builder/list_start_files.py
 MAX_SHARE = 0.5  # of main memory
-THREADS = 6
-_CHUNK = 8 << 20  # bytes
+THREADS = 4
+CHUNK = 4 << 20  # bytes; whatever else is read meanwhile waits for what the threads have in hand
+
+
+class Piece(NamedTuple):
+    """Bytes of a file."""
+
+    file: Path
+    offset: int
+    size: int
 
 
 def begin_to_read() -> None:
@@ -32,13 +40,26 @@ def begin_to_read() -> None:
         return
     with suppress(SettingsError):  # told where it can be heard
         settings = read_settings()
-        threading.Thread(target=lambda: _read(_list_files(settings)), name="read-ahead", daemon=True).start()
+        threading.Thread(target=lambda: _read(_list_pieces(settings)), name="read-ahead", daemon=True).start()
 
 
-def _list_files(settings: Settings) -> Iterator[Path]:
-    """Each file once, in the order in which it is needed."""
+def _list_pieces(settings: Settings) -> Iterator[Piece]:
+    """Each once, in the order in which it is needed."""
     with suppress(OSError):
-        yield from map(Path, MANIFEST.read_text("utf-8").splitlines())
+        for line in MANIFEST.read_text("utf-8").splitlines():
+            offset, size, name = line.split(" ", 2)
+            yield from _cut(Path(name), int(offset), int(size))
+    for file in _list_weights(settings):
+        with suppress(OSError):
+            yield from _cut(file, 0, file.stat().st_size)
+
+
+def _cut(file: Path, offset: int, size: int) -> Iterator[Piece]:
+    end = offset + size
+    return (Piece(file, start, min(CHUNK, end - start)) for start in range(offset, end, CHUNK))
+
+
+def _list_weights(settings: Settings) -> Iterator[Path]:
     with suppress(WorkerError, OSError):
         place = seek(settings.model_name, settings.model_revision)
         if place is not None and place.is_dir():
@@ -59,22 +80,22 @@ def list_weights(folder: Path, variant: str | None) -> Iterator[Path]:
         yield from (component / name for name in names)
 
 
-def _read(files: Iterable[Path]) -> None:
-    """Read them, several pieces at a time, as far as memory allows."""
-    pieces, lock = chain.from_iterable(map(_pieces, files)), threading.Lock()
+def _read(pieces: Iterator[Piece]) -> None:
+    """Read them, several at a time, as far as memory allows."""
+    lock = threading.Lock()
     left = MAX_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
     def work() -> None:
         nonlocal left
-        buffer = bytearray(_CHUNK)
+        buffer = memoryview(bytearray(CHUNK))
         while True:
             with lock:
                 piece = next(pieces, None)
-                left -= _CHUNK
+                left -= piece.size if piece else 0
             if piece is None or left < 0:
                 return
             with suppress(OSError):
-                _read_piece(*piece, buffer)
+                _read_piece(piece, buffer)
 
     threads = [threading.Thread(target=work, name=f"read-ahead-{i}", daemon=True) for i in range(THREADS)]
     for thread in threads:
@@ -83,16 +104,11 @@ def _read(files: Iterable[Path]) -> None:
         thread.join()
 
 
-def _pieces(file: Path) -> Iterator[tuple[Path, int]]:
-    with suppress(OSError):
-        yield from ((file, offset) for offset in range(0, file.stat().st_size, _CHUNK))
-
-
-def _read_piece(file: Path, offset: int, buffer: bytearray) -> None:
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def _read_piece(piece: Piece, buffer: memoryview) -> None:
+    descriptor = os.open(piece.file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if not _is_in_memory(descriptor, offset):
-            os.preadv(descriptor, [buffer], offset)
+        if not _is_in_memory(descriptor, piece.offset):
+            os.preadv(descriptor, [buffer[: piece.size]], piece.offset)
     finally:
         os.close(descriptor)
 

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Every piece that was read: a file's name and the offset."""
     pieces: list[tuple[str, int]] = []
-    monkeypatch.setattr(read_ahead, "_read_piece", lambda file, offset, _: pieces.append((file.name, offset)))
+    monkeypatch.setattr(read_ahead, "_read_piece", lambda piece, _: pieces.append((piece.file.name, piece.offset)))
+    monkeypatch.setattr(read_ahead, "THREADS", 1)
     return pieces
 
 
@@ -38,7 +39,7 @@ def test_a_denoiser_of_its_own_is_read_instead_of_the_bases(tmp_path: Path) -> N
         (tmp_path / name / "model.safetensors").touch()
     settings = Settings(model_name=str(tmp_path / "base"), transformer_name=str(tmp_path / "model.safetensors"))
 
-    found = [file for file in read_ahead._list_files(settings) if file.is_relative_to(tmp_path)]
+    found = list(read_ahead._list_weights(settings))
 
     assert found == [tmp_path / "base" / "vae" / "model.safetensors", tmp_path / "model.safetensors"]
 
@@ -47,16 +48,37 @@ def test_the_embedded_model_has_weights_to_read() -> None:
     assert {file.parent.name for file in read_ahead.list_weights(EMBEDDED_MODEL, None)} >= {"unet", "vae"}
 
 
-def test_whole_files_in_order_and_no_more_than_memory_allows(
-    tmp_path: Path, read: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+def test_the_image_lists_what_comes_before_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(5 << 20))
+    monkeypatch.setattr(read_ahead, "MANIFEST", tmp_path / "start-files.txt")
+    read_ahead.MANIFEST.write_text("0 300 /some/module.pyc\n8192 5242880 /with a space/library.so\n")
+
+    found = list(read_ahead._list_pieces(Settings(model_name=str(weights))))
+
+    assert found == [
+        (Path("/some/module.pyc"), 0, 300),
+        (Path("/with a space/library.so"), 8192, 4 << 20),
+        (Path("/with a space/library.so"), 8192 + (4 << 20), 1 << 20),
+        (weights, 0, 4 << 20),
+        (weights, 4 << 20, 1 << 20),
+    ]
+
+
+def test_no_more_than_memory_allows(read: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 20 if "PAGES" in name else 80)  # MiB
+    files = [("a", 20), ("missing", 0), ("b", 18), ("c", 20)]
+    read_ahead._read(read_ahead.Piece(Path(name), 0, size << 20) for name, size in files)
+    assert read == [("a", 0), ("missing", 0), ("b", 0)], "38 MiB of 40"
+
+
+def test_thousands_of_small_files_leave_memory_for_weights(
+    read: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in "abc":
-        with (tmp_path / name).open("wb") as file:
-            file.truncate(20 << 20)
-    monkeypatch.setattr(read_ahead, "THREADS", 1)
-    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 20 if "PAGES" in name else 80)
-    read_ahead._read([tmp_path / "a", tmp_path / "missing", tmp_path / "b", tmp_path / "c"])
-    assert read == [("a", 0), ("a", 8 << 20), ("a", 16 << 20), ("b", 0), ("b", 8 << 20)], "40 MiB of 80"
+    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 20 if "PAGES" in name else 80)  # MiB
+    small = [read_ahead.Piece(Path("module.pyc"), 0, 1000)] * 6000
+    read_ahead._read(iter([*small, read_ahead.Piece(Path("weights"), 0, 30 << 20)]))
+    assert read[-1] == ("weights", 0)
 
 
 def test_what_is_in_memory_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,13 +91,31 @@ def test_what_is_in_memory_is_not_read_again(tmp_path: Path, monkeypatch: pytest
         return plain_read(descriptor, buffers, offset, flags)
 
     monkeypatch.setattr(os, "preadv", noted)
-    read_ahead._read_piece(file, 0, buffer)
+    read_ahead._read_piece(read_ahead.Piece(file, 0, 1 << 20), memoryview(buffer))
     assert max(sizes) <= 1, "a file that was just written is in the page cache"
 
 
-def test_the_builders_list_names_what_a_start_imports() -> None:
+@pytest.fixture(scope="module")
+def listed() -> list[tuple[int, int, str]]:
+    """What the builder's program prints: offset, size, path."""
     command = [sys.executable, "-m", "builder.list_start_files"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert all(Path(file).is_file() for file in listed) and len(listed) == len(set(listed)) > 1000
-    for part in ("libtorch_cpu.so", "/torch/", "/diffusers/", "worker/runtime/"):
-        assert any(part in file for file in listed), part
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [(int(offset), int(size), file) for offset, size, file in (one.split(" ", 2) for one in said.splitlines())]
+
+
+def test_the_builders_list_is_of_parts_that_are_there(listed: list[tuple[int, int, str]]) -> None:
+    assert len(listed) == len(set(listed)) > 1000
+    pages = os.sysconf("SC_PAGE_SIZE")  # a mapping ends with a page, a file before that
+    assert all(0 <= offset < offset + size <= Path(file).stat().st_size + pages for offset, size, file in listed)
+
+
+def test_the_builders_list_has_all_that_python_opens(listed: list[tuple[int, int, str]]) -> None:
+    """Not modules alone: packages look into the files of others, each of which a disk would be waited for."""
+    for part in ("libtorch_cpu.so", "/torch/", "/diffusers/", "worker/runtime/", ".dist-info/"):
+        assert any(part in file for _, _, file in listed), part
+
+
+def test_the_builders_list_has_of_a_library_what_is_used(listed: list[tuple[int, int, str]]) -> None:
+    (file,) = {file for _, _, file in listed if file.endswith("libtorch_cpu.so")}
+    used = sum(size for _, size, one in listed if one == file)
+    assert 0 < used < Path(file).stat().st_size / 2
