@@ -10,8 +10,7 @@ import mmap
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -42,16 +41,16 @@ def main() -> None:
     import worker.runtime.worker
 
     assert worker.runtime.worker
-    later = list(_list_later())
-    used = {file: parts for file, parts in _list_libraries() if file not in later}
-    plain = [file for file in map(os.path.abspath, _names(list(opened))) if file not in used]
-    parts = [*map(_whole, plain), *(part for parts in used.values() for part in parts), *map(_whole, later)]
-    for part in dict.fromkeys(part for part in parts if part.size > 0):
-        print(*part)
+    files, libraries, later = list(_names(opened)), _list_libraries(), list(_list_later())
+    used = [part for file, parts in libraries.items() if file not in later for part in parts]
+    whole = [_whole(file) for file in files if file not in libraries]
+    for part in dict.fromkeys([*whole, *used, *map(_whole, later)]):
+        if part.size > 0:
+            print(*part)
 
 
 def _names(opened: Iterable[object]) -> Iterator[str]:
-    return (os.fsdecode(one) for one in opened if isinstance(one, (str, bytes, os.PathLike)))
+    return (os.path.abspath(os.fsdecode(one)) for one in opened if isinstance(one, (str, bytes, os.PathLike)))
 
 
 def _whole(file: str) -> _Part:
@@ -59,28 +58,33 @@ def _whole(file: str) -> _Part:
     return _Part(0, os.path.getsize(file) if os.path.isfile(file) else 0, file)
 
 
-def _list_libraries() -> Iterator[tuple[str, list[_Part]]]:
-    """Those that are mapped into this process, and what of each is in its memory; all, if the system does not tell."""
-    used: dict[str, list[int]] = {}
-    with suppress(OSError), open("/proc/self/pagemap", "rb") as pages:
-        for start, end, offset, file in _MAPPING.findall(Path("/proc/self/maps").read_text()):
-            first, last = (int(address, 16) // mmap.PAGESIZE for address in (start, end))
-            pages.seek(first * _ENTRY)
-            entries = pages.read((last - first) * _ENTRY)[_ENTRY - 1 :: _ENTRY]
-            there = (number * mmap.PAGESIZE for number, entry in enumerate(entries) if entry & _IN_MEMORY)
-            used.setdefault(file, []).extend(int(offset, 16) + one for one in there)
-    for file in {one[-1]: None for one in _MAPPING.findall(Path("/proc/self/maps").read_text())}:
-        yield file, [_Part(start, end - start, file) for start, end in _join(used[file])] if used else [_whole(file)]
+def _list_libraries() -> Mapping[str, list[_Part]]:
+    """Those that are mapped into this process, with what of each is in its memory; all, if the system does not tell."""
+    mappings = _MAPPING.findall(Path("/proc/self/maps").read_text())
+    used: dict[str, list[int]] = {file: [] for *_, file in mappings}
+    try:
+        with open("/proc/self/pagemap", "rb") as pages:
+            for start, end, offset, file in mappings:
+                first, last = (int(address, 16) // mmap.PAGESIZE for address in (start, end))
+                pages.seek(first * _ENTRY)
+                entries = pages.read((last - first) * _ENTRY)[_ENTRY - 1 :: _ENTRY]
+                there = (number * mmap.PAGESIZE for number, entry in enumerate(entries) if entry & _IN_MEMORY)
+                used[file] += (int(offset, 16) + one for one in there)
+    except OSError:
+        return {file: [_whole(file)] for file in used}
+    return {file: _join(file, offsets) for file, offsets in used.items()}
 
 
-def _join(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """The first byte of each run of pages, and the one after its last."""
-    runs: list[list[int]] = []
+def _join(file: str, offsets: Iterable[int]) -> list[_Part]:
+    """Pages that are near each other as one part."""
+    parts: list[_Part] = []
     for offset in sorted(offsets):
-        if not runs or offset > runs[-1][1] + _GAP:
-            runs.append([offset, offset])
-        runs[-1][1] = offset + mmap.PAGESIZE
-    return ((start, end) for start, end in runs)
+        end = parts[-1].offset + parts[-1].size if parts else 0
+        if parts and offset <= end + _GAP:
+            parts[-1] = parts[-1]._replace(size=max(end, offset + mmap.PAGESIZE) - parts[-1].offset)
+        else:
+            parts.append(_Part(offset, mmap.PAGESIZE, file))
+    return parts
 
 
 def _list_later() -> Iterator[str]:
