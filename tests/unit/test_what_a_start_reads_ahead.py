@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from builder import list_start_files
 from worker import read_ahead
 from worker.settings import EMBEDDED_MODEL, Settings
 
@@ -119,3 +121,14 @@ def test_the_builders_list_has_of_a_library_what_is_used(listed: list[tuple[int,
     (file,) = {file for _, _, file in listed if file.endswith("libtorch_cpu.so")}
     used = sum(size for _, size, one in listed if one == file)
     assert 0 < used < Path(file).stat().st_size / 2
+
+
+def test_where_the_system_does_not_tell_what_is_used_it_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    assert torch.__file__  # whose libraries are mapped, therefore
+    monkeypatch.setattr(list_start_files, "open", refuse, raising=False)
+    libraries = list_start_files._list_libraries()
+    assert any("libtorch_cpu.so" in file for file in libraries)
+    assert all(parts == [(0, Path(file).stat().st_size, file)] for file, parts in libraries.items())
