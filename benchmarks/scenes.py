@@ -46,8 +46,8 @@ _FOUR = (
 )
 
 _DIVIDED = (
-    "One job of several pictures, drawn by this worker with one GPU and with two, four and so on, which divide them. "
-    "Half of the time with two GPUs, a quarter with four, would be all that there is to gain."
+    "One job of several pictures, drawn by this worker with one GPU and with several, which divide them. Half of the "
+    "time with two GPUs, a quarter with four, would be all that there is to gain."
 )
 _SPLIT = (
     "One job of one guided picture, drawn by this worker with one GPU and with two that share every step of it. Half "
@@ -115,7 +115,6 @@ SCENES = (
 )
 _TODAY = ("flux-1", "z-image-1", "klein-1")
 ON_A_GPU = ("sd15-1", "sd15-4", "sdxl-1", "sdxl-4", *_TODAY, "jobs-16", "cold", "load", "overhead")
-ON_SEVERAL_GPUS = tuple(scene.name for scene in SCENES if scene.kind == "gpus")
 ON_A_CPU = ("embedded-1", "embedded-4", "sdxl-1", "flux-1", "jobs-16", "between-jobs", "cold", "overhead")
 
 

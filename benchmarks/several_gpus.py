@@ -20,7 +20,7 @@ WITHOUT_A_GPU = 2  # engines
 
 
 def play(scene: Scene, model: Path, rounds: int, ours: Sequence[Settings]) -> list[Case]:
-    """Measure both ways with each of these settings; pictures are compared with the first."""
+    """Measure all ways with each of these settings; pictures are compared with the first."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     entries = [Entry(one, device) for settings in ours for one in list_ways(scene, model, settings)]
     take_turns(entries, scene, rounds)
@@ -29,7 +29,7 @@ def play(scene: Scene, model: Path, rounds: int, ours: Sequence[Settings]) -> li
 
 def list_ways(scene: Scene, model: Path, settings: Settings) -> list[Contestant]:
     """With one GPU, and with each number of them that the scene is about."""
-    divided = [{"GPUS": str(number)} for number in doublings()]
+    divided = [{"GPUS": str(number)} for number in list_numbers()]
     several = divided if scene.pictures > 1 else [{"GPUS": "2", "GPUS_PER_PICTURE": "2"}]
     ways = [{**one, **scene.settings, **settings} for one in ({"GPUS": "1"}, *several)]
     alone = name_ours(ways[0])
@@ -39,7 +39,13 @@ def list_ways(scene: Scene, model: Path, settings: Settings) -> list[Contestant]
     ]
 
 
-def doublings() -> list[int]:
-    """2, 4, 8 GPUs and so on, as many as are there."""
+def list_numbers() -> Sequence[int]:
+    """2, 4, 8 GPUs and so on, and all that are there.
+
+    Raises:
+        RuntimeError: there is one.
+    """
     there = torch.cuda.device_count() if torch.cuda.is_available() else WITHOUT_A_GPU
-    return [2**times for times in range(1, there.bit_length())]
+    if there == 1:
+        raise RuntimeError("this scene needs several GPUs, and this machine has one")
+    return sorted({there, *(2**times for times in range(1, there.bit_length()))})

@@ -11,12 +11,13 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import redirect_stdout, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 _LATER = ("nvidia/cudnn/lib/libcudnn*.so*", "nvidia/cu*/lib/libcublas*.so*")  # beside torch
-_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ \d+ +(/\S+\.so[\w.]*)$", re.MULTILINE)
+_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ \d+ +(/.+\.so[\w.]*)$", re.MULTILINE)
 _ENTRY = 8  # bytes that /proc/self/pagemap has for each page
 _IN_MEMORY = 0x80  # of an entry's last byte
 _GAP = 256 << 10  # bytes between two parts that are read as one
@@ -37,16 +38,17 @@ def main() -> None:
     from worker.settings import list_unused_packages
     from worker.spared_imports import spare_imports
 
-    spare_imports(list_unused_packages(may_be_quantised))
-    import worker.runtime.worker
+    with redirect_stdout(sys.stderr):  # what a package says is no file
+        spare_imports(list_unused_packages(may_be_quantised))
+        import worker.runtime.worker
 
-    assert worker.runtime.worker
+        assert worker.runtime.worker
     files, libraries, later = list(_names(opened)), _list_libraries(), list(_list_later())
     used = [part for file, parts in libraries.items() if file not in later for part in parts]
     whole = [_whole(file) for file in files if file not in libraries]
     for part in dict.fromkeys([*whole, *used, *map(_whole, later)]):
         if part.size > 0:
-            print(*part)
+            sys.stdout.buffer.write(os.fsencode(f"{part.offset} {part.size} {part.file}\n"))
 
 
 def _names(opened: Iterable[object]) -> Iterator[str]:
@@ -60,19 +62,16 @@ def _whole(file: str) -> _Part:
 
 def _list_libraries() -> Mapping[str, list[_Part]]:
     """Those that are mapped into this process, with what of each is in its memory; all, if the system does not tell."""
-    mappings = _MAPPING.findall(Path("/proc/self/maps").read_text())
+    mappings = _MAPPING.findall(os.fsdecode(Path("/proc/self/maps").read_bytes()))
     used: dict[str, list[int]] = {file: [] for *_, file in mappings}
-    try:
-        with open("/proc/self/pagemap", "rb") as pages:
-            for start, end, offset, file in mappings:
-                first, last = (int(address, 16) // mmap.PAGESIZE for address in (start, end))
-                pages.seek(first * _ENTRY)
-                entries = pages.read((last - first) * _ENTRY)[_ENTRY - 1 :: _ENTRY]
-                there = (number * mmap.PAGESIZE for number, entry in enumerate(entries) if entry & _IN_MEMORY)
-                used[file] += (int(offset, 16) + one for one in there)
-    except OSError:
-        return {file: [_whole(file)] for file in used}
-    return {file: _join(file, offsets) for file, offsets in used.items()}
+    with suppress(OSError), open("/proc/self/pagemap", "rb") as pages:
+        for start, end, offset, file in mappings:
+            first, last = (int(address, 16) // mmap.PAGESIZE for address in (start, end))
+            pages.seek(first * _ENTRY)
+            entries = pages.read((last - first) * _ENTRY)[_ENTRY - 1 :: _ENTRY]
+            there = (number * mmap.PAGESIZE for number, entry in enumerate(entries) if entry & _IN_MEMORY)
+            used[file] += (int(offset, 16) + one for one in there)
+    return {file: _join(file, offsets) or [_whole(file)] for file, offsets in used.items()}
 
 
 def _join(file: str, offsets: Iterable[int]) -> list[_Part]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from worker.errors import SettingsError, WorkerError
+from worker.main_memory import find_free_main_memory
 from worker.models.checks import DENOISER
 from worker.models.locate import seek
 from worker.models.variants import choose_weights
@@ -21,7 +22,7 @@ from worker.settings import Settings, read_settings
 
 _GPU = Path("/dev/nvidiactl")
 MANIFEST = Path(sys.prefix) / "start-files.txt"  # written when the image is built, by builder/list_start_files.py
-MAX_SHARE = 0.5  # of main memory
+MAX_SHARE = 0.5  # of the main memory that is free
 THREADS = 4
 CHUNK = 4 << 20  # bytes; whatever else is read meanwhile waits for what the threads have in hand
 
@@ -46,9 +47,10 @@ def begin_to_read() -> None:
 def _list_pieces(settings: Settings) -> Iterator[Piece]:
     """Each once, in the order in which it is needed."""
     with suppress(OSError):
-        for line in MANIFEST.read_text("utf-8").splitlines():
-            offset, size, name = line.split(" ", 2)
-            yield from _cut(Path(name), int(offset), int(size))
+        for line in MANIFEST.read_text("utf-8", "surrogateescape").split("\n"):
+            with suppress(ValueError):  # what is no such line, an empty one at the end or whatever got in between
+                offset, size, name = line.split(" ", 2)
+                yield from _cut(Path(name), int(offset), int(size))
     for file in _list_weights(settings):
         with suppress(OSError):
             yield from _cut(file, 0, file.stat().st_size)
@@ -83,7 +85,7 @@ def list_weights(folder: Path, variant: str | None) -> Iterator[Path]:
 def _read(pieces: Iterator[Piece]) -> None:
     """Read them, several at a time, as far as memory allows."""
     lock = threading.Lock()
-    left = MAX_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    left = MAX_SHARE * (find_free_main_memory() or 0)
 
     def work() -> None:
         nonlocal left
@@ -94,7 +96,7 @@ def _read(pieces: Iterator[Piece]) -> None:
                 left -= piece.size if piece else 0
             if piece is None or left < 0:
                 return
-            with suppress(OSError):
+            with suppress(OSError, ValueError, OverflowError):  # the last two: of a list that is damaged
                 _read_piece(piece, buffer)
 
     threads = [threading.Thread(target=work, name=f"read-ahead-{i}", daemon=True) for i in range(THREADS)]

@@ -137,3 +137,22 @@ def test_there_are_no_more_than_it_should_keep(engines: dict[str, Engine], monke
             draw(engine, **{**SMALL, "width": width})
         kept = count_graphs(graphs)
     assert kept == 2 and device.captures == 4
+
+
+def test_addresses_are_those_of_all_weights_and_buffers(engines: dict[str, Engine]) -> None:
+    shared = torch.nn.BatchNorm1d(3)  # of which three are buffers
+    odd = torch.nn.ModuleDict({"one": shared, "same": torch.nn.Sequential(shared, torch.nn.Linear(3, 3, bias=False))})
+    odd.register_module("none", None)
+    odd.register_buffer("kept", torch.zeros(2), persistent=False)
+    odd.register_parameter("absent", None)
+    for whole in (odd, *(denoiser(engines[family].pipeline) for family in FAMILIES)):
+        expected = {weight.data_ptr() for weight in (*whole.parameters(), *whole.buffers())}
+        assert module._addresses(whole) == expected
+        assert len(expected) > 5
+
+
+def test_modules_in_many_places_are_looked_at_once() -> None:
+    layer: torch.nn.Module = torch.nn.Linear(2, 2)
+    for _ in range(200):
+        layer = torch.nn.ModuleList([layer, layer])
+    assert len(module._addresses(layer)) == 2

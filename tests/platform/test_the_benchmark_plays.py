@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cold, overhead, waiting_jobs
+from benchmarks import cold, overhead, several_gpus, waiting_jobs
 from benchmarks.models import make_tiny
 from benchmarks.play import Task, play
 from benchmarks.results import SceneResult, add, read
@@ -113,6 +113,18 @@ def test_one_gpu_against_several(scene: str, settings: str, models: Path) -> Non
     assert list(result.ratios()) == [(together.name, alone.name)]
     assert "`GPUS=1`" in alone.name and settings in together.name
     assert together.quality is not None and together.quality.psnr_db is None
+
+
+@pytest.mark.parametrize(("there", "numbers"), [(2, [2]), (3, [2, 3]), (4, [2, 4]), (6, [2, 4, 6])])
+def test_gpus_are_doubled_until_all_draw(there: int, numbers: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(several_gpus, "WITHOUT_A_GPU", there)
+    assert several_gpus.list_numbers() == numbers
+
+
+def test_one_gpu_cannot_play_a_scene_about_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(several_gpus, "WITHOUT_A_GPU", 1)
+    with pytest.raises(RuntimeError, match="several GPUs"):
+        several_gpus.list_numbers()
 
 
 def test_jobs_that_sleep(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

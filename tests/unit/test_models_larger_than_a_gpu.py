@@ -9,10 +9,10 @@ import torch
 
 from worker.engine import grouping, memory
 from worker.engine.grouping import find_waiting, group_devices, limit_to_main_memory
-from worker.engine.main_memory import find_free_main_memory
 from worker.engine.memory import plan_memory
 from worker.engine.memory_plan import DECODE_TILED, DENOISE, LOOK, RESERVE
 from worker.engine.spread import choose_places
+from worker.main_memory import find_free_main_memory
 from worker.models.editing import SEEN_PIXELS, Editing
 
 GB = 10**9

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 GROUND = {
     "worker.clock",
     "worker.http",
+    "worker.main_memory",
     "worker.setting_names",
     "worker.nearest",
     "worker.spared_imports",
@@ -60,7 +61,6 @@ ENGINE = [
             "unreadable",
             "weights",
             "memory_plan",
-            "main_memory",
             "bring",
             "warm_device",
         )

@@ -1,12 +1,15 @@
 """A start reads ahead what it will need, in bounds, and nothing that keeps it from starting."""
 
+import mmap
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
-import torch
 
 from builder import list_start_files
 from worker import read_ahead
@@ -67,8 +70,23 @@ def test_the_image_lists_what_comes_before_the_weights(tmp_path: Path, monkeypat
     ]
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    ["/of/another/form.so", "", "\0" * 40, "0 12", "8192 -1 /no/size", f"{2**70} 9 /far.so", "0 9 /\0"],
+    ids=["another form", "empty", "zeros", "cut off", "no size", "beyond all files", "no name"],
+)
+def test_a_line_that_is_damaged_costs_no_other(
+    damaged: str, tmp_path: Path, read: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_ahead, "MANIFEST", tmp_path / "start-files.txt")
+    monkeypatch.setattr(read_ahead, "find_free_main_memory", lambda: 1 << 30)
+    read_ahead.MANIFEST.write_bytes(f"0 5 /a.pyc\n{damaged}\n0 5 /".encode() + b"\xe9.pyc\n")
+    read_ahead._read(read_ahead._list_pieces(Settings(model_name=str(tmp_path / "model.safetensors"))))
+    assert ("a.pyc", 0) in read and ("\udce9.pyc", 0) in read
+
+
 def test_no_more_than_memory_allows(read: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 20 if "PAGES" in name else 80)  # MiB
+    monkeypatch.setattr(read_ahead, "find_free_main_memory", lambda: 80 << 20)
     files = [("a", 20), ("missing", 0), ("b", 18), ("c", 20)]
     read_ahead._read(read_ahead.Piece(Path(name), 0, size << 20) for name, size in files)
     assert read == [("a", 0), ("missing", 0), ("b", 0)], "38 MiB of 40"
@@ -77,10 +95,31 @@ def test_no_more_than_memory_allows(read: list[tuple[str, int]], monkeypatch: py
 def test_thousands_of_small_files_leave_memory_for_weights(
     read: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 20 if "PAGES" in name else 80)  # MiB
+    monkeypatch.setattr(read_ahead, "find_free_main_memory", lambda: 80 << 20)
     small = [read_ahead.Piece(Path("module.pyc"), 0, 1000)] * 6000
     read_ahead._read(iter([*small, read_ahead.Piece(Path("weights"), 0, 30 << 20)]))
     assert read[-1] == ("weights", 0)
+
+
+def test_a_piece_is_read_from_where_it_begins_and_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_ahead, "_is_in_memory", lambda *_: False)
+    file, buffer = tmp_path / "a", bytearray(8)
+    file.write_bytes(b"0123456789")
+    read_ahead._read_piece(read_ahead.Piece(file, 3, 4), memoryview(buffer))
+    assert bytes(buffer) == b"3456\0\0\0\0"
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["a GPU", "no GPU"])
+def test_where_there_is_a_gpu_a_start_reads(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a disk was asked for, in the end: the embedded model's weights, of a start that was told nothing else."""
+    pieces: list[read_ahead.Piece] = []
+    monkeypatch.setattr(read_ahead, "_GPU", tmp_path if there else tmp_path / "missing")
+    monkeypatch.setattr(read_ahead, "_read_piece", lambda piece, _: pieces.append(piece))
+    read_ahead.begin_to_read()
+    for thread in threading.enumerate():
+        if thread.name == "read-ahead":
+            thread.join()
+    assert any(piece.file.is_relative_to(EMBEDDED_MODEL) for piece in pieces) == there
 
 
 def test_what_is_in_memory_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,24 +150,71 @@ def test_the_builders_list_is_of_parts_that_are_there(listed: list[tuple[int, in
     assert all(0 <= offset < offset + size <= Path(file).stat().st_size + pages for offset, size, file in listed)
 
 
-def test_the_builders_list_has_all_that_python_opens(listed: list[tuple[int, int, str]]) -> None:
-    """Not modules alone: packages look into the files of others, each of which a disk would be waited for."""
-    for part in ("libtorch_cpu.so", "/torch/", "/diffusers/", "worker/runtime/", ".dist-info/"):
-        assert any(part in file for _, _, file in listed), part
+def test_the_builders_list_has_every_module_and_what_else_packages_open(listed: list[tuple[int, int, str]]) -> None:
+    """Packages look into the files of others, for each of which a disk would be waited for."""
+    whole = {file for offset, size, file in listed if offset == 0 and size == Path(file).stat().st_size}
+    command = [sys.executable, "-c", "import worker.runtime.worker, sys; print(*sys.modules)"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    ours = [name for name in names if name.startswith("worker.")]
+    assert len(ours) > 100
+    for name in ours:
+        path = ROOT / name.replace(".", "/")
+        stem = path / "__init__" if path.is_dir() else path
+        assert any(file.startswith((f"{stem}.", f"{stem.parent}/__pycache__/{stem.name}.")) for file in whole), name
+    for part in ("/torch/nn/modules/", "/diffusers/models/", "/transformers/models/clip/", ".dist-info/"):
+        assert any(part in file for file in whole), part
 
 
 def test_the_builders_list_has_of_a_library_what_is_used(listed: list[tuple[int, int, str]]) -> None:
     (file,) = {file for _, _, file in listed if file.endswith("libtorch_cpu.so")}
     used = sum(size for _, size, one in listed if one == file)
-    assert 0 < used < Path(file).stat().st_size / 2
+    assert 1 << 20 < used < Path(file).stat().st_size / 2
 
 
-def test_where_the_system_does_not_tell_what_is_used_it_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[tuple[Path, mmap.mmap]]:
+    """16 MiB of which the last 12 are mapped, and nothing of them is in this process's memory yet."""
+    file = tmp_path / "a library.so"
+    file.write_bytes(bytes(16 << 20))
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 12 << 20, prot=mmap.PROT_READ, offset=4 << 20) as mapped:
+        yield file, mapped
+
+
+def test_pages_that_were_touched_are_parts(library: tuple[Path, mmap.mmap]) -> None:
+    file, mapped = library
+    touched = [1 << 20, (1 << 20) + (200 << 10), 8 << 20]
+    assert [mapped[offset] for offset in touched] == [0, 0, 0]
+    parts = list_start_files._list_libraries()[str(file)]
+    assert len(parts) == 2, "the first two are near each other"
+    for offset in touched:
+        assert any(start <= offset + (4 << 20) < start + size for start, size, _ in parts)
+    assert sum(size for _, size, _ in parts) < 1 << 20
+
+
+def test_where_the_system_does_not_tell_what_is_used_it_is_the_whole(
+    library: tuple[Path, mmap.mmap], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    assert torch.__file__  # whose libraries are mapped, therefore
+    assert list_start_files._list_libraries()[str(library[0])] == [(0, 16 << 20, str(library[0]))], "nothing is touched"
     monkeypatch.setattr(list_start_files, "open", refuse, raising=False)
     libraries = list_start_files._list_libraries()
-    assert any("libtorch_cpu.so" in file for file in libraries)
+    assert len(libraries) > 10
     assert all(parts == [(0, Path(file).stat().st_size, file)] for file, parts in libraries.items())
+
+
+def test_what_torch_opens_where_there_is_a_gpu_is_listed_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = tmp_path / "torch" / "__init__.py"
+    names = (
+        "nvidia/cudnn/lib/libcudnn_ops.so.9",
+        "nvidia/cu13/lib/libcublasLt.so.13",
+        "nvidia/cu13/lib/libcufft.so.12",
+    )
+    for file in (torch, *(tmp_path / name for name in names)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    monkeypatch.setattr(list_start_files, "find_spec", lambda _: ModuleSpec("torch", None, origin=str(torch)))
+    assert list(list_start_files._list_later()) == [str(tmp_path / name) for name in names[:2]]

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from worker.engine.main_memory import find_free_main_memory
 from worker.engine.memory import count_pixels, find_room, weight_sizes
 from worker.engine.memory_plan import Offload, Quantize, choose_memory_plan
 from worker.engine.spread import choose_places
+from worker.main_memory import find_free_main_memory
 from worker.models.capabilities import Capabilities
 
 log = logging.getLogger("worker")

@@ -425,12 +425,13 @@ def _first_shape(tensors: Sequence[Tensor]) -> str:
 
 def _addresses(module: torch.nn.Module) -> frozenset[int]:
     """Of all its weights. A GPU waits for this before each picture, and torch's own way makes their names, too."""
-    found: set[int] = set()
-    left: list[torch.nn.Module | None] = [module]
+    found, seen, left = set[int](), {module}, [module]
     while left:
-        if (one := left.pop()) is None:
-            continue
-        left += one._modules.values()
+        one = left.pop()
+        for child in one._modules.values():
+            if child is not None and child not in seen:
+                seen.add(child)
+                left.append(child)
         for weight in (*one._parameters.values(), *one._buffers.values()):
             if weight is not None:
                 found.add(weight.data_ptr())
