@@ -77,12 +77,10 @@ def _list_libraries() -> Mapping[str, list[_Part]]:
 def _join(file: str, offsets: Iterable[int]) -> list[_Part]:
     """Pages that are near each other as one part."""
     parts: list[_Part] = []
-    for offset in sorted(offsets):
-        end = parts[-1].offset + parts[-1].size if parts else 0
-        if parts and offset <= end + _GAP:
-            parts[-1] = parts[-1]._replace(size=max(end, offset + mmap.PAGESIZE) - parts[-1].offset)
-        else:
-            parts.append(_Part(offset, mmap.PAGESIZE, file))
+    for offset in sorted(set(offsets)):
+        last = parts.pop() if parts and offset <= parts[-1].offset + parts[-1].size + _GAP else None
+        start = last.offset if last else offset
+        parts.append(_Part(start, offset + mmap.PAGESIZE - start, file))
     return parts
 
 
