@@ -190,8 +190,8 @@ def test_the_helpers_weights_are_looked_through_once_a_drawing(
     engine, helper = graphed("sd1")
     _draw(engine, helper, **job)
     looked: list[Any] = []
-    look = graphs._addresses
-    monkeypatch.setattr(graphs, "_addresses", lambda module: looked.append(module) or look(module))
+    look = graphs.Graphs._find_addresses
+    monkeypatch.setattr(graphs.Graphs, "_find_addresses", lambda *given: looked.append(given[1]) or look(*given))
     before = helper.graphs.device.replays
     _draw(engine, helper, **job)
     assert helper.graphs.device.replays == before + 6

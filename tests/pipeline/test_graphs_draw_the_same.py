@@ -147,12 +147,25 @@ def test_addresses_are_those_of_all_weights_and_buffers(engines: dict[str, Engin
     odd.register_parameter("absent", None)
     for whole in (odd, *(denoiser(engines[family].pipeline) for family in FAMILIES)):
         expected = {weight.data_ptr() for weight in (*whole.parameters(), *whole.buffers())}
-        assert module._addresses(whole) == expected
+        assert module._addresses(module._list_holders(whole)) == expected
         assert len(expected) > 5
+
+
+def test_weights_that_are_replaced_or_come_with_layers_are_seen(engines: dict[str, Engine]) -> None:
+    with graphs_of(engines["sd1"], BakedDevice()) as graphs:
+        layer = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+        before = graphs._find_addresses(layer, 0)
+        first, second = layer
+        first.weight = torch.nn.Parameter(first.weight.clone())
+        second.bias.data = second.bias.data.clone()
+        after = graphs._find_addresses(layer, 0)
+        assert len(before) == len(after) == 4 and len(before & after) == 2
+        layer.append(torch.nn.Linear(3, 3))
+        assert len(graphs._find_addresses(layer, 1)) == 6
 
 
 def test_modules_in_many_places_are_looked_at_once() -> None:
     layer: torch.nn.Module = torch.nn.Linear(2, 2)
     for _ in range(200):
         layer = torch.nn.ModuleList([layer, layer])
-    assert len(module._addresses(layer)) == 2
+    assert len(module._addresses(module._list_holders(layer))) == 2

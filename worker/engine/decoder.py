@@ -14,34 +14,57 @@ from torch import Tensor
 from worker.errors import NonFiniteOutputError
 
 
-def guard_decoder(vae: Any) -> None:
-    """Let the VAE's decoder take and give finite numbers only, and the memory of one picture.
+class DecoderGuard:
+    """Lets a VAE's decoder take and give finite numbers only, and the memory of one picture.
 
-    What overflows in half precision is decoded again in float32.
+    What overflows in half precision is decoded again in float32. What was decoded in float32 anyway is looked at when
+    all is done: to wait for it sooner would leave a GPU without work.
     """
-    decode = vae.decode
 
-    @functools.wraps(decode)
-    def guarded(latents: Tensor, *rest: Any, **named: Any) -> Any:
-        if len(latents) > 1:
-            return _join([guarded(one, *rest, **named) for one in torch.split(latents, 1)])
-        if not _is_finite(latents):
-            raise NonFiniteOutputError("the latents contain NaN or infinity; try DTYPE=bfloat16 or float32")
-        result = decode(latents, *rest, **named)
-        if _is_finite(result[0]):
+    def __init__(self) -> None:
+        """Nothing is guarded yet."""
+        self._unread: list[Tensor] = []  # (2,): whether latents, and what they were decoded to, are finite
+
+    def watch(self, vae: Any) -> None:
+        """Take the place of its `decode`."""
+        decode = vae.decode
+
+        @functools.wraps(decode)
+        def guarded(latents: Tensor, *rest: Any, **named: Any) -> Any:
+            if len(latents) > 1:
+                return _join([guarded(one, *rest, **named) for one in torch.split(latents, 1)])
+            result = decode(latents, *rest, **named)
+            dtype, found = vae.dtype, _find_finite(latents, result)
+            if dtype != torch.float32 and found.tolist() == [True, False]:
+                vae.to(torch.float32)
+                try:
+                    result = decode(latents.float(), *rest, **named)
+                finally:
+                    vae.to(dtype)
+                found = _find_finite(latents, result)
+            self._unread.append(found)
             return result
-        dtype = vae.dtype
-        if dtype != torch.float32:
-            vae.to(torch.float32)
-            try:
-                result = decode(latents.float(), *rest, **named)
-            finally:
-                vae.to(dtype)
-        if not _is_finite(result[0]):
-            raise NonFiniteOutputError("the decoded picture contains NaN or infinity; try DTYPE=bfloat16 or float32")
-        return result
 
-    vae.decode = guarded
+        vae.decode = guarded
+
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """Check what is decoded inside the `with`, at its end.
+
+        Raises:
+            NonFiniteOutputError: it holds NaN or infinity, or what it was decoded from.
+        """
+        self._unread.clear()
+        yield
+        found = [one.tolist() for one in self._unread]
+        if not all(latents for latents, _ in found):
+            raise NonFiniteOutputError("the latents contain NaN or infinity; try DTYPE=bfloat16 or float32")
+        if not all(pixels for _, pixels in found):
+            raise NonFiniteOutputError("the decoded picture contains NaN or infinity; try DTYPE=bfloat16 or float32")
+
+
+def _find_finite(latents: Tensor, result: Any) -> Tensor:
+    return torch.stack([one.isfinite().all().to(result[0].device) for one in (latents, result[0])])
 
 
 def _join(results: list[Any]) -> Any:
@@ -65,10 +88,6 @@ def _postprocess(
         return VaeImageProcessor.postprocess(processor, image, output_type, do_denormalize)
     pixels = VaeImageProcessor.postprocess(processor, image, "pt", do_denormalize).float().mul(255).round()
     return [PIL.Image.fromarray(one) for one in pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()]
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    return bool(tensor.isfinite().all().item())
 
 
 def decode_by_tiles(vae: Any) -> None:

@@ -11,6 +11,7 @@ from worker.engine.adapters.ip_adapter import IPAdapter
 from worker.engine.adapters.loras import LoraManager
 from worker.engine.batch_size import BatchSize
 from worker.engine.cache import TensorCache
+from worker.engine.decoder import DecoderGuard
 from worker.engine.denoiser.graphs import Graphs, Mode
 from worker.engine.denoiser.runner import PassRunner
 from worker.engine.denoiser.split import Help
@@ -45,6 +46,7 @@ class Engine:
         snapshot: how every weight was after loading.
         scheduler_config: the model's own scheduler config as loaded; every scheduler is built from it.
         writing: what its language models write before they draw.
+        decoder_guard: of the VAE, where there is one.
         refusals: what it has been seen to fail at.
         schedulers, pipelines: those built so far.
         embeddings: of prompts that jobs had before.
@@ -68,6 +70,7 @@ class Engine:
     snapshot: Snapshot
     scheduler_config: Mapping[str, Any]
     writing: Writing
+    decoder_guard: DecoderGuard
     refusals: Refusals = field(default_factory=Refusals)
     schedulers: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     pipelines: dict[tuple[Any, ...], Any] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from PIL.Image import Image
 
 COLOR_TYPES = {"L": 0, "RGB": 2, "RGBA": 6}  # of the modes that can be written
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_STRIPS = 4
+MAX_STRIPS = 8
 MIN_STRIP_BYTES = 1 << 16
 
 _PAETH = 4

@@ -9,12 +9,13 @@ moved, the graphs that knew them are forgotten. What cannot be captured runs as 
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, Literal, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ MAX_ERROR = 0.02  # of a compiled pass, beside the pass as written, as a share o
 MAX_PICTURE_ERROR = 0.01  # as a share of white less black: 40 dB
 
 AnyGraph = TypeVar("AnyGraph", bound=Graph)
+_Holder = Mapping[str, Tensor | None]
 Mode = Literal["off", "graphs", "compile"]
 MODES: Sequence[Mode] = ("off", "graphs", "compile")
 
@@ -115,6 +117,7 @@ class Graphs:
         self._used: set[Mode] = set()
         self._submitted = 0
         self._help: Help | None = None
+        self._holders = WeakKeyDictionary[torch.nn.Module, tuple[int, list[_Holder]]]()  # as of a version
         self._there: dict[tuple[Work, int], frozenset[int]] = {}  # addresses of weights on the helping device
         self._aside = False
 
@@ -223,9 +226,13 @@ class Graphs:
         result, kind.milliseconds = self._device.clock(lambda: work.forward(*given, **named))
         return result
 
-    def check(self, module: torch.nn.Module) -> None:
-        """Forget the graphs of this module that knew weights which are there no more."""
-        addresses = _addresses(module)
+    def check(self, module: torch.nn.Module, version: int) -> None:
+        """Forget the graphs of this module that knew weights which are there no more.
+
+        Args:
+            version: another one if layers have come or gone.
+        """
+        addresses = self._find_addresses(module, version)
         self._forget(lambda kind: kind.work.module is module and not kind.addresses <= addresses)
 
     def forget(self, module: torch.nn.Module) -> None:
@@ -256,8 +263,16 @@ class Graphs:
         """Where the weights of the other module are; until the drawing ends, only what it tells of moves them."""
         key = twin.work, twin.version
         if key not in self._there:
-            self._there[key] = _addresses(twin.work.module)
+            self._there[key] = self._find_addresses(twin.work.module, twin.version)
         return self._there[key]
+
+    def _find_addresses(self, module: torch.nn.Module, version: int) -> frozenset[int]:
+        """A GPU waits for this before each picture, so the layers are looked through once for a version."""
+        known, holders = self._holders.get(module, (None, []))
+        if known != version:
+            holders = _list_holders(module)
+            self._holders[module] = version, holders
+        return _addresses(holders)
 
     def _try_to_split(self, kind: _Kind, split: _Split, help: Help, arguments: Arguments) -> None:
         """Have a graph on both devices, if it can be had."""
@@ -368,7 +383,8 @@ class Graphs:
 
     def _keep(self, kind: _Kind, graph: Graph, milliseconds: float, mode: Mode) -> None:
         kind.graph, kind.milliseconds, kind.mode = graph, milliseconds, mode
-        kind.addresses = _addresses(kind.work.module)
+        kind.addresses = _addresses(_list_holders(kind.work.module))
+        self._holders.pop(kind.work.module, None)  # the first passes may have given a layer what it keeps
         captured = [key for key, kind in self._kinds.items() if kind.graph is not None]
         for key in captured[:-MAX_GRAPHS]:
             del self._kinds[key]
@@ -423,16 +439,11 @@ def _first_shape(tensors: Sequence[Tensor]) -> str:
     return "x".join(map(str, tensors[0].shape)) if tensors else "nothing"
 
 
-def _addresses(module: torch.nn.Module) -> frozenset[int]:
-    """Of all its weights. A GPU waits for this before each picture, and torch's own way makes their names, too."""
-    found, seen, left = set[int](), {module}, [module]
-    while left:
-        one = left.pop()
-        for child in one._modules.values():
-            if child is not None and child not in seen:
-                seen.add(child)
-                left.append(child)
-        for weight in (*one._parameters.values(), *one._buffers.values()):
-            if weight is not None:
-                found.add(weight.data_ptr())
-    return frozenset(found)
+def _list_holders(module: torch.nn.Module) -> list[_Holder]:
+    """What its layers keep their weights in."""
+    return [holder for layer in module.modules() for holder in (layer._parameters, layer._buffers) if holder]
+
+
+def _addresses(holders: Iterable[_Holder]) -> frozenset[int]:
+    """Where the weights in these are now."""
+    return frozenset(weight.data_ptr() for one in holders for weight in one.values() if weight is not None)

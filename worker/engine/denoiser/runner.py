@@ -62,7 +62,7 @@ class PassRunner:
     def begin(self) -> None:
         """Passes of a batch are next: see to it that none is done with weights which are elsewhere by now."""
         if self.graphs is not None:
-            self.graphs.check(self.work.module)
+            self.graphs.check(self.work.module, self.version)
 
     def attach(self, kind: str, *what: object) -> None:
         """Note that these, and no others of their kind, act in the module from now on; none of them: nothing does."""

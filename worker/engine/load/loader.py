@@ -19,7 +19,7 @@ from worker.engine.adapters.controlnets import describe_controlnets, load_contro
 from worker.engine.adapters.embeddings import Words, load_bundled_words, load_words
 from worker.engine.adapters.ip_adapter import load_ip_adapter
 from worker.engine.adapters.loras import LoraFiles, LoraManager
-from worker.engine.decoder import convert_on_device, guard_decoder
+from worker.engine.decoder import DecoderGuard, convert_on_device
 from worker.engine.denoiser.graphs import Compiler
 from worker.engine.denoiser.runner import DecoderRunner, PassRunner
 from worker.engine.engine import Engine
@@ -193,8 +193,9 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
     lay_out(graphs, unique_modules(pipelines, nets))
     for runner in runners:
         runner.graphs = None if plan.graphs == "denoiser" and isinstance(runner, DecoderRunner) else graphs
+    guard = DecoderGuard()
     if hasattr(pipeline, "vae"):
-        guard_decoder(pipeline.vae)
+        guard.watch(pipeline.vae)
     if ip_adapter is not None:
         ip_adapter.detach()
     return Engine(
@@ -216,6 +217,7 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
         snapshot=Snapshot(unique_modules(pipelines, nets), resident=plan.offload == "none"),
         scheduler_config=MappingProxyType(dict(pipeline.scheduler.config)),
         writing=writing,
+        decoder_guard=guard,
         refusals=read.refusals,
     )
 

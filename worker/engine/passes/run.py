@@ -86,7 +86,7 @@ def run_pass(
         watch(pipeline.scheduler, lambda *_: on_step())
     given = {name: value for name, value in arguments.items() if name in accepted and value is not None}
     given |= _drop_schedule(engine.capabilities.family, request, one.num_inference_steps)
-    with engine.writing.asking(lambda: tell_each(items, DrawnJob.check)):
+    with engine.writing.asking(lambda: tell_each(items, DrawnJob.check)), engine.decoder_guard.checking():
         result = pipeline(**given, **_replace_sigmas(pipeline, one.num_inference_steps))
     images = (
         result.images if hasattr(result, "images") else result.image
