@@ -55,7 +55,7 @@ screenshots: $(DEV_READY)  ## the pictures of docs/playground.md, by a browser a
 fuzz: $(DEV_READY)  ## the tests that make up their own input, for much longer than in `make test`
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m fuzz
 
-soak: $(DEV_READY)  ## mixed jobs, one in five hostile, through the real worker; JOBS=2000 take about an hour
+soak: $(DEV_READY)  ## mixed jobs, one in five hostile, through the real worker; JOBS=2000 take ten minutes
 	$(BIN)/python -m benchmarks.soak $(if $(JOBS),--jobs $(JOBS))
 
 bench: $(DEV_READY)  ## what a CPU can measure, beside plain diffusers; fails beyond twice a recorded ratio. RECORD=1 records

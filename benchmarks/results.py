@@ -72,7 +72,7 @@ class Case:
         against: the cases that it is compared with; the first is the one that counts.
         part_of: the case whose time this is a part of; None for a whole.
         load_s: until it could draw; None where that is no part of it.
-        first_s: the first job after that, which warms up.
+        first_s, second_s: the first job after that, which warms up, and the second.
         peak_bytes: the most that its tensors took on the GPU; None without one.
         notes: what else was seen.
     """
@@ -83,6 +83,7 @@ class Case:
     part_of: str | None = None
     load_s: float | None = None
     first_s: float | None = None
+    second_s: float | None = None
     peak_bytes: int | None = None
     quality: Quality | None = None
     notes: str = ""

@@ -117,6 +117,7 @@ ORDER = {
         "vae.py",
         "processors.py",
         "glm_image.py",
+        "constants.py",
         "chat_templates.py",
         "quantize.py",
         "fp8.py",

@@ -129,8 +129,10 @@ def _columns(result: SceneResult) -> Iterator[Column]:
     yield Column("times the floor", lambda case: f"{case.median / floor.seconds:.2f}" if floor else "")
     yield Column("load", lambda case: _write_optional(case.load_s, write_seconds))
     yield Column("first job", lambda case: _write_optional(case.first_s, write_seconds))
+    yield Column("second job", lambda case: _write_optional(case.second_s, write_seconds))
     yield Column("peak memory", lambda case: _write_optional(case.peak_bytes, lambda held: f"{held / 1e9:.2f} GB"))
-    yield Column("PSNR to plain", lambda case: _write_optional(case.quality, write_quality))
+    drawn_by = "one GPU" if result.scene.startswith("gpus") else "plain"
+    yield Column(f"PSNR to {drawn_by}", lambda case: _write_optional(case.quality, write_quality))
     yield Column("seen", lambda case: case.notes)
 
 

@@ -60,6 +60,7 @@ def test_what_waits_is_drawn_in_one_pass_where_the_owner_wants_it(kits: Kits) ->
 
 def test_what_is_handed_over_together_is_drawn_together(kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batcher, "GATHER_S", 10.0)  # or a machine with other things to do would be too slow
+    monkeypatch.setattr(batcher, "APART_S", 1.0)
     given = {"prompt": "a star", "num_inference_steps": 2, "width": 64, "height": 64}
 
     async def hand_over(worker: Worker) -> list[Any]:

@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from PIL.Image import Image
 
 from tests.helpers import tiny_models
+from tests.helpers.baked_graphs import BakedDevice, graphs_of
 from tests.helpers.drawing import SMALL, assert_same, draw, hole, load_engine, picture, scene, uri
 from tests.helpers.original_names import unet_weights
 from tests.helpers.plain_diffusers import around, load_plain
@@ -120,6 +121,15 @@ def test_the_negative_prompt_reaches_the_refiner(
         expected = engine.refiner.encode_prompt("", device="cpu", negative_prompt="a star")  # type: ignore[union-attr]
     assert torch.equal(call["negative_prompt_embeds"], expected[1])
     assert torch.equal(call["negative_pooled_prompt_embeds"], expected[3])
+
+
+def test_graphs_of_both_denoisers_draw_the_same(engine: Engine) -> None:
+    jobs: list[dict[str, Any]] = [{}, {"refiner": {"high_noise_frac": 0.5}}, {"refiner": {"strength": 0.5}}] * 2
+    expected, device = [picture(engine, **job) for job in jobs], BakedDevice()
+    with graphs_of(engine, device):
+        for job, one in zip(jobs, expected, strict=True):
+            assert_same(picture(engine, **job), one)
+    assert device.captures > 1
 
 
 def test_the_second_pass_leaves_what_is_outside_the_mask(engine: Engine) -> None:

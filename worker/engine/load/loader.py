@@ -34,6 +34,7 @@ from worker.engine.load.acceleration import (
 )
 from worker.engine.load.chat_templates import bound_chat_templates
 from worker.engine.load.completeness import check_complete
+from worker.engine.load.constants import keep_constants
 from worker.engine.load.copies import Parts, copy_parts
 from worker.engine.load.describe import describe
 from worker.engine.load.devices import on_device
@@ -191,6 +192,8 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
             stay_on(one, device)
     graphs = choose_graphs(settings, plan, device, read.open_compiler)
     lay_out(graphs, unique_modules(pipelines, nets))
+    if graphs is not None:
+        keep_constants(find_denoiser(pipeline), device)
     for runner in runners:
         runner.graphs = None if plan.graphs == "denoiser" and isinstance(runner, DecoderRunner) else graphs
     guard = DecoderGuard()
