@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.results import Report
 from benchmarks.scaling.measured import OURS
+from benchmarks.scenes import find_scene
 from tools.performance import write_seconds
 from tools.published import PUBLISHED, Checkpoint, Published
 from worker.engine.load.fp8 import find_layers
@@ -29,8 +30,6 @@ PAIR = 48  # gigabytes of each of two GPUs
 TAKEN = 1  # gigabyte of it that is not free before a model is there
 ENOUGH = 48  # gigabytes; a larger GPU is asked for only where QUANTIZE=fp8 needs one, too
 HALF = 2  # bytes of a weight as published
-MEGAPIXEL = 1024 * 1024
-SD1_PIXELS = 512 * 512
 
 _BLOCK = 64  # weights of 4 bits that share a scale
 _SCALE = 4  # bytes
@@ -132,10 +131,7 @@ def _pixels(model: Published) -> tuple[int, int]:
     """Of the picture that is drawn, and of an ordinary job's references, where its first checkpoint takes any."""
     family = next(row for row in FAMILIES if row.name == model.checkpoints[0].family)
     editing = EDITORS.get(family.pipeline)
-    return (
-        SD1_PIXELS if model.title == "Stable Diffusion 1.5" else MEGAPIXEL,
-        editing.ordinary_pixels if editing else 0,
-    )
+    return model.pixels, editing.count_seen(model.pixels) if editing else 0
 
 
 def write_models(report: Report) -> str:
@@ -164,8 +160,9 @@ def _tell_seconds(model: Published, report: Report) -> Iterator[str]:
     for name, what in ((model.scene, "a picture"), (model.start, "from the start of the process to the first picture")):
         if scene := report.scenes.get(name):
             ours = [case for case in scene.cases if case.name.startswith(OURS) and case.part_of is None]
-            told = (f"{write_seconds(case.median)} with {case.name.removeprefix(f'{OURS}, ')}" for case in ours)
-            yield f"[Measured](performance.md#{name}) on one {scene.machine.gpu}, {what}: {', '.join(told)}."
+            told = ", ".join(f"{write_seconds(one.median)} with {one.name.removeprefix(f'{OURS}, ')}" for one in ours)
+            steps, gpu = find_scene(name).steps, scene.machine.gpu
+            yield f"[Measured](performance.md#{name}) on one {gpu}, {what} in {steps} steps: {told}."
 
 
 def _advise(model: Published) -> str:

@@ -5,41 +5,31 @@ memory is taken, so that their weights can be counted.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    AutoencoderKLQwenImage21,
     ChromaTransformer2DModel,
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
+    Krea2Transformer2DModel,
+    QwenImage21Transformer2DModel,
     QwenImageTransformer2DModel,
-    SD3Transformer2DModel,
+    SanaTransformer2DModel,
     UNet2DConditionModel,
     ZImageTransformer2DModel,
 )
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    Mistral3Config,
-    Mistral3ForConditionalGeneration,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-    T5Config,
-    T5EncoderModel,
-)
+from transformers import CLIPTextModelWithProjection
 
-CONFIGS = Path(__file__).parents[1] / "worker" / "engine" / "load" / "configs"
+from tools import parts
+from tools.parts import Make
 
-Make = Callable[[], Any]
+MEGAPIXEL = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -65,6 +55,7 @@ class Published:
 
     Attributes:
         parts: component -> what builds it.
+        pixels: of a picture in the size that they draw best.
         scene: of the benchmark, in which such a model draws one picture.
         start: of the benchmark, in which a worker with such a model starts.
     """
@@ -72,6 +63,7 @@ class Published:
     title: str
     checkpoints: tuple[Checkpoint, ...]
     parts: Mapping[str, Make] = field(hash=False)
+    pixels: int = MEGAPIXEL
     scene: str = ""
     start: str = ""
 
@@ -82,107 +74,16 @@ class Published:
             return {name: make() for name, make in self.parts.items()}
 
 
-def _clip(folder: str, name: str, kind: Any = CLIPTextModel) -> Make:
-    return lambda: kind(CLIPTextConfig.from_pretrained(CONFIGS / folder / name))
-
-
-def _from_config(kind: Any, folder: str, name: str) -> Make:
-    return lambda: kind.from_config(kind.load_config(CONFIGS / folder / name))
-
-
-def _t5() -> Any:
-    shape = {"vocab_size": 32128, "d_model": 4096, "d_ff": 10240, "d_kv": 64, "num_layers": 24, "num_heads": 64}
-    return T5EncoderModel(T5Config(**shape, feed_forward_proj="gated-gelu"))
-
-
-def _qwen3(hidden: int, intermediate: int, tied: bool) -> Make:
-    heads = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "num_hidden_layers": 36}
-    return lambda: Qwen3ForCausalLM(
-        Qwen3Config(hidden_size=hidden, intermediate_size=intermediate, tie_word_embeddings=tied, **heads)
-    )
-
-
-def _qwen_vl() -> Any:
-    text = {
-        "vocab_size": 152064,
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-    }
-    vision = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
-    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False)
-    return Qwen2_5_VLForConditionalGeneration(config)
-
-
-def _mistral() -> Any:
-    text = {
-        "model_type": "mistral",
-        "vocab_size": 131072,
-        "hidden_size": 5120,
-        "intermediate_size": 32768,
-        "num_hidden_layers": 40,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-    }
-    vision = {"model_type": "pixtral", "patch_size": 14, "image_size": 1540}
-    return Mistral3ForConditionalGeneration(
-        Mistral3Config(text_config=text, vision_config=vision, tie_word_embeddings=False)
-    )
-
-
-def _vae16() -> Any:
-    """That of FLUX.1 and Z-Image; Stable Diffusion 3 has another scale of the same size."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=16,
-        scaling_factor=0.3611,
-        shift_factor=0.1159,
-        sample_size=1024,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
-
-
-def _klein(double: int, single: int, heads: int, text: int) -> Make:
-    return lambda: Flux2Transformer2DModel(
-        num_layers=double,
-        num_single_layers=single,
-        num_attention_heads=heads,
-        joint_attention_dim=text,
-        guidance_embeds=False,
-    )
-
-
-def _sd3_large() -> Any:
-    return SD3Transformer2DModel(
-        sample_size=128,
-        num_layers=38,
-        num_attention_heads=38,
-        attention_head_dim=64,
-        caption_projection_dim=2432,
-        joint_attention_dim=4096,
-        pooled_projection_dim=2048,
-        pos_embed_max_size=192,
-        qk_norm="rms_norm",
-    )
-
-
 _APACHE, _FLUX = "Apache 2.0", "FLUX Non-Commercial"
-_STABILITY = "Stability AI Community"
-_CLIP_L, _CLIP_G = _clip("sdxl", "text_encoder"), _clip("sdxl", "text_encoder_2", CLIPTextModelWithProjection)
+_STABILITY, _KREA = "Stability AI Community", "Krea 2 Community"
 _BFL = "black-forest-labs"
+_HUNYUAN, _TENCENT = "hunyuanvideo-community/HunyuanImage-2.1", "Tencent Hunyuan Community"
 
 PUBLISHED = (
     Published(
         "FLUX.2 dev",
         (Checkpoint(f"{_BFL}/FLUX.2-dev", _FLUX, "flux2-dev", gated=True),),
-        {"transformer": Flux2Transformer2DModel, "text_encoder": _mistral, "vae": AutoencoderKLFlux2},
+        {"transformer": Flux2Transformer2DModel, "text_encoder": parts.mistral, "vae": AutoencoderKLFlux2},
     ),
     Published(
         "FLUX.2 klein 9B",
@@ -191,10 +92,11 @@ PUBLISHED = (
             Checkpoint(f"{_BFL}/FLUX.2-klein-base-9B", _FLUX, "flux2-klein-base", gated=True),
         ),
         {
-            "transformer": _klein(8, 24, 32, 12288),
-            "text_encoder": _qwen3(4096, 12288, tied=False),
+            "transformer": parts.klein(8, 24, 32, 12288),
+            "text_encoder": parts.qwen3(4096, 12288, tied=False),
             "vae": AutoencoderKLFlux2,
         },
+        scene="klein-9b-1",
     ),
     Published(
         "FLUX.2 klein 4B",
@@ -203,8 +105,8 @@ PUBLISHED = (
             Checkpoint(f"{_BFL}/FLUX.2-klein-base-4B", _APACHE, "flux2-klein-base"),
         ),
         {
-            "transformer": _klein(5, 20, 24, 7680),
-            "text_encoder": _qwen3(2560, 9728, tied=True),
+            "transformer": parts.klein(5, 20, 24, 7680),
+            "text_encoder": parts.qwen3(2560, 9728, tied=True),
             "vae": AutoencoderKLFlux2,
         },
         scene="klein-1",
@@ -218,7 +120,27 @@ PUBLISHED = (
             Checkpoint("Qwen/Qwen-Image-Edit-2509", _APACHE, "qwen-image-edit-plus"),
             Checkpoint("Qwen/Qwen-Image-Edit-2511", _APACHE, "qwen-image-edit-plus"),
         ),
-        {"transformer": QwenImageTransformer2DModel, "text_encoder": _qwen_vl, "vae": AutoencoderKLQwenImage},
+        {"transformer": QwenImageTransformer2DModel, "text_encoder": parts.qwen_vl, "vae": AutoencoderKLQwenImage},
+        scene="qwen-1",
+    ),
+    Published(
+        "Qwen-Image 2.1",
+        (Checkpoint("Qwen/Qwen-Image-2.1", "Qwen Research", "qwen-image-2.1"),),
+        {
+            "transformer": QwenImage21Transformer2DModel,
+            "text_encoder": parts.qwen3_vl_8b,
+            "vae": AutoencoderKLQwenImage21,
+        },
+    ),
+    Published(
+        "Qwen-Image-Layered",
+        (Checkpoint("Qwen/Qwen-Image-Layered", _APACHE, "qwen-image-layered"),),
+        {
+            "transformer": lambda: QwenImageTransformer2DModel(use_additional_t_cond=True, use_layer3d_rope=True),
+            "text_encoder": parts.qwen_vl,
+            "vae": lambda: AutoencoderKLQwenImage(input_channels=4),
+        },
+        pixels=640 * 640,
     ),
     Published(
         "Z-Image",
@@ -226,8 +148,70 @@ PUBLISHED = (
             Checkpoint("Tongyi-MAI/Z-Image-Turbo", _APACHE, "z-image-turbo"),
             Checkpoint("Tongyi-MAI/Z-Image", _APACHE, "z-image"),
         ),
-        {"transformer": ZImageTransformer2DModel, "text_encoder": _qwen3(2560, 9728, tied=True), "vae": _vae16},
+        {
+            "transformer": ZImageTransformer2DModel,
+            "text_encoder": parts.qwen3(2560, 9728, tied=True),
+            "vae": parts.vae16,
+        },
         scene="z-image-1",
+    ),
+    Published(
+        "Krea 2",
+        (
+            Checkpoint("krea/Krea-2-Turbo", _KREA, "krea-2-turbo", gated=True),
+            Checkpoint("krea/Krea-2-Raw", _KREA, "krea-2", gated=True),
+        ),
+        {"transformer": Krea2Transformer2DModel, "text_encoder": parts.qwen3_vl_4b, "vae": AutoencoderKLQwenImage},
+    ),
+    Published(
+        "ERNIE-Image",
+        (
+            Checkpoint("baidu/ERNIE-Image", _APACHE, "ernie-image"),
+            Checkpoint("baidu/ERNIE-Image-Turbo", _APACHE, "ernie-image-turbo"),
+        ),
+        {
+            "transformer": parts.ernie,
+            "text_encoder": parts.ministral,
+            "pe": parts.ministral_writer,
+            "vae": AutoencoderKLFlux2,
+        },
+    ),
+    Published(
+        "LongCat-Image",
+        (
+            Checkpoint("meituan-longcat/LongCat-Image", _APACHE, "longcat-image"),
+            Checkpoint("meituan-longcat/LongCat-Image-Edit", _APACHE, "longcat-image-edit"),
+        ),
+        {"transformer": parts.longcat, "text_encoder": parts.qwen_vl, "vae": parts.vae16},
+    ),
+    Published(
+        "HunyuanImage 2.1",
+        (
+            Checkpoint(f"{_HUNYUAN}-Diffusers", _TENCENT, "hunyuan-image"),
+            Checkpoint(f"{_HUNYUAN}-Distilled-Diffusers", _TENCENT, "hunyuan-image-distilled"),
+        ),
+        {
+            "transformer": parts.hunyuan,
+            "text_encoder": parts.qwen_vl,
+            "text_encoder_2": parts.glyph_byt5,
+            "vae": parts.hunyuan_vae,
+        },
+        pixels=2048 * 2048,
+    ),
+    Published(
+        "Kandinsky 5",
+        (Checkpoint("kandinskylab/Kandinsky-5.0-T2I-Lite-sft-Diffusers", "MIT", "kandinsky-5"),),
+        {
+            "transformer": parts.kandinsky5,
+            "text_encoder": parts.qwen_vl,
+            "text_encoder_2": parts.CLIP_L,
+            "vae": parts.vae16,
+        },
+    ),
+    Published(
+        "Sana",
+        (Checkpoint("Efficient-Large-Model/Sana_1600M_1024px_diffusers", "NVIDIA, NSCL v2-custom", "sana"),),
+        {"transformer": SanaTransformer2DModel, "text_encoder": parts.gemma2, "vae": parts.dc_ae},
     ),
     Published(
         "FLUX.1",
@@ -242,16 +226,17 @@ PUBLISHED = (
         ),
         {
             "transformer": lambda: FluxTransformer2DModel(guidance_embeds=True),
-            "text_encoder": _CLIP_L,
-            "text_encoder_2": _t5,
-            "vae": _vae16,
+            "text_encoder": parts.CLIP_L,
+            "text_encoder_2": parts.t5,
+            "vae": parts.vae16,
         },
         scene="flux-1",
     ),
     Published(
         "Chroma1",
         (Checkpoint("lodestones/Chroma1-HD", _APACHE, "chroma"),),
-        {"transformer": ChromaTransformer2DModel, "text_encoder": _t5, "vae": _vae16},
+        {"transformer": ChromaTransformer2DModel, "text_encoder": parts.t5, "vae": parts.vae16},
+        scene="chroma-1",
     ),
     Published(
         "Stable Diffusion 3.5 Large",
@@ -260,12 +245,13 @@ PUBLISHED = (
             Checkpoint("stabilityai/stable-diffusion-3.5-large-turbo", _STABILITY, "sd3-turbo", gated=True),
         ),
         {
-            "transformer": _sd3_large,
-            "text_encoder": _clip("sdxl", "text_encoder", CLIPTextModelWithProjection),
-            "text_encoder_2": _CLIP_G,
-            "text_encoder_3": _t5,
-            "vae": _vae16,
+            "transformer": parts.sd3_large,
+            "text_encoder": parts.clip("sdxl", "text_encoder", CLIPTextModelWithProjection),
+            "text_encoder_2": parts.CLIP_G,
+            "text_encoder_3": parts.t5,
+            "vae": parts.vae16,
         },
+        scene="sd35-1",
     ),
     Published(
         "Stable Diffusion XL",
@@ -274,10 +260,10 @@ PUBLISHED = (
             Checkpoint("stabilityai/sdxl-turbo", "Stability AI Non-Commercial", "sdxl-turbo"),
         ),
         {
-            "unet": _from_config(UNet2DConditionModel, "sdxl", "unet"),
-            "text_encoder": _CLIP_L,
-            "text_encoder_2": _CLIP_G,
-            "vae": _from_config(AutoencoderKL, "sdxl", "vae"),
+            "unet": parts.from_config(UNet2DConditionModel, "sdxl", "unet"),
+            "text_encoder": parts.CLIP_L,
+            "text_encoder_2": parts.CLIP_G,
+            "vae": parts.from_config(AutoencoderKL, "sdxl", "vae"),
         },
         scene="sdxl-1",
         start="cold",
@@ -286,10 +272,11 @@ PUBLISHED = (
         "Stable Diffusion 1.5",
         (Checkpoint("stable-diffusion-v1-5/stable-diffusion-v1-5", "CreativeML Open RAIL-M", "sd1"),),
         {
-            "unet": _from_config(UNet2DConditionModel, "sd1", "unet"),
-            "text_encoder": _clip("sd1", "text_encoder"),
-            "vae": _from_config(AutoencoderKL, "sd1", "vae"),
+            "unet": parts.from_config(UNet2DConditionModel, "sd1", "unet"),
+            "text_encoder": parts.clip("sd1", "text_encoder"),
+            "vae": parts.from_config(AutoencoderKL, "sd1", "vae"),
         },
+        pixels=512 * 512,
         scene="sd15-1",
     ),
 )

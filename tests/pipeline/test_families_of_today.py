@@ -199,7 +199,12 @@ ELSEWHERE = {
     "test_pictures_equal_diffusers": {"sd1", "sd2", "sdxl"},
     "test_any_family": {"sd3", "flux-dev", "flux-schnell"},
     "test_filling_equals_diffusers": {"flux-fill", "flux-canny", "flux-depth"},
-    "test_editing_equals_diffusers": {"qwen-image-edit", "qwen-image-edit-plus"},
+    "test_editing_equals_diffusers": {
+        "longcat-image-edit",
+        "qwen-image-edit",
+        "qwen-image-edit-plus",
+        "z-image-omni",
+    },
     "test_pictures_are_split_into_layers": {"qwen-image-layered"},
     "test_shapes_model": {"shapes"},
 }

@@ -24,6 +24,34 @@ WEIGHTS = {
     ("Stable Diffusion XL", "unet"): 2_567_463_684,
     ("Stable Diffusion 1.5", "unet"): 859_520_964,
 }
+# Of the published files in 16 bits, as the hub lists them.
+GIGABYTES = {
+    ("Qwen-Image 2.1", "text_encoder"): 17.53,
+    ("Qwen-Image 2.1", "vae"): 0.676,
+    ("ERNIE-Image", "transformer"): 16.1,
+    ("ERNIE-Image", "text_encoder"): 7.7,
+    ("ERNIE-Image", "pe"): 6.9,
+    ("ERNIE-Image", "vae"): 0.168,
+    ("HunyuanImage 2.1", "transformer"): 34.9,
+    ("HunyuanImage 2.1", "text_encoder_2"): 0.4385,
+    ("HunyuanImage 2.1", "vae"): 0.811,
+    ("Sana", "transformer"): 3.21,
+    ("Sana", "text_encoder"): 5.23,
+    ("Sana", "vae"): 0.625,
+}
+# Of transformers, as those say who made them.
+BILLIONS = {
+    "Qwen-Image": 20,
+    "Qwen-Image 2.1": 7,
+    "Qwen-Image-Layered": 20,
+    "Z-Image": 6,
+    "Krea 2": 12.9,
+    "ERNIE-Image": 8,
+    "LongCat-Image": 6,
+    "HunyuanImage 2.1": 17,
+    "Kandinsky 5": 6,
+    "Sana": 1.6,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -36,12 +64,27 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return
 
 
-@pytest.mark.parametrize(("title", "part"), WEIGHTS)
-def test_a_published_part_has_as_many_weights_as_its_file(title: str, part: str) -> None:
+def count_weights(title: str, part: str) -> int:
+    """Of a part of the model of this title."""
     make = next(one for one in PUBLISHED if one.title == title).parts[part]
     with torch.device("meta"):
         built = make()
-    assert sum(weight.numel() for weight in built.parameters()) == WEIGHTS[title, part]
+    return sum(weight.numel() for weight in built.parameters())
+
+
+@pytest.mark.parametrize(("title", "part"), WEIGHTS)
+def test_a_published_part_has_as_many_weights_as_its_file(title: str, part: str) -> None:
+    assert count_weights(title, part) == WEIGHTS[title, part]
+
+
+@pytest.mark.parametrize(("title", "part"), GIGABYTES)
+def test_a_published_part_is_as_large_as_its_file(title: str, part: str) -> None:
+    assert 2 * count_weights(title, part) / 1e9 == pytest.approx(GIGABYTES[title, part], rel=0.01)
+
+
+@pytest.mark.parametrize("title", BILLIONS)
+def test_a_transformer_is_as_large_as_it_is_said_to_be(title: str) -> None:
+    assert count_weights(title, "transformer") / 1e9 == pytest.approx(BILLIONS[title], rel=0.05)
 
 
 @pytest.mark.parametrize("model", PUBLISHED, ids=lambda model: model.title)

@@ -28,6 +28,7 @@ SECRET = re.compile(r"{{ RUNPOD_SECRET_\w+ }}")  # what RunPod replaces before a
 VARIABLES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "huggingface_hub",
     "HF_HUB_OFFLINE": "huggingface_hub",
+    "HF_XET_HIGH_PERFORMANCE": "hf_xet",
     "OMP_NUM_THREADS": "OpenMP",
     "OMP_WAIT_POLICY": "OpenMP",
     "PIP_FIND_LINKS": "pip",

@@ -19,7 +19,6 @@ from worker.engine.memory_plan import GraphNeeds, MemoryPlan, Offload, Quantize,
 from worker.engine.pipelines import modules
 from worker.engine.spread import choose_places, send
 from worker.models.capabilities import Capabilities
-from worker.models.editing import DEFAULT_LAYERS
 
 # Class -> the layer whose weights it reads without calling it: GLM-Image's language model, where it looks at a picture.
 _READ_UNCALLED = {"GlmImageVisionEmbeddings": "position_embedding", "GlmImageVQVAEVectorQuantizer": "embedding"}
@@ -174,14 +173,9 @@ def plan_memory(
 
 
 def count_pixels(model: Capabilities) -> tuple[int, int]:
-    """Of what is drawn, and of what is looked at: as many reference pictures as an ordinary job brings.
-
-    Where pictures are split, their layers are drawn at once, beside one more of all of them, and decoded one by one.
-    """
+    """Of what is drawn, and of what is looked at beside it in an ordinary job."""
     pixels, editing = model.width * model.height, model.editing
-    if editing is not None and editing.splits:
-        return pixels, (DEFAULT_LAYERS + 1) * pixels
-    return pixels, editing.ordinary_pixels if editing else 0
+    return pixels, editing.count_seen(pixels) if editing else 0
 
 
 def find_room(device: torch.device, pipelines: Sequence[Any], controlnets: Sequence[Any]) -> int:

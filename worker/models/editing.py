@@ -70,9 +70,18 @@ class Editing:
     listed: bool = False
     share: float = 1.0
 
-    @property
-    def ordinary_pixels(self) -> int:
-        """Of the pictures of an ordinary job, as memory counts them: so many in FLUX.2 dev would take as much."""
+    def count_seen(self, pixels: int) -> int:
+        """The pixels that are looked at in an ordinary job, as memory counts them: so many in FLUX.2 dev would take as
+        much.
+
+        Where pictures are split, their layers are drawn at once, beside one more of all of them, and decoded one by
+        one.
+
+        Args:
+            pixels: of what is drawn.
+        """
+        if self.splits:
+            return (DEFAULT_LAYERS + 1) * pixels
         return round(min(self.references, ORDINARY_REFERENCES) * SEEN_PIXELS * self.share)
 
 
