@@ -17,9 +17,13 @@ TITLES = {
     "embedded": "the embedded model",
     "sd15": "Stable Diffusion 1.5",
     "sdxl": "Stable Diffusion XL",
+    "sd35": "Stable Diffusion 3.5 Large Turbo",
     "flux": "FLUX.1 dev",
     "z-image": "Z-Image Turbo",
     "klein": "FLUX.2 klein 4B",
+    "klein-9b": "FLUX.2 klein 9B",
+    "qwen": "Qwen-Image Lightning",
+    "chroma": "Chroma1 Flash",
 }
 
 
@@ -48,7 +52,7 @@ def _make(name: str, size: str) -> Any:
     if size == "full":
         from benchmarks import full_size
 
-        return full_size.MAKE[name]()
+        return full_size.make(name)
     return make_tiny(name)
 
 
@@ -59,9 +63,13 @@ def make_tiny(name: str) -> Any:
     tiny: dict[str, Callable[[], Any]] = {
         "sd15": tiny_models.sd1,
         "sdxl": tiny_models.sdxl,
+        "sd35": tiny_transformers.sd3,
         "flux": tiny_transformers.flux,
         "z-image": partial(tiny_flows.z_image, shift=3.0),
         "klein": tiny_flows.flux2_klein,
+        "klein-9b": tiny_flows.flux2_klein,
+        "qwen": tiny_transformers.qwen,
+        "chroma": tiny_transformers.chroma,
     }
     return tiny[name]()
 

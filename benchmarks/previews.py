@@ -42,7 +42,7 @@ def main() -> None:
     runpod.serverless.progress_update = lambda job, update: json.dumps(update)
     makers: dict[str, Callable[[], Engine]] = {"embedded": lambda: load(Settings(), choose_devices(Settings())[0])}
     if torch.cuda.is_available():
-        makers |= {"SD 1.x": lambda: whole(full_size.sd1()), "SDXL": lambda: whole(full_size.sdxl())}
+        makers |= {"SD 1.x": lambda: whole(full_size.make("sd15")), "SDXL": lambda: whole(full_size.make("sdxl"))}
     for name, make in makers.items():
         measure(name, make(), pairs)
 

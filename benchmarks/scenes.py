@@ -6,7 +6,8 @@ from typing import Literal
 
 Kind = Literal["pictures", "jobs", "between", "cold", "load", "overhead", "gpus"]
 Size = Literal["tiny", "full"]
-TINY = ("sd15", "sdxl", "flux", "z-image", "klein")  # the models that have a tiny form
+# The models that have a tiny form.
+TINY = ("sd15", "sdxl", "sd35", "flux", "z-image", "klein", "klein-9b", "qwen", "chroma")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,10 @@ SCENES = (
     Scene("flux-1", "pictures", "flux", _ONE, side=1024, steps=28, guidance=3.5, scheduler=None),
     Scene("z-image-1", "pictures", "z-image", _ONE, side=1024, steps=8, guidance=0.0, scheduler=None),
     Scene("klein-1", "pictures", "klein", _ONE, side=1024, steps=4, guidance=0.0, scheduler=None),
+    Scene("klein-9b-1", "pictures", "klein-9b", _ONE, side=1024, steps=4, guidance=0.0, scheduler=None),
+    Scene("qwen-1", "pictures", "qwen", _ONE, side=1024, steps=8, guidance=1.0, scheduler=None),
+    Scene("chroma-1", "pictures", "chroma", _ONE, side=1024, steps=8, guidance=1.0, scheduler=None),
+    Scene("sd35-1", "pictures", "sd35", _ONE, side=1024, steps=4, guidance=0.0, scheduler=None),
     Scene(
         "jobs-16",
         "jobs",
@@ -113,7 +118,7 @@ SCENES = (
     Scene("gpus-split-sd15", "gpus", "sd15", _SPLIT, settings=_GRAPHS),
     Scene("gpus-split-sdxl", "gpus", "sdxl", _SPLIT, side=1024, steps=25, scheduler="Euler", settings=_GRAPHS),
 )
-_TODAY = ("flux-1", "z-image-1", "klein-1")
+_TODAY = ("flux-1", "z-image-1", "klein-1", "klein-9b-1", "qwen-1", "chroma-1", "sd35-1")
 ON_A_GPU = ("sd15-1", "sd15-4", "sdxl-1", "sdxl-4", *_TODAY, "jobs-16", "cold", "load", "overhead")
 ON_A_CPU = ("embedded-1", "embedded-4", "sdxl-1", "flux-1", "jobs-16", "between-jobs", "cold", "overhead")
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.full_size import flux, random_parts, sdxl
+from benchmarks import full_size
 from tests.helpers import tiny_flows, tiny_transformers
 from tests.helpers.card import DEVICE, filled
 from worker.engine import memory
@@ -61,21 +61,21 @@ def draw_on_card(
 
 @pytest.mark.parametrize(("gigabytes", "offload"), [(8, "model"), (24, "none")])
 def test_sdxl(gigabytes: int, offload: str) -> None:
-    plan = draw_on_card(sdxl(), gigabytes)
+    plan = draw_on_card(full_size.make("sdxl"), gigabytes)
 
     assert plan.offload == offload
 
 
 @pytest.mark.parametrize(("gigabytes", "offload"), [(24, "group"), (48, "none")])
 def test_flux(gigabytes: int, offload: str) -> None:
-    plan = draw_on_card(flux(), gigabytes)
+    plan = draw_on_card(full_size.make("flux"), gigabytes)
 
     assert plan.offload == offload
 
 
 @pytest.mark.parametrize(("gigabytes", "offload"), [(16, "group"), (24, "none")])
 def test_flux_in_fp8(gigabytes: int, offload: str) -> None:
-    plan = draw_on_card(flux(), gigabytes, "fp8")
+    plan = draw_on_card(full_size.make("flux"), gigabytes, "fp8")
 
     assert plan.offload == offload
 
@@ -91,11 +91,9 @@ TODAY: dict[str, Callable[[], Any]] = {
 
 
 def in_full_size(title: str) -> Any:
-    """Made on the card, for main memory would not hold the largest; the rest is that of its tiny form."""
+    """Made on the card, for main memory would not hold the largest."""
     gc.collect()  # the last one
-    tiny = TODAY[title]()
-    flags = {name: value for name, value in tiny.config.items() if isinstance(value, bool)}
-    return type(tiny)(**{**tiny.components, **random_parts(title, DEVICE)}, **flags)
+    return full_size.in_full_size(TODAY[title](), title, DEVICE)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from benchmarks.full_size import CONFIGS
 from tests.helpers.card import DEVICE
 from tests.helpers.drawing import load_engine
 from tests.helpers.faults import overflowing
+from tools.parts import CONFIGS
 from worker.engine.preview import Previewer
 
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the models of all scenes are but FLUX's, which the benchmark has to make: each takes a process there."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("sd15", "sdxl", "z-image", "klein"):
+    for name in ("sd15", "sdxl", "sd35", "z-image", "klein", "qwen", "chroma"):
         make_tiny(name).save_pretrained(folder / f"{name}-tiny", safe_serialization=True)
     return folder
 
@@ -53,7 +53,7 @@ def test_one_picture(models: Path) -> None:
     assert table["worker-sdxl's settings"]["of plain diffusers"]
 
 
-@pytest.mark.parametrize("scene", ["embedded-1", "z-image-1", "klein-1"])
+@pytest.mark.parametrize("scene", ["embedded-1", "z-image-1", "klein-1", "qwen-1", "chroma-1", "sd35-1"])
 def test_a_cpu_draws_the_pixels_of_plain_diffusers(scene: str, models: Path) -> None:
     assert cells(play_once(scene, models))["this worker"]["PSNR to plain"] == "the same pixels"
 
