@@ -25,7 +25,8 @@ RUN --mount=type=bind,source=requirements.lock,target=/build/requirements.lock \
     -r "/build/${REQUIREMENTS}" \
  && /opt/venv/bin/python -m compileall -q -j 0 -x /testing/_internal/ /opt/venv/lib
 # OMP_WAIT_POLICY: threads that wait for others sleep. Left to spin, they are slow wherever other work shares the CPU.
-# HF_XET_HIGH_PERFORMANCE: models are fetched over as many connections as the network bears.
+# HF_XET_HIGH_PERFORMANCE: models are fetched over as many connections as the network bears, through half of the memory
+# that the container may have, at most.
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -58,9 +58,9 @@ fuzz: $(DEV_READY)  ## the tests that make up their own input, for much longer t
 soak: $(DEV_READY)  ## mixed jobs, one in five hostile, through the real worker; JOBS=2000 take ten minutes
 	$(BIN)/python -m benchmarks.soak $(if $(JOBS),--jobs $(JOBS))
 
-bench: $(DEV_READY)  ## what a CPU can measure, beside plain diffusers; fails beyond twice a recorded ratio. RECORD=1 records
+bench: $(DEV_READY)  ## what a CPU can measure, beside plain diffusers; fails beyond twice a recorded ratio. RECORD=1 records; ROUNDS, SCENES
 	$(BIN)/python -m benchmarks --device cpu $(if $(ROUNDS),--rounds $(ROUNDS)) \
-		$(if $(RECORD),--out benchmarks/results/cpu.json,--out outputs/bench.json --compare benchmarks/results/cpu.json)
+		$(if $(RECORD),--out benchmarks/results/cpu.json,--out outputs/bench.json --compare benchmarks/results/cpu.json) $(SCENES)
 
 bench-gpu: $(DEV_READY)  ## the same on a GPU, with models in full size; SCENES="sd15-1 cold" plays some, OUT=... elsewhere
 	$(BIN)/python -m benchmarks --device cuda --out $(or $(OUT),benchmarks/results/gpu.json) $(SCENES)

@@ -111,13 +111,13 @@ def summarize(result: SceneResult) -> Iterator[str]:
 
 
 def list_slower(seen: results.Report, recorded: results.Report, names: Sequence[str]) -> Iterator[str]:
-    """A line for each ratio of these scenes that is more than `MAX_DRIFT` times what was recorded."""
-    for name in names:
-        before = recorded.scenes[name].ratios() if name in recorded.scenes else {}
-        now = seen.scenes[name].ratios() if name in seen.scenes else {}
-        for (case, other), ratio in now.items():
-            limit = MAX_DRIFT * before.get((case, other), float("inf"))
-            if ratio > limit:
+    """A line for each ratio of these scenes that is more than `MAX_DRIFT` times what was recorded, or was not."""
+    for name in (name for name in names if name in seen.scenes and name in recorded.scenes):
+        before = recorded.scenes[name].ratios()
+        for (case, other), ratio in seen.scenes[name].ratios().items():
+            if (case, other) not in before:
+                yield f"{name}: what {case} takes of {other} was not recorded"
+            elif ratio > (limit := MAX_DRIFT * before[case, other]):
                 yield f"{name}: {case} took {ratio:.2f} of {other}; at most {limit:.2f} is allowed"
 
 

@@ -72,3 +72,11 @@ def test_what_a_pass_needs_is_where_it_is_computed(family: str) -> None:
     with Brought() as seen:
         passes.run()
     assert seen.count == 0
+
+
+def test_of_chroma_they_are_those_of_the_rows_that_are_drawn() -> None:
+    embedder = CASES["chroma"].make().transformer.time_text_embed
+    rows = [torch.tensor([0] * count) for count in (1, 3, 1, 2)] + [torch.tensor([0, 1])]
+    expected = [embedder.guidance_proj(one) for one in rows]
+    keep_constants(embedder, torch.device("cpu"))
+    assert all(torch.equal(embedder.guidance_proj(one), known) for one, known in zip(rows, expected, strict=True))

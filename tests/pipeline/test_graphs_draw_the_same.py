@@ -4,12 +4,14 @@ A graph knows constants and addresses of its time. Here graphs are what they are
 module's own settings, around weights where they were. tests/gpu asks the same of CUDA.
 """
 
+import weakref
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tests.helpers.baked_graphs import BakedDevice, graphs_of
 from tests.helpers.drawing import SMALL, draw, load_engine
@@ -17,6 +19,7 @@ from tests.helpers.every_kind import EDGES, IMAGE, JOBS, drawn, equipped
 from tests.helpers.faults import last_layer, raising
 from tests.helpers.tiny_addons import Kits, denoiser
 from worker.engine.denoiser import graphs as module
+from worker.engine.denoiser.cuda_graphs import Work
 from worker.engine.denoiser.graphs import Graphs
 from worker.engine.engine import Engine
 
@@ -147,7 +150,7 @@ def test_addresses_are_those_of_all_weights_and_buffers(engines: dict[str, Engin
     odd.register_parameter("absent", None)
     for whole in (odd, *(denoiser(engines[family].pipeline) for family in FAMILIES)):
         expected = {weight.data_ptr() for weight in (*whole.parameters(), *whole.buffers())}
-        assert module._addresses(module._list_holders(whole)) == expected
+        assert module._addresses(module._list_layers(whole)) == expected
         assert len(expected) > 5
 
 
@@ -164,8 +167,37 @@ def test_weights_that_are_replaced_or_come_with_layers_are_seen(engines: dict[st
         assert len(graphs._find_addresses(layer, 1)) == 6
 
 
+def test_weights_that_are_taken_off_are_let_go(engines: dict[str, Engine]) -> None:
+    """Or a LoRA that has to make room for another would not."""
+    with graphs_of(engines["sd1"], BakedDevice()) as graphs:
+        layer = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+        weight = weakref.ref(layer[1].weight)
+        graphs.check(layer, 0)
+        del layer[1]
+        assert weight() is None
+        assert len(graphs._find_addresses(layer, 0)) == 2
+
+
+def test_what_a_layer_keeps_from_its_first_passes_is_known() -> None:
+    class Late(torch.nn.Module):
+        def forward(self, number: Tensor) -> Tensor:
+            if not hasattr(self, "kept"):
+                self.register_buffer("kept", torch.ones(2))
+            return number * self.kept
+
+    layer, device = Late(), BakedDevice()
+    graphs, work = Graphs(device, measure=False), Work("late", layer, layer.forward)
+    for captures in (1, 2):
+        for _ in range(6):
+            with graphs.drawing():
+                graphs.check(layer, 0)
+                graphs.run(work, (), torch.ones(2))
+        assert device.captures == captures
+        layer.kept = layer.kept.clone()  # a graph that read the one before would read what is another's by now
+
+
 def test_modules_in_many_places_are_looked_at_once() -> None:
     layer: torch.nn.Module = torch.nn.Linear(2, 2)
     for _ in range(200):
         layer = torch.nn.ModuleList([layer, layer])
-    assert len(module._addresses(module._list_holders(layer))) == 2
+    assert len(module._addresses(module._list_layers(layer))) == 2

@@ -42,7 +42,8 @@ def test_latents_that_are_none_are_an_error(worker: Worker) -> None:
         with giving(last_layer(engine, "denoiser"), number, lambda call, _: call == 4) as fault:
             answer = run(worker)
         assert fault.happened == 1
-        assert answer["code"] == "NON_FINITE_OUTPUT" and "DTYPE" in answer["error"]
+        assert answer["code"] == "NON_FINITE_OUTPUT"
+        assert "latents" in answer["error"] and "DTYPE" in answer["error"]
         assert "images" not in answer and "refresh_worker" not in answer
         assert run(worker)["images"] == before
 
@@ -69,6 +70,28 @@ def test_a_decoder_that_overflows_in_half_precision_decodes_in_float32(number: f
     assert torch.allclose(pixels(answer), pixels(before), atol=8)  # of 255
     assert state(engine) == how_it_was
     assert run(half)["images"] == before["images"]
+
+
+@pytest.mark.parametrize(("dtype", "calls"), [("float32", 1), ("bfloat16", 2)])
+def test_one_picture_of_several_is_enough(dtype: str, calls: int, kits: Kits) -> None:
+    with a_worker(**kits["sd1"].settings(), DTYPE=dtype, MAX_BATCH="3") as worker:
+        decoder = last_layer(engine_of(worker), "decoder")
+        for picture in (1, 2, 3):
+            with giving(decoder, math.nan, lambda call, _, first=picture: 0 <= call - first < calls) as fault:
+                answer = run(worker, num_images=3)
+            assert fault.happened == calls, "each is decoded by itself, and in float32 if it has to be"
+            assert answer["code"] == "NON_FINITE_OUTPUT" and "decoded" in answer["error"]
+            assert "error" not in run(worker, num_images=3)
+
+
+def test_what_a_job_left_that_failed_is_not_told_of_the_next(worker: Worker) -> None:
+    vae, guard = engine_of(worker).pipeline.vae, engine_of(worker).decoder_guard
+    shape = (1, vae.config.latent_channels, 4, 4)
+    with pytest.raises(KeyboardInterrupt), torch.no_grad(), guard.checking():
+        vae.decode(torch.full(shape, math.nan))
+        raise KeyboardInterrupt
+    with torch.no_grad(), guard.checking():
+        vae.decode(torch.zeros(shape))
 
 
 def pixels(answer: dict[str, Any]) -> torch.Tensor:

@@ -126,10 +126,11 @@ def test_the_negative_prompt_reaches_the_refiner(
 def test_graphs_of_both_denoisers_draw_the_same(engine: Engine) -> None:
     jobs: list[dict[str, Any]] = [{}, {"refiner": {"high_noise_frac": 0.5}}, {"refiner": {"strength": 0.5}}] * 2
     expected, device = [picture(engine, **job) for job in jobs], BakedDevice()
-    with graphs_of(engine, device):
+    with graphs_of(engine, device) as graphs:
         for job, one in zip(jobs, expected, strict=True):
             assert_same(picture(engine, **job), one)
-    assert device.captures > 1
+        captured = {kind.work for kind in graphs._kinds.values() if kind.graph is not None}
+    assert captured == {runner.work for runner in engine.runners}
 
 
 def test_the_second_pass_leaves_what_is_outside_the_mask(engine: Engine) -> None:

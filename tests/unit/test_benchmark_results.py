@@ -20,7 +20,7 @@ from tools.chart import draw_chart
 from tools.performance import draw_charts, list_rows, read_reports, write_document, write_quality
 
 MACHINE = Machine("Some GPU", "Some CPU", 2, {"torch": "2.13.0"})
-PLAIN = Case("plain diffusers", (2.0, 4.0, 3.0), load_s=5.0, first_s=6.0, peak_bytes=7_500_000_000)
+PLAIN = Case("plain diffusers", (2.0, 4.0, 3.0), load_s=5.0, first_s=6.0, second_s=3.5, peak_bytes=7_500_000_000)
 OURS = Case("this worker", (1.0, 1.5, 9.0), ("plain diffusers",), quality=Quality(61.25, 6, 40.0))
 SCENE = SceneResult(
     "sd15-4", "a model", 4, "2026-01-02T03:04:05+00:00", MACHINE, (PLAIN, OURS), Floor(50.0, 500.0, 4.0, "float16")
@@ -58,6 +58,7 @@ def test_the_table_holds_medians_ratios_floor_memory_and_quality() -> None:
         "times the floor": "30.00",
         "load": "5 s",
         "first job": "6 s",
+        "second job": "3.5 s",
         "peak memory": "7.50 GB",
         "PSNR to plain": "",
     }
@@ -78,6 +79,12 @@ def test_only_what_takes_more_than_twice_its_recorded_share_is_a_failure(factor:
 
 def test_a_scene_that_was_never_recorded_is_no_failure() -> None:
     assert list(list_slower(slower(5.0), Report(), ["sd15-4"])) == []
+
+
+def test_a_ratio_that_was_not_recorded_is_told() -> None:
+    renamed = replace(SCENE, cases=(PLAIN, replace(OURS, name="another name")))
+    (told,) = list_slower(Report({"sd15-4": renamed}), slower(1.0), ["sd15-4"])
+    assert "another name" in told and "not recorded" in told
 
 
 def test_drawing_of_jobs_that_were_drawn_at_once_counts_once() -> None:

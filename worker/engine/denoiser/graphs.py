@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, Literal, Protocol, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ MAX_ERROR = 0.02  # of a compiled pass, beside the pass as written, as a share o
 MAX_PICTURE_ERROR = 0.01  # as a share of white less black: 40 dB
 
 AnyGraph = TypeVar("AnyGraph", bound=Graph)
-_Holder = Mapping[str, Tensor | None]
+_Layer = ReferenceType[torch.nn.Module]  # one that has gone takes its weights with it
 Mode = Literal["off", "graphs", "compile"]
 MODES: Sequence[Mode] = ("off", "graphs", "compile")
 
@@ -117,7 +117,7 @@ class Graphs:
         self._used: set[Mode] = set()
         self._submitted = 0
         self._help: Help | None = None
-        self._holders = WeakKeyDictionary[torch.nn.Module, tuple[int, list[_Holder]]]()  # as of a version
+        self._layers = WeakKeyDictionary[torch.nn.Module, tuple[int, list[_Layer]]]()  # as of a version
         self._there: dict[tuple[Work, int], frozenset[int]] = {}  # addresses of weights on the helping device
         self._aside = False
 
@@ -268,11 +268,11 @@ class Graphs:
 
     def _find_addresses(self, module: torch.nn.Module, version: int) -> frozenset[int]:
         """A GPU waits for this before each picture, so the layers are looked through once for a version."""
-        known, holders = self._holders.get(module, (None, []))
+        known, layers = self._layers.get(module, (None, []))
         if known != version:
-            holders = _list_holders(module)
-            self._holders[module] = version, holders
-        return _addresses(holders)
+            layers = _list_layers(module)
+            self._layers[module] = version, layers
+        return _addresses(layers)
 
     def _try_to_split(self, kind: _Kind, split: _Split, help: Help, arguments: Arguments) -> None:
         """Have a graph on both devices, if it can be had."""
@@ -383,8 +383,8 @@ class Graphs:
 
     def _keep(self, kind: _Kind, graph: Graph, milliseconds: float, mode: Mode) -> None:
         kind.graph, kind.milliseconds, kind.mode = graph, milliseconds, mode
-        kind.addresses = _addresses(_list_holders(kind.work.module))
-        self._holders.pop(kind.work.module, None)  # the first passes may have given a layer what it keeps
+        kind.addresses = _addresses(_list_layers(kind.work.module))
+        self._layers.pop(kind.work.module, None)  # the first passes may have given a layer what it keeps
         captured = [key for key, kind in self._kinds.items() if kind.graph is not None]
         for key in captured[:-MAX_GRAPHS]:
             del self._kinds[key]
@@ -439,11 +439,18 @@ def _first_shape(tensors: Sequence[Tensor]) -> str:
     return "x".join(map(str, tensors[0].shape)) if tensors else "nothing"
 
 
-def _list_holders(module: torch.nn.Module) -> list[_Holder]:
-    """What its layers keep their weights in."""
-    return [holder for layer in module.modules() for holder in (layer._parameters, layer._buffers) if holder]
+def _list_layers(module: torch.nn.Module) -> list[_Layer]:
+    """Those of its layers that have weights of their own."""
+    return [ref(layer) for layer in module.modules() if layer._parameters or layer._buffers]
 
 
-def _addresses(holders: Iterable[_Holder]) -> frozenset[int]:
-    """Where the weights in these are now."""
-    return frozenset(weight.data_ptr() for one in holders for weight in one.values() if weight is not None)
+def _addresses(layers: Iterable[_Layer]) -> frozenset[int]:
+    """Where the weights of these are now."""
+    return frozenset(
+        weight.data_ptr()
+        for one in layers
+        if (layer := one()) is not None
+        for holder in (layer._parameters, layer._buffers)
+        for weight in holder.values()
+        if weight is not None
+    )
