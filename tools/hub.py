@@ -8,7 +8,9 @@ import argparse
 import base64
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 ICON = Path(".runpod") / "icon.png"
@@ -16,6 +18,7 @@ HUB = Path(".runpod") / "hub.json"
 ICON_REQUEST = {"prompt": "a huge yellow star in the middle on a purple background", "seed": 2}
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
 _ICON_LINE = re.compile(r'("iconUrl": )"[^"]*"')
+_PRESETS = re.compile(r'^    "presets": \[.*?^    \]', re.DOTALL | re.MULTILINE)
 # The badge that stands there while nothing is published, or RunPod's own.
 _BADGE = re.compile(r"\[!\[Deploy on RunPod\]\([^)]*\)\]\([^)]*\)")
 
@@ -29,6 +32,12 @@ def write_badge(repository: str) -> str:
     """RunPod's badge, which leads to the Hub's page of this repository."""
     page = f"https://console.runpod.io/hub/{repository}"
     return f"[![Deploy on RunPod](https://api.runpod.io/badge/{repository})]({page})"
+
+
+def insert_presets(form: str, presets: Sequence[Mapping[str, Any]]) -> str:
+    """The text of hub.json with these presets."""
+    lines = json.dumps({"presets": presets}, indent=2).splitlines()[1:-1]
+    return _PRESETS.sub(lambda _: "\n".join(f"  {line}" for line in lines), form)
 
 
 def name_repository(root: Path, repository: str) -> None:

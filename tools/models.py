@@ -203,16 +203,30 @@ def _list_tasks(kind: type) -> Iterator[str]:
 
 
 def _deploy(model: Published) -> str:
-    """The environment of the first checkpoint, with fp8 where it would else take a very large GPU."""
-    first = model.checkpoints[0]
-    whole = _first_pool(model, "none")
+    """The environment of the first checkpoint."""
+    first, kind = model.checkpoints[0], _choose_bits(model)
     lines = [f"MODEL_NAME={first.repository}"]
     if first.gated:
         lines.append("HF_TOKEN=hf_...")
-    kind: Quantize = "none" if (whole or max(POOLS)) <= ENOUGH else "fp8"
     if kind != "none":
         lines.append(f"QUANTIZE={kind}")
     return "\n".join((f"On a GPU of {_first_pool(model, kind)} GB:", "", "```sh", *lines, "```"))
+
+
+def list_presets(disk_gigabytes: int) -> Iterator[dict[str, Any]]:
+    """What RunPod's Hub offers, of the first checkpoint of each model that a container's disk can hold."""
+    for model in reversed(PUBLISHED):
+        if sum(_list_sizes(model)["none"].values()) < disk_gigabytes * 10**9:
+            first, kind = model.checkpoints[0], _choose_bits(model)
+            needs = f"{_first_pool(model, kind)} GB" + ", needs a token" * first.gated
+            variant = "fp16" if "unet" in model.parts else ""  # the repositories of the others have one kind of files
+            settings = {"MODEL_NAME": first.repository, "MODEL_VARIANT": variant, "QUANTIZE": kind}
+            yield {"name": f"{model.title} ({needs})", "defaults": settings}
+
+
+def _choose_bits(model: Published) -> Quantize:
+    """fp8 where it would else take a very large GPU."""
+    return "none" if (_first_pool(model, "none") or max(POOLS)) <= ENOUGH else "fp8"
 
 
 def _markdown(rows: Sequence[Row]) -> str:

@@ -195,18 +195,19 @@ def klein(double: int, single: int, heads: int, text: int) -> Make:
     )
 
 
-def sd3_large() -> Any:
-    """Stable Diffusion 3.5 Large's transformer."""
-    return SD3Transformer2DModel(
+def sd35(layers: int, positions: int, dual_attention_layers: tuple[int, ...] = ()) -> Make:
+    """Stable Diffusion 3.5's transformer, as many heads as layers."""
+    return lambda: SD3Transformer2DModel(
         sample_size=128,
-        num_layers=38,
-        num_attention_heads=38,
+        num_layers=layers,
+        num_attention_heads=layers,
         attention_head_dim=64,
-        caption_projection_dim=2432,
+        caption_projection_dim=64 * layers,
         joint_attention_dim=4096,
         pooled_projection_dim=2048,
-        pos_embed_max_size=192,
+        pos_embed_max_size=positions,
         qk_norm="rms_norm",
+        dual_attention_layers=dual_attention_layers,
     )
 
 

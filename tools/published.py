@@ -77,6 +77,11 @@ class Published:
 _APACHE, _FLUX = "Apache 2.0", "FLUX Non-Commercial"
 _STABILITY, _KREA = "Stability AI Community", "Krea 2 Community"
 _BFL = "black-forest-labs"
+_SD3_ENCODERS: Mapping[str, Make] = {
+    "text_encoder": parts.clip("sdxl", "text_encoder", CLIPTextModelWithProjection),
+    "text_encoder_2": parts.CLIP_G,
+    "text_encoder_3": parts.t5,
+}
 _HUNYUAN, _TENCENT = "hunyuanvideo-community/HunyuanImage-2.1", "Tencent Hunyuan Community"
 
 PUBLISHED = (
@@ -244,14 +249,13 @@ PUBLISHED = (
             Checkpoint("stabilityai/stable-diffusion-3.5-large", _STABILITY, "sd3", gated=True),
             Checkpoint("stabilityai/stable-diffusion-3.5-large-turbo", _STABILITY, "sd3-turbo", gated=True),
         ),
-        {
-            "transformer": parts.sd3_large,
-            "text_encoder": parts.clip("sdxl", "text_encoder", CLIPTextModelWithProjection),
-            "text_encoder_2": parts.CLIP_G,
-            "text_encoder_3": parts.t5,
-            "vae": parts.vae16,
-        },
+        {"transformer": parts.sd35(38, positions=192), **_SD3_ENCODERS, "vae": parts.vae16},
         scene="sd35-1",
+    ),
+    Published(
+        "Stable Diffusion 3.5 Medium",
+        (Checkpoint("stabilityai/stable-diffusion-3.5-medium", _STABILITY, "sd3", gated=True),),
+        {"transformer": parts.sd35(24, 384, tuple(range(13))), **_SD3_ENCODERS, "vae": parts.vae16},
     ),
     Published(
         "Stable Diffusion XL",

@@ -22,8 +22,9 @@ from tools.configuration import write_settings
 from tools.costs import cost_rows, draw_costs
 from tools.fields import answer_rows, elsewhere_rows, error_rows, field_rows, request_schema, timing_rows
 from tools.house import map_rows
+from tools.hub import HUB, insert_presets
 from tools.markdown import code, insert, table
-from tools.models import memory_rows, write_models
+from tools.models import list_presets, memory_rows, write_models
 from tools.performance import draw_charts, read_reports, several_gpus_rows, summary_rows, write_document
 from tools.scaling import write_document as write_scaling
 from worker.engine.pipelines import call_arguments, reads_clip, task_classes
@@ -128,6 +129,7 @@ def documents() -> dict[Path, str]:
         **written,
         fork: text,
         ROOT / "docs" / "request.schema.json": json.dumps(request_schema(), indent=2) + "\n",
+        ROOT / HUB: presets(),
         **performance(),
         **scaling(),
         **costs(),
@@ -140,6 +142,12 @@ def fill(document: Path, blocks: Mapping[str, Callable[[], str]]) -> str:
     for name, write in blocks.items():
         text = insert(text, name, write())
     return text
+
+
+def presets() -> str:
+    """The form of RunPod's Hub, with presets as they should be."""
+    form = (ROOT / HUB).read_text()
+    return insert_presets(form, list(list_presets(json.loads(form)["config"]["containerDiskInGb"])))
 
 
 def performance() -> dict[Path, str]:

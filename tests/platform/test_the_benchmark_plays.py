@@ -1,5 +1,6 @@
 """The benchmark's scenes play, in short and with tiny models, and leave all that the document shows of them."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,20 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as benchmark
 from benchmarks import cold, overhead, several_gpus, waiting_jobs
 from benchmarks.models import make_tiny
 from benchmarks.play import Task, play
 from benchmarks.results import SceneResult, add, read
 from tools.performance import list_rows, read_reports, write_document
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the models of all scenes are but FLUX's, which the benchmark has to make: each takes a process there."""
+    """Where the models of all scenes are but one's, which the benchmark has to make: each takes a process there."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("sd15", "sdxl", "sd35", "z-image", "klein", "qwen", "chroma"):
+    for name in ("sd15", "sdxl", "flux", "z-image", "klein", "qwen", "chroma"):
         make_tiny(name).save_pretrained(folder / f"{name}-tiny", safe_serialization=True)
     return folder
 
@@ -58,21 +58,33 @@ def test_a_cpu_draws_the_pixels_of_plain_diffusers(scene: str, models: Path) -> 
     assert cells(play_once(scene, models))["this worker"]["PSNR to plain"] == "the same pixels"
 
 
-def test_the_command_adds_a_scene_and_fails_beyond_twice_a_recorded_ratio(models: Path, tmp_path: Path) -> None:
+def test_the_command_adds_a_scene_and_fails_beyond_twice_a_recorded_ratio(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Played in this process: another would mostly import."""
     out, recorded, seen = tmp_path / "cpu.json", tmp_path / "recorded.json", play_once("klein-1", models)
     plain = replace(seen.case("plain diffusers"), seconds=(1000.0,))  # beside which everything takes next to nothing
     add(recorded, replace(seen, scene="flux-1", cases=(plain, seen.case("this worker"))))
     add(out, seen)
-    command = [sys.executable, "-m", "benchmarks", "--device", "cpu", "--rounds", "1", "--models", str(models)]
-    told = [*command, "--out", str(out), "--compare", str(recorded), "flux-1"]
-    done = subprocess.run(told, cwd=ROOT, capture_output=True, text=True)
+    command = ["benchmarks", "--device", "cpu", "--rounds", "1", "--models", str(models)]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(out), "--compare", str(recorded), "flux-1"])
+    monkeypatch.setattr(subprocess, "run", run_here)
+    with pytest.raises(SystemExit) as left:
+        benchmark.main()
 
-    report = read(out)
+    report, told = read(out), capsys.readouterr()
     assert set(report.scenes) == {"klein-1", "flux-1"}
     ours = cells(report.scenes["flux-1"])["this worker"]
-    assert f"{ours['of plain diffusers']} of plain diffusers" in done.stdout
-    assert done.returncode == 1 and "flux-1: this worker took" in done.stderr
-    assert done.stdout.count("flux-1: slow, hence once more") == 1
+    assert f"{ours['of plain diffusers']} of plain diffusers" in told.out
+    assert left.value.code == 1 and "flux-1: this worker took" in told.err
+    assert told.out.count("flux-1: slow, hence once more") == 1
+
+
+def run_here(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+    """What `python -m benchmarks.play` does."""
+    task = Task(**json.loads(command[-1]))
+    add(Path(task.out), play(task))
+    return subprocess.CompletedProcess(command, 0)
 
 
 def test_four_pictures_in_one_job(models: Path) -> None:

@@ -53,7 +53,7 @@ def check(reference: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
 def copy(tmp_path: Path) -> Path:
     """A copy of what the documentation is made from and of what it is made into."""
     ignored = shutil.ignore_patterns("__pycache__", "*.png", "node_modules")
-    for name in ("worker", "docs", "tools", "examples", "benchmarks"):
+    for name in ("worker", "docs", "tools", "examples", "benchmarks", ".runpod"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     for name in ("README.md", "handler.py"):
         shutil.copy(ROOT / name, tmp_path)
