@@ -79,8 +79,10 @@ class Plan:
         )
         image_prompt = None if one.image_prompt is None else id(one.image_prompt)  # speaks to a whole pass
         references = tuple(map(id, one.references))  # are seen in every picture of a pass
-        numbers = one.guidance_scale, one.guidance_rescale, one.clip_skip, one.true_cfg_scale, one.max_sequence_length
-        return self.passes, one.scheduler.name, numbers, one.loras, controls, image_prompt, references, one.layers
+        guidance = one.guidance_scale, one.guidance_rescale, one.true_cfg_scale, one.image_guidance_scale
+        reading = one.clip_skip, one.max_sequence_length
+        shown = controls, image_prompt, references, one.layers
+        return self.passes, one.scheduler.name, guidance, reading, one.loras, shown
 
 
 def make_plan(request: Request) -> Plan:

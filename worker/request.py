@@ -136,6 +136,7 @@ class Request:
     Attributes:
         pictures: prompt by prompt, in the order of the answer.
         true_cfg_scale: how strongly it is guided away from the negative prompt, where guidance is built in, too.
+        image_guidance_scale: how strongly it keeps to the picture that is edited; None for the pipeline's default.
         max_sequence_length: tokens of a prompt that are read; None for the pipeline's default.
         references: RGB, of any size: the pictures that the prompt, an instruction, speaks of, in its order.
         layers: that each picture is split into; None where it stays whole.
@@ -162,6 +163,7 @@ class Request:
     clip_skip: int | None = None
     guidance_rescale: float | None = None
     true_cfg_scale: float | None = None
+    image_guidance_scale: float | None = None
     max_sequence_length: int | None = None
     hires: Hires | None = None
     refinement: Refinement | None = None

@@ -5,6 +5,7 @@ const LABELS = {
   num_inference_steps: "Steps",
   guidance_scale: "Guidance",
   true_cfg_scale: "True CFG",
+  image_guidance_scale: "Image guidance",
   max_sequence_length: "Prompt tokens",
   images: "Reference pictures",
   layers: "Layers",

@@ -19,7 +19,7 @@ from worker.runtime.worker import Worker
 
 LEAST = {"float16": 50.0, "bfloat16": 35.0}  # decibels
 # In each of their passes the CPU decides what is computed next, or brings numbers.
-WITHOUT_GRAPHS = ("glm-image", "hidream", "hunyuan", "qwen-2.1", "qwen-image-2.1", "z-image-omni")
+WITHOUT_GRAPHS = ("glm-image", "hidream", "hunyuan", "joyimage", "qwen-2.1", "qwen-image-2.1", "z-image-omni")
 ALONE = {"MAX_BATCH": "1"}
 TOGETHER = {"MAX_BATCH": "4", "ACCELERATION": "off"}
 

@@ -13,7 +13,7 @@ from worker.images.load import PictureRules
 from worker.models import schedulers
 from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT, Capabilities
 from worker.models.control_kinds import OWN_CONTROL, ControlKind
-from worker.models.editing import Editing
+from worker.models.editing import EDITORS, Editing
 from worker.models.families import FAMILIES
 from worker.output.options import Bucket, OutputOptions, OutputRules
 from worker.request import Request
@@ -30,6 +30,8 @@ _PUBLISHED = {
     "sdxl-turbo": (512, "EulerAncestralDiscreteScheduler"),
     "hyper-sd1": (512, "PNDMScheduler"),
     "sdxl-lightning": (1024, "EulerDiscreteScheduler"),
+    "instruct-pix2pix": (512, "EulerAncestralDiscreteScheduler"),
+    "instruct-pix2pix-xl": (768, "EulerDiscreteScheduler"),
     "qwen-image-layered": (640, "FlowMatchEulerDiscreteScheduler"),
     "sana": (1024, "DPMSolverMultistepScheduler"),
     "sana-sprint": (1024, "SCMScheduler"),
@@ -118,6 +120,11 @@ CONTROL = model_of(
     control_kinds={OWN_CONTROL: ControlKind(alone=True, built_in=True)},
 )
 EDITOR = model_of("flux-dev", tasks={TEXT: _FLOW, EDIT: _FLOW, MASK: _INPAINT}, editing=Editing(4))
+INSTRUCTED = model_of(
+    "instruct-pix2pix",
+    tasks={EDIT: {"image_guidance_scale": 1.5, "ip_adapter_image": None}},
+    editing=EDITORS["StableDiffusionInstructPix2PixPipeline"],
+)
 SPLITTER = model_of("qwen-image-layered", tasks={EDIT: {}}, editing=Editing(1, from_prompt=False, splits=True))
 EDIT_ONLY = model_of("flux-dev", tasks={EDIT: _FLOW}, editing=Editing(3, from_prompt=False))
 

@@ -47,6 +47,7 @@ def requests(model: Capabilities) -> st.SearchStrategy[dict[str, Any]]:
         "strength": st.sampled_from([0.5, 1.0]),
         "clip_skip": st.just(1),
         "guidance_rescale": st.sampled_from([0.0, 0.7]),
+        "image_guidance_scale": st.sampled_from([1.0, 3.0]),
         "true_cfg_scale": st.sampled_from([1.0, 3.0]),
         "max_sequence_length": st.sampled_from([8, 64]),
         "hires": st.fixed_dictionaries(

@@ -20,12 +20,14 @@ from diffusers import (
     FluxFillPipeline,
     FluxKontextPipeline,
     FluxTransformer2DModel,
+    Kandinsky5I2IPipeline,
     QwenImageEditPipeline,
     QwenImageEditPlusPipeline,
     QwenImageLayeredPipeline,
     QwenImageTransformer2DModel,
 )
 from diffusers.pipelines.flux import pipeline_flux_kontext, pipeline_flux_kontext_inpaint
+from diffusers.pipelines.joyimage import image_processor as joyimage
 from diffusers.pipelines.longcat_image import pipeline_longcat_image_edit
 from diffusers.pipelines.qwenimage import (
     pipeline_qwenimage_edit,
@@ -35,6 +37,7 @@ from diffusers.pipelines.qwenimage import (
 )
 from diffusers.pipelines.qwenimage21 import pipeline_qwenimage21
 from transformers import (
+    ProcessorMixin,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -186,10 +189,9 @@ def control() -> FluxControlPipeline:
 def load_plain(folder: Path, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
     """The model in diffusers' own pipeline; a GLM-Image, which would edit nothing, with this worker's repair."""
     index = json.loads((folder / "model_index.json").read_text())
-    own = {}
-    for name in ("processor", "text_processor"):
-        if isinstance(index.get(name), list):
-            own[name] = without_videos(getattr(transformers, index[name][1])).from_pretrained(folder / name)
+    named = {name: getattr(transformers, entry[1] or "", None) for name, entry in index.items() if type(entry) is list}
+    kinds = {name: kind for name, kind in named.items() if isinstance(kind, type) and issubclass(kind, ProcessorMixin)}
+    own = {name: without_videos(kind).from_pretrained(folder / name) for name, kind in kinds.items()}
     plain = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, **own)
     plain.set_progress_bar_config(disable=True)
     mend_glm_image(plain)
@@ -204,6 +206,9 @@ _EDIT_MODULES = (
 )
 
 
+_KANDINSKY = [(128, 128), (80, 176), (176, 80), (96, 160), (160, 96), (112, 144), (144, 112)]
+
+
 @contextmanager
 def small_references() -> Iterator[None]:
     """Inside the `with`, pictures that pipelines scale to a million pixels or so become a sixty-fourth part of that."""
@@ -213,6 +218,10 @@ def small_references() -> Iterator[None]:
         patch.setattr(pipeline_flux_kontext_inpaint, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
         for module in (*_EDIT_MODULES, pipeline_longcat_image_edit, pipeline_qwenimage21):
             patch.setattr(module, "calculate_dimensions", _shrink(module.calculate_dimensions))
+        seven = property(lambda _: _KANDINSKY, lambda *_: None)  # which each sets itself
+        patch.setattr(Kandinsky5I2IPipeline, "resolutions", seven, raising=False)
+        buckets = [(height // 4, width // 4) for height, width in joyimage.BUCKETS[1024]]  # in whole patches
+        patch.setitem(joyimage.BUCKETS, 1024, buckets)
         yield
 
 

@@ -4,11 +4,22 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderKLWan,
+    DiffusionPipeline,
+    EulerAncestralDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2Pipeline,
     Flux2Transformer2DModel,
+    JoyImageEditPipeline,
+    JoyImageEditPlusPipeline,
+    JoyImageEditPlusTransformer3DModel,
+    JoyImageEditTransformer3DModel,
+    Kandinsky5I2IPipeline,
     LongCatImageEditPipeline,
     QwenImage21Pipeline,
+    StableDiffusionInstructPix2PixPipeline,
+    StableDiffusionXLInstructPix2PixPipeline,
+    UNet2DConditionModel,
     ZImageOmniPipeline,
 )
 from transformers import (
@@ -25,10 +36,9 @@ from transformers import (
     Siglip2VisionModel,
 )
 
-from tests.helpers import tiny_editors
+from tests.helpers import tiny_editors, tiny_models, tiny_readers
 from tests.helpers.tiny_flows import z_image_transformer
 from tests.helpers.tiny_models import _vae
-from tests.helpers.tiny_readers import longcat_transformer
 from tests.helpers.tiny_transformers import _vae16
 from tests.helpers.tiny_vl_readers import qwen21_transformer, qwen21_vae
 
@@ -81,7 +91,7 @@ def longcat_edit() -> LongCatImageEditPipeline:
     """LongCat-Image-Edit: its language model sees the picture; it draws a million pixels, whatever is asked."""
     made = tiny_editors.qwen_edit()
     return LongCatImageEditPipeline(
-        transformer=longcat_transformer(),
+        transformer=tiny_readers.longcat_transformer(),
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=_vae16(),
         text_encoder=made.text_encoder,
@@ -103,3 +113,54 @@ def z_image_omni() -> ZImageOmniPipeline:
         siglip=Siglip2VisionModel(Siglip2VisionConfig(**_SMALL, num_hidden_layers=1, num_patches=16, patch_size=16)),
         siglip_processor=Siglip2ImageProcessor(patch_size=16, max_num_patches=16),
     )
+
+
+def _parts_with_sight(made: DiffusionPipeline, *unwanted: str) -> dict[str, Any]:
+    """The model's, with a UNet that sees a picture beside what it draws."""
+    torch.manual_seed(2)
+    entries = {name: value for name, value in made.unet.config.items() if name != "_use_default_values"}
+    unet = UNet2DConditionModel.from_config({**entries, "in_channels": 8})
+    return {name: part for name, part in made.components.items() if name not in unwanted} | {"unet": unet}
+
+
+def pix2pix() -> StableDiffusionInstructPix2PixPipeline:
+    """InstructPix2Pix: Stable Diffusion 1.x, guided by the instruction and by the picture; Euler a as published."""
+    parts = _parts_with_sight(tiny_models.sd1())
+    parts["scheduler"] = EulerAncestralDiscreteScheduler(**tiny_models.BETAS)
+    return StableDiffusionInstructPix2PixPipeline(**parts, requires_safety_checker=False)
+
+
+def pix2pix_xl() -> StableDiffusionXLInstructPix2PixPipeline:
+    """The same of Stable Diffusion XL."""
+    parts = _parts_with_sight(tiny_models.sdxl(), "image_encoder", "feature_extractor")
+    return StableDiffusionXLInstructPix2PixPipeline(**parts)
+
+
+def kandinsky5_edit() -> Kandinsky5I2IPipeline:
+    """Kandinsky 5 I2I: its language model sees the picture; it draws in seven sizes."""
+    parts = tiny_readers.kandinsky5().components
+    return Kandinsky5I2IPipeline(**{**parts, "transformer": tiny_readers.kandinsky5_transformer(visual_cond=True)})
+
+
+def _joyimage(kind: Any, transformer: Any) -> Any:
+    made = qwen_image21()
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "text_dim": 16, "rope_dim_list": [4, 6, 6]}
+    codes = {"z_dim": 4, "latents_mean": [0.0] * 4, "latents_std": [1.0] * 4, "num_res_blocks": 1}
+    return kind(
+        transformer=transformer(in_channels=4, num_layers=1, **sizes),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=4.0),
+        vae=AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], **codes),
+        text_encoder=made.text_encoder,
+        tokenizer=made.processor.tokenizer,
+        processor=made.processor,
+    )
+
+
+def joyimage_edit() -> JoyImageEditPipeline:
+    """JoyAI-Image-Edit: its language model sees the picture; it draws in sizes of a million pixels."""
+    return _joyimage(JoyImageEditPipeline, JoyImageEditTransformer3DModel)
+
+
+def joyimage_edit_plus() -> JoyImageEditPlusPipeline:
+    """The same with up to five, in the size that is asked for."""
+    return _joyimage(JoyImageEditPlusPipeline, JoyImageEditPlusTransformer3DModel)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from PIL.Image import Image, Resampling
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from tests.helpers import tiny_editors, tiny_glm, tiny_models, tiny_viewers
 from tests.helpers.drawing import assert_same, scene, uri
@@ -18,6 +19,8 @@ from worker.api.parse import parse
 from worker.engine.generate import generate
 from worker.errors import JobTimeoutError
 from worker.images.resize import fit_image
+from worker.models.editing import EDITORS as FACTS
+from worker.models.families import FAMILIES
 from worker.plan import make_plan
 from worker.runtime.worker import Worker
 
@@ -33,9 +36,16 @@ EDITORS: dict[str, tuple[Callable[[], DiffusionPipeline], int]] = {
     "longcat-edit": (tiny_viewers.longcat_edit, 1),
     "z-image-omni": (tiny_viewers.z_image_omni, 10),
     "glm-image": (tiny_glm.glm, 1),
+    "pix2pix": (tiny_viewers.pix2pix, 1),
+    "pix2pix-xl": (tiny_viewers.pix2pix_xl, 1),
+    "kandinsky-5": (tiny_viewers.kandinsky5_edit, 1),
+    "joyimage": (tiny_viewers.joyimage_edit, 1),
+    "joyimage-plus": (tiny_viewers.joyimage_edit_plus, 5),
 }
-EDIT_ONLY = ("qwen-edit", "qwen-edit-plus", "longcat-edit")
-COUNTS = {"qwen-2.1": 3, "z-image-omni": 2}  # where all that it takes would take long
+EDIT_ONLY = ("qwen-edit", "qwen-edit-plus", "longcat-edit", "pix2pix", "pix2pix-xl", "kandinsky-5", "joyimage-plus")
+COUNTS = {"qwen-2.1": 3, "z-image-omni": 2, "joyimage-plus": 2}  # where all that it takes would take long
+DRAWN_OVER = ("pix2pix", "pix2pix-xl", "kandinsky-5")  # which get the picture in the size that they draw
+WITH_NEGATIVE = (*DRAWN_OVER, "joyimage", "joyimage-plus")
 SHORT = ("klein", "klein-base", "z-image-omni")  # which read padding up to the longest prompt
 SETTINGS = {"z-image-omni": {"DTYPE": "bfloat16"}}  # in which diffusers has its pictures encoded, whatever the model
 CALL: dict[str, Any] = {"prompt": "make it red", "width": 96, "height": 64, "num_inference_steps": 2}
@@ -75,7 +85,16 @@ def draw_plainly(name: str, pipeline: DiffusionPipeline, **call: Any) -> Image:
         del call["width"], call["height"]
     elif name == "glm-image" and "image" in call:  # which must be handed sides that all of its parts see alike
         call["image"] = [fit_image("image", call["image"], (64, 128), [])]
-    picture = pipeline(**call, generator=torch.Generator().manual_seed(7)).images[0]
+    elif name in DRAWN_OVER:
+        call["image"] = fit_image("image", call["image"], size, [])
+    elif name == "joyimage-plus" and "image" in call:
+        given = call.pop("image")
+        call["images"] = given if isinstance(given, list) else [given]
+    if name == "pix2pix":  # which draws in the size of its picture
+        del call["width"], call["height"]
+    torch.manual_seed(7)  # for what a pipeline samples without the generator
+    result = pipeline(**call, generator=torch.Generator().manual_seed(7))
+    picture = (result.images if hasattr(result, "images") else result.image)[0]
     return picture if picture.size == size else picture.resize(size, Resampling.LANCZOS)
 
 
@@ -84,6 +103,8 @@ def guidance(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if name.startswith("qwen"):
         return {"guidance_scale": 3.0, "negative_prompt": "blue"}, {"true_cfg_scale": 3.0, "negative_prompt": "blue"}
     rest: dict[str, Any] = {"guidance_scale": 3.0, **({"max_sequence_length": 64} if name in SHORT else {})}
+    rest |= {"negative_prompt": "blue"} if name in WITH_NEGATIVE else {}
+    rest |= {"image_guidance_scale": 2.0} if name.startswith("pix2pix") else {}
     return rest, rest
 
 
@@ -150,9 +171,23 @@ def test_a_word_that_stands_for_a_picture_is_refused_by_name(name: str, workers:
     assert [one["field"] for one in answer["fields"]] == ["prompt"], answer
 
 
+@pytest.mark.parametrize("name", ["joyimage", "joyimage-plus"])
+def test_what_a_pipeline_replaces_by_a_picture_is_refused_by_name(name: str, workers: dict[str, Worker]) -> None:
+    answer = ask(workers[name], {**JOB, "prompt": "make <image>\nred"}, image=uri(scene()))
+
+    assert [one["field"] for one in answer["fields"]] == ["prompt"], answer
+    drawn(workers[name], {**JOB, "prompt": "make <image> red"}, image=uri(scene()))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "tokens"),
-    [("longcat-edit", "x", 512), ("longcat-edit", "'x'", 512), ("qwen-edit", "x", 2048), ("qwen-edit-plus", "x", 2048)],
+    [
+        ("longcat-edit", "x", 512),
+        ("longcat-edit", "'x'", 512),
+        ("qwen-edit", "x", 2048),
+        ("qwen-edit-plus", "x", 2048),
+        ("kandinsky-5", "x", 550),
+    ],
 )
 def test_a_prompt_beyond_what_can_be_read_is_refused_by_name(
     name: str, text: str, tokens: int, workers: dict[str, Worker]
@@ -173,7 +208,51 @@ def test_a_strength_is_refused_by_name(name: str, workers: dict[str, Worker]) ->
     assert [one["field"] for one in answer["fields"]] == ["strength"], answer
 
 
-@pytest.mark.parametrize("name", ["kontext", "klein", "qwen-edit-plus", "glm-image"])
+@pytest.mark.parametrize("name", WITH_NEGATIVE)
+@pytest.mark.parametrize("size", [(1, 1), (64, 1024), (4000, 64)], ids=str)
+def test_pictures_of_odd_sizes(
+    name: str, size: tuple[int, int], workers: dict[str, Worker], plain: dict[str, DiffusionPipeline]
+) -> None:
+    source = scene(*size)
+
+    ours = drawn(workers[name], JOB, guidance(name)[0], image=uri(source))
+
+    assert_same(ours, draw_plainly(name, plain[name], **CALL, **guidance(name)[1], image=source))
+
+
+@pytest.mark.parametrize("name", ["kandinsky-5", "joyimage", "joyimage-plus"])
+def test_a_length_that_would_cut_the_picture_is_refused_by_name(name: str, workers: dict[str, Worker]) -> None:
+    answer = ask(workers[name], JOB, image=uri(scene()), max_sequence_length=64)
+
+    assert [one["field"] for one in answer["fields"]] == ["max_sequence_length"], answer
+
+
+def test_kandinsky_5_has_room_for_a_prompt_beside_any_picture() -> None:
+    """What its pipeline cuts off at the end of both would be the picture."""
+    family = next(row for row in FAMILIES if row.name == "kandinsky-5-i2i")
+    sides, editing = range(64, 8192, family.size_step), FACTS["Kandinsky5I2IPipeline"]
+    largest = [(side, family.max_pixels // side // family.size_step * family.size_step) for side in sides]
+    halved = [(height // 2, min(width, 8192) // 2) for height, width in largest if width >= 64]
+    seen = [smart_resize(*size, min_pixels=56**2, max_pixels=28**2 * 1280) for size in halved]
+
+    assert max(height * width // 28**2 for height, width in seen) + editing.max_tokens + 3 <= 1024
+
+
+@pytest.mark.parametrize("name", DRAWN_OVER)
+def test_each_step_can_be_seen(name: str, workers: dict[str, Worker]) -> None:
+    engine = engine_of(workers[name])
+    seen: list[Image | None] = []
+    request = parse({"input": {**CALL, "image": uri(scene()), "preview": True}}, engine.capabilities)[0]
+
+    generate(engine, make_plan(request), lambda *step: seen.append(step[2] and step[2]()))
+
+    shown = [one.size for one in seen if one]
+    assert len(shown) == 2 and all(width > height for width, height in shown)
+
+
+@pytest.mark.parametrize(
+    "name", ["kontext", "klein", "qwen-edit-plus", "glm-image", "kandinsky-5", "joyimage", "joyimage-plus"]
+)
 def test_several_pictures_are_those_drawn_alone(name: str, workers: dict[str, Worker]) -> None:
     answer = ask(workers[name], JOB, image=uri(scene()), num_images=2)
 

@@ -139,7 +139,7 @@ CASES = {
     ),
     "ernie-image": Case(tiny_flows.ernie, guided(3.0) | STAR, 50),
     "ernie-image-turbo": Case(tiny_flows.ernie, guided(1.0), 8, name="ERNIE-Image-Turbo"),
-    "kandinsky-5": Case(tiny_readers.kandinsky5, ONE_STEP, 50),
+    "kandinsky-5": Case(tiny_readers.kandinsky5, ONE_STEP, 50, given=("tokenizer",)),
     "glm-image": Case(tiny_glm.glm, guided(2.0), 30),
     "ideogram-4": Case(
         tiny_vl_readers.ideogram4,
@@ -200,6 +200,11 @@ ELSEWHERE = {
     "test_any_family": {"sd3", "flux-dev", "flux-schnell"},
     "test_filling_equals_diffusers": {"flux-fill", "flux-canny", "flux-depth"},
     "test_editing_equals_diffusers": {
+        "instruct-pix2pix",
+        "instruct-pix2pix-xl",
+        "joyimage-edit",
+        "joyimage-edit-plus",
+        "kandinsky-5-i2i",
         "longcat-image-edit",
         "qwen-image-edit",
         "qwen-image-edit-plus",

@@ -30,7 +30,7 @@ def copied(folder: Path, to: Path, **index: Any) -> Path:
     return to
 
 
-@pytest.mark.parametrize(("inputs", "kind"), [(8, "StableDiffusionInstructPix2PixPipeline"), (5, None)])
+@pytest.mark.parametrize(("inputs", "kind"), [(8, None), (5, "StableDiffusionDepth2ImgPipeline")])
 def test_a_unet_that_looks_at_a_picture_is_refused(inputs: int, kind: str | None, tmp_path: Path) -> None:
     """One for editing by instruction or by depth, under its own class or under that of Stable Diffusion."""
     made = tiny_models.for_inpainting(tiny_models.sd1(), "StableDiffusionPipeline", in_channels=inputs)

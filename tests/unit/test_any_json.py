@@ -98,6 +98,7 @@ NESTED: dict[str, st.SearchStrategy[Any]] = {
     "ip_adapter": _object({"image": PICTURES}, scale=st.floats(0, 11)),
     "clip_skip": st.integers(0, 13),
     "guidance_rescale": SHARES,
+    "image_guidance_scale": st.floats(0, 51),
     "hires": _object(
         scale=st.floats(0.9, 4), strength=SHARES, steps=SHORT_STEPS, upscaler=st.sampled_from(["lanczos", "latent"])
     ),

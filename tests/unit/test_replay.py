@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests.helpers.asking import EDITOR, SD1, SDXL, SPLITTER, ask, model_of, picture, refusal, sent
+from tests.helpers.asking import EDITOR, INSTRUCTED, SD1, SDXL, SPLITTER, ask, model_of, picture, refusal, sent
 from tests.helpers.fuzzing import examples
 from worker.api.elsewhere import ElsewhereFields
 from worker.api.parse import parse
@@ -110,6 +110,7 @@ KINDS: dict[str, tuple[Capabilities, dict[str, Any], list[str]]] = {
     "mask": (SD1, {"image": picture(256, 128), "mask": picture(256, 128, "white")}, ["image", "mask"]),
     "drawn on": (SD1, {"image": picture(250, 128), "outpaint": {"left": 9, "top": 64}}, ["image"]),
     "image edited": (EDITOR, {"image": picture(256, 128)}, ["image"]),
+    "guided by its picture": (INSTRUCTED, {"image": picture(64, 64), "image_guidance_scale": 2.25}, ["image"]),
     "split": (SPLITTER, {"image": picture(128, 128), "layers": 3, "steps": 9}, ["image"]),
     "images edited": (EDITOR, {"images": [picture(256, 128), picture(64, 128)], "steps": 9}, ["images"]),
     "size": (SDXL, {"size": "832*1216"}, []),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.helpers.asking import SD1, SDXL, SPLITTER, ask, ask_all, ask_output, model_of, picture, refusal
+from tests.helpers.asking import INSTRUCTED, SD1, SDXL, SPLITTER, ask, ask_all, ask_output, model_of, picture, refusal
 from tests.helpers.fuzzing import examples
 from tests.helpers.published_requests import A1111_BOTH, A1111_IMG2IMG, A1111_TXT2IMG, OPENAI, REPLICATE, RUNPOD
 from worker.api.elsewhere import ElsewhereFields
@@ -461,7 +461,7 @@ def test_every_number_is_tried() -> None:
         "image",
         "mask",
         "outpaint",
-    } <= _numbers().keys() | _FLUX_NUMBERS.keys() | {"layers"}
+    } <= _numbers().keys() | _FLUX_NUMBERS.keys() | {"layers", "image_guidance_scale"}
 
 
 _FLUX_NUMBERS: dict[str, Any] = {"true_cfg_scale": 2.5, "max_sequence_length": 300}
@@ -469,6 +469,12 @@ _FLUX_NUMBERS: dict[str, Any] = {"true_cfg_scale": 2.5, "max_sequence_length": 3
 
 def test_a_number_of_layers_may_be_written_as_text() -> None:
     assert ask(SPLITTER, image=picture(), layers="3", seed=1) == ask(SPLITTER, image=picture(), layers=3, seed=1)
+
+
+def test_how_strongly_a_picture_is_kept_may_be_written_as_text() -> None:
+    beside = {"image": picture(), "seed": 1}
+    written = ask(INSTRUCTED, **beside, image_guidance_scale="2.5")
+    assert written == ask(INSTRUCTED, **beside, image_guidance_scale=2.5) and written.image_guidance_scale == 2.5
 
 
 def test_numbers_for_some_models_alone_may_be_written_as_text() -> None:

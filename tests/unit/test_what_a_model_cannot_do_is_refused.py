@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.asking import SD1, SDXL, ask, model_of, picture, refusal
+from tests.helpers.asking import INSTRUCTED, SD1, SDXL, ask, model_of, picture, refusal
 from worker.models.capabilities import CONTROLLED, IMAGE, TEXT, Capabilities
 from worker.plan import make_plan
 
@@ -26,6 +26,11 @@ ASKED: dict[str, tuple[Capabilities, dict[str, Any], str]] = {
     "loras": (GIFTED, {"loras": ["style"]}, "no LoRA (LORA_DIR, LORA_REPOS)"),
     "clip_skip": (SD1, {"clip_skip": 1}, "no text encoder whose layers can be skipped"),
     "guidance_rescale": (SD1, {"guidance_rescale": 0.7}, "takes no guidance_rescale for text to image"),
+    "image_guidance_scale": (
+        INSTRUCTED,
+        {"image_guidance_scale": 2, "image": picture()},
+        "takes no image_guidance_scale for ",
+    ),
     "hires": (SD1, {"hires": {"scale": 1.5}}, "cannot start from a picture, which the second pass needs"),
     "preview": (SD1, {"preview": True}, "cannot be watched while it draws"),
 }

@@ -199,7 +199,7 @@ def _describe_task(task: str, model: Capabilities, fields: Sequence[str]) -> Tas
     controlled = ("controlnet",) if task.endswith(CONTROLLED) else ()
     strength = model.tasks[task].get("strength")
     arguments = {"guidance_rescale": "guidance_rescale", "ip_adapter": "ip_adapter_image", "strength": "strength"}
-    arguments["true_cfg_scale"] = "true_cfg_scale"
+    arguments |= {name: name for name in ("true_cfg_scale", "image_guidance_scale")}
     refused = [name for name, argument in arguments.items() if name in fields and not model.accepts(task, argument)]
     hires = ["hires"] if "hires" in fields and (needs or controlled) else []
     default = float(strength) if isinstance(strength, (int, float)) else None

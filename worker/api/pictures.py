@@ -39,7 +39,8 @@ def check_images(fields: Fields, capabilities: Capabilities) -> Iterator[Problem
     elif not sources.edits and count:
         refers = has_mask(fields) and capabilities.accepts(MASK, "image_reference")
         if not refers:
-            yield Problem("images", "a job starts from one picture; others can speak through ip_adapter")
+            lack = "" if EDIT in capabilities.tasks else f"; {capabilities.family.title} edits none by an instruction"
+            yield Problem("images", f"a job starts from one picture; others can speak through ip_adapter{lack}")
         elif count > 1:
             yield Problem("images", "beside the masked picture one can be looked at")
 

@@ -56,6 +56,9 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
     limits = SizeLimits(capabilities.width, capabilities.height, capabilities.max_pixels, family.size_step)
     if sources.edits:
         size = choose_edit_size(fields.width, fields.height, references[0], limits, warnings)
+        if capabilities.editing is not None and capabilities.editing.drawn_over:
+            named = zip(sources.references, references, strict=True)
+            references = tuple(fit_image(source.field, one, size, warnings) for source, one in named)
     else:
         size = choose_size(fields.width, fields.height, image or next(filter(None, followed), None), limits, warnings)
     scheduler = choose_scheduler(fields.scheduler, capabilities)
@@ -84,6 +87,7 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         clip_skip=fields.clip_skip,
         guidance_rescale=fields.guidance_rescale,
         true_cfg_scale=fields.true_cfg_scale,
+        image_guidance_scale=fields.image_guidance_scale,
         max_sequence_length=fields.max_sequence_length,
         hires=_resolve_hires(fields, size, steps, family.size_step, warnings),
         refinement=_resolve_refinement(fields, task, steps, capabilities, warnings),

@@ -217,6 +217,14 @@ class Fields(ElsewhereFields):
         allow_inf_nan=False,
         description="how strongly to be guided away from the negative prompt, by models with guidance built in",
     )
+    image_guidance_scale: float | None = Field(
+        None,
+        ge=1,
+        le=50,
+        allow_inf_nan=False,
+        description="how strongly to keep to the picture that is edited, by InstructPix2Pix; its pipeline's default if "
+        "left out",
+    )
     max_sequence_length: int | None = Field(
         None, ge=1, le=4096, description="tokens of the prompt that are read, up to what the model takes"
     )

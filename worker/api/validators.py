@@ -161,10 +161,11 @@ def _check_each_controlnet(fields: Fields, capabilities: Capabilities) -> Iterat
             yield Problem("controlnet", "start must be before end; both are shares of the steps")
 
 
-def _check_guidance_rescale(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
+def _check_further_guidance(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     task = _choose_task(fields, capabilities)
-    if fields.guidance_rescale is not None and not capabilities.accepts(task, "guidance_rescale"):
-        yield refuse("guidance_rescale", capabilities, f"takes no guidance_rescale for {task}")
+    for name in ("guidance_rescale", "image_guidance_scale"):
+        if getattr(fields, name, None) is not None and not capabilities.accepts(task, name):
+            yield refuse(name, capabilities, f"takes no {name} for {task}")
 
 
 def _check_ip_adapter(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
@@ -290,7 +291,7 @@ RULES: tuple[Rule, ...] = (
     check_control_mask,
     check_control_mix,
     check_own_control,
-    _check_guidance_rescale,
+    _check_further_guidance,
     _check_ip_adapter,
     _check_clip_skip,
     _check_loras,

@@ -19,7 +19,7 @@ from diffusers import (
     QwenImageMultiControlNetModel,
 )
 from diffusers.models import MultiControlNetUnionModel
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, ProcessorMixin
 
 from worker.engine.decoder import convert_on_device
 from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT
@@ -214,6 +214,11 @@ def uses_edm_noise(pipeline: Any) -> bool:
 
 def _packs(pipeline: Any) -> bool:
     return hasattr(type(pipeline), "_pack_latents")
+
+
+def text_tokenizer(part: Any) -> Any:
+    """A tokenizer, which some pipelines have as part of a processor that hands pictures over, too."""
+    return getattr(part, "tokenizer", None) if isinstance(part, ProcessorMixin) else part
 
 
 def find_denoiser(pipeline: Any) -> Any:

@@ -44,9 +44,11 @@ class Previewer:
 
 
 def unpack_latents(pipeline: Any, latents: Tensor, width: int, height: int) -> Tensor:
-    """(pictures, channels, rows, columns), also where the denoiser works on a sequence of patches."""
+    """(pictures, channels, rows, columns), also where the denoiser works on a sequence of patches, or on frames."""
     if latents.ndim == 4:
         return latents
+    if latents.ndim == 5:  # Kandinsky 5's: (pictures, 1, rows, columns, channels)
+        return latents.squeeze(1).movedim(-1, 1)
     grid: Tensor = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor)
     return grid
 

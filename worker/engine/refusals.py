@@ -55,6 +55,7 @@ def _combination(request: Request) -> Hashable:
         request.clip_skip,
         request.guidance_rescale is not None,
         request.true_cfg_scale is not None,
+        request.image_guidance_scale is not None,
         request.max_sequence_length is not None,
         request.scheduler.name,
         request.preview,

@@ -158,6 +158,8 @@ def _without_each(request: Request, model: Capabilities) -> Iterator[tuple[str, 
         yield "guidance_rescale", replace(request, guidance_rescale=None)
     if request.true_cfg_scale is not None:
         yield "true_cfg_scale", replace(request, true_cfg_scale=None)
+    if request.image_guidance_scale is not None:
+        yield "image_guidance_scale", replace(request, image_guidance_scale=None)
     if request.max_sequence_length is not None:
         yield "max_sequence_length", replace(request, max_sequence_length=None)
     if request.scheduler != model.scheduler:

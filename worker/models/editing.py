@@ -57,7 +57,10 @@ class Editing:
         max_tokens: of a prompt, beyond which the pipeline fails; 0 where it cuts what is too long.
         splits: whether what it draws are transparent layers, that together are the picture it was given.
         sides: what it is handed has such ones; None where it scales pictures itself.
+        drawn_over: whether it draws in the size of its picture, or stretches that to its own: it is handed one of the
+            size that is asked for.
         listed: whether a single picture is handed over in a list, too.
+        placeholder: what in a prompt the pipeline takes for one of its pictures, beside its processor's own tokens.
         share: what the pixel of a picture takes in memory while it draws, of what it does in FLUX.2 dev.
     """
 
@@ -67,7 +70,9 @@ class Editing:
     max_tokens: int = 0
     splits: bool = False
     sides: Sides | None = None
+    drawn_over: bool = False
     listed: bool = False
+    placeholder: str = ""
     share: float = 1.0
 
     def count_seen(self, pixels: int) -> int:
@@ -88,6 +93,11 @@ class Editing:
 # Of the 4096 places that Qwen's transformer has for a prompt, pictures take up to 1369 there and the latents 256.
 _QWEN_TOKENS = 2048
 
+# Of the 1024 places that Kandinsky 5 has for a prompt and the picture behind it, the largest takes 455: it is seen at
+# half its size, in squares of 28 pixels.
+_KANDINSKY_TOKENS = 550
+_JOY = "<image>\n"
+
 # By text-to-image pipeline, or the model's only one.
 EDITORS: Mapping[str, Editing] = MappingProxyType(
     {
@@ -103,5 +113,15 @@ EDITORS: Mapping[str, Editing] = MappingProxyType(
         # Its language model reads patches of half the picture, twice as large as those that its transformer sees. Keys
         # and values of 30 layers are kept for all steps: 1,920 bytes a pixel.
         "GlmImagePipeline": Editing(1, aspect=4, sides=Sides(512, 2048, 32), listed=True, share=2.0),
+        # Guided, three pictures go through the UNet at once, where other models have two.
+        "StableDiffusionInstructPix2PixPipeline": Editing(1, from_prompt=False, drawn_over=True, share=0.2),
+        "StableDiffusionXLInstructPix2PixPipeline": Editing(1, from_prompt=False, drawn_over=True, share=0.8),
+        # The picture's latents are further channels of those that are drawn.
+        "Kandinsky5I2IPipeline": Editing(
+            1, from_prompt=False, max_tokens=_KANDINSKY_TOKENS, drawn_over=True, share=0.0
+        ),
+        "JoyImageEditPipeline": Editing(1, placeholder=_JOY, share=2 / 3),  # layers two thirds as wide
+        # Both of what guidance compares go through them at once.
+        "JoyImageEditPlusPipeline": Editing(5, from_prompt=False, listed=True, placeholder=_JOY, share=4 / 3),
     }
 )

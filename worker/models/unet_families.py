@@ -1,4 +1,4 @@
-"""The families that draw with a UNet: Stable Diffusion 1.x, 2.x and XL, and what was distilled from them."""
+"""The families that draw with a UNet: Stable Diffusion 1.x, 2.x and XL, and what was made of them."""
 
 from types import MappingProxyType
 
@@ -115,5 +115,21 @@ UNET_FAMILIES: tuple[Family, ...] = (
         guidance_scale=7.5,
         max_pixels=2048 * 2048,
         batch_pixels=_BATCH_XL,
+    ),
+    Family(
+        name="instruct-pix2pix",
+        title="InstructPix2Pix",
+        pipeline="StableDiffusionInstructPix2PixPipeline",
+        steps=100,
+        guidance_scale=7.5,
+        max_pixels=1024 * 1024,
+    ),
+    Family(
+        name="instruct-pix2pix-xl",
+        title="InstructPix2Pix XL",
+        pipeline="StableDiffusionXLInstructPix2PixPipeline",
+        steps=100,
+        guidance_scale=5.0,
+        max_pixels=2048 * 2048,
     ),
 )

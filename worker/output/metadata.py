@@ -90,6 +90,7 @@ def _fields(plan: Plan, model: Capabilities) -> dict[str, Any]:
         "clip_skip": request.clip_skip,
         "guidance_rescale": request.guidance_rescale,
         "true_cfg_scale": request.true_cfg_scale,
+        "image_guidance_scale": request.image_guidance_scale,
         "max_sequence_length": request.max_sequence_length,
         "layers": request.layers,
     }

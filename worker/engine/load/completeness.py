@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
+from worker.engine.pipelines import text_tokenizer
 from worker.errors import ModelError
 
 
@@ -38,7 +39,7 @@ def check_tokens(components: Mapping[str, Any], what: str) -> None:
     """
     for name, part in components.items():
         is_processor = isinstance(part, ProcessorMixin)  # which has a tokenizer of its own
-        tokenizer = getattr(part, "tokenizer", None) if is_processor else part
+        tokenizer = text_tokenizer(part)
         encoder = components.get("text_encoder" if is_processor else name.replace("tokenizer", "text_encoder"))
         if not isinstance(tokenizer, PreTrainedTokenizerBase) or not isinstance(encoder, PreTrainedModel):
             continue

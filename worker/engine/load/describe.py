@@ -34,7 +34,14 @@ from worker.settings import Settings
 log = logging.getLogger("worker")
 # Where a pipeline takes more tokens than its call does by default.
 _LONGEST = {"StableDiffusion3": 512, "QwenImage": 1024, "Lumina2": 512}
-_READ_WHOLE = ("QwenImageEditPipeline", "QwenImageEditPlusPipeline")  # whatever max_sequence_length says
+# Whatever max_sequence_length says, or the picture would be cut with the prompt.
+_READ_WHOLE = (
+    "QwenImageEditPipeline",
+    "QwenImageEditPlusPipeline",
+    "Kandinsky5I2IPipeline",
+    "JoyImageEditPipeline",
+    "JoyImageEditPlusPipeline",
+)
 
 
 def describe(pipeline: Any, name: str, settings: Settings, catalogue: AdapterCatalogue) -> Capabilities:
@@ -126,6 +133,7 @@ def _list_picture_tokens(pipeline: Any) -> tuple[str, ...]:
     processors = [part for part in pipeline.components.values() if isinstance(part, ProcessorMixin)]
     tokens = [getattr(one, name, None) for one in processors for name in ("image_token", "video_token")]
     ends = [read_config_entry(pipeline, f"vision_language_encoder.image_{end}_token_id") for end in ("start", "end")]
+    tokens += [editing.placeholder for editing in filter(None, [EDITORS.get(type(pipeline).__name__)])]
     tokens += [one.tokenizer.convert_ids_to_tokens(end) for one in processors for end in ends if end is not None]
     return tuple(token for token in tokens if isinstance(token, str) and token)
 

@@ -17,7 +17,7 @@ from worker.errors import ModelError
 from worker.models.editing import EDITORS
 
 _DENOISERS = {"unet", "transformer"}
-_PICTURES = {"images", "image"}  # as the answers of pipelines call what they draw
+_PICTURES = {"images", "image"}  # as pipelines call what they draw, and what they edit
 # Outside the table, a class whose call takes a picture needs one, but for these, which draw without it too.
 _READ_BY_CLASS = {*EDITORS, "FluxFillPipeline"}  # whatever the table would make of them
 _DRAWS_ALONE = {"BriaFibo2Pipeline", "DreamLiteMobilePipeline", "DreamLitePipeline", "Flux2KleinKVPipeline"}
@@ -77,15 +77,16 @@ def needs_a_picture(kind: type) -> bool:
     """Whether its prompt says what to do with a picture."""
     if _is_in_table(kind) or kind.__name__ in _DRAWS_ALONE:
         return False
-    return bool({"image", "images"} & {*_read_call(kind)[0]})
+    return bool(_PICTURES & {*_read_call(kind)[0]})
 
 
 def _list_needs(kind: type) -> list[str]:
-    """The arguments without which it cannot be called, beside the prompt; those in the table can be."""
+    """The arguments that must be given, beside the prompt and what it edits; none of those in the table."""
     if _is_in_table(kind):
         return []
+    given = {"self", "prompt"} | (_PICTURES if kind.__name__ in EDITORS else set())
     needed = (one for one in inspect.signature(kind.__call__).parameters.values() if one.default is one.empty)
-    return [one.name for one in needed if one.kind is not one.VAR_KEYWORD and one.name not in ("self", "prompt")]
+    return [one.name for one in needed if one.kind is not one.VAR_KEYWORD and one.name not in given]
 
 
 def _read_call(kind: type) -> tuple[Sequence[str], list[type]]:

@@ -39,7 +39,7 @@ def prepare(one: Pass, requests: Sequence[Request], before: PassResult | None, p
     arguments |= PREPARE[one.task.removesuffix(CONTROLLED)](requests)
     editing = EDITORS.get(type(pipeline).__name__)
     if one.task == EDIT and editing is not None and editing.listed:
-        arguments["image"] = list(requests[0].references)
+        arguments |= {word: list(requests[0].references) for word in ("image", "images")}  # whichever it takes
     return arguments | (_prepare_control(requests, pipeline) if requests[0].controls else {})
 
 

@@ -65,6 +65,7 @@ def run_pass(
         "generator": list(generators) if len(generators) > 1 else generators[0],
         "guidance_rescale": request.guidance_rescale,
         "true_cfg_scale": request.true_cfg_scale,
+        "image_guidance_scale": request.image_guidance_scale,
         "max_sequence_length": request.max_sequence_length,
     }
     arguments |= _guide(engine.capabilities.family, request, one.num_inference_steps)

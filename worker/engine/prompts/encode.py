@@ -15,7 +15,7 @@ from diffusers.pipelines.longcat_image.pipeline_longcat_image_edit import LongCa
 from worker.engine.adapters.embeddings import escape_words, list_tokens
 from worker.engine.cache import TensorCache
 from worker.engine.engine import Engine
-from worker.engine.pipelines import call_arguments
+from worker.engine.pipelines import call_arguments, text_tokenizer
 from worker.engine.prompts.clip import MAX_WINDOWS, ClipEncoder, embed_with_clip
 from worker.engine.prompts.phases import Embeddings, Phase, can_change
 from worker.engine.prompts.schedule import ScheduledPrompt, list_pass_steps, parse_schedule
@@ -106,7 +106,7 @@ class PromptEncoder:
 
     def _check_tokens(self, field: str, prompt: str, limit: int) -> None:
         """Refuse what the pipeline of a model that edits neither reads to its end nor cuts."""
-        tokenizer = self._engine.pipeline.tokenizer
+        tokenizer = text_tokenizer(self._engine.pipeline.tokenizer)
         letters = isinstance(self._engine.pipeline, LongCatImageEditPipeline)  # which reads quotations by them
         parts = split_quotation(prompt) if letters else [(prompt, False)]
         texts = [text for part, is_quoted in parts for text in (part if is_quoted else [part])]

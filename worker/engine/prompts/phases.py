@@ -11,7 +11,7 @@ from worker.engine.pipelines import call_arguments
 
 Embeddings = Mapping[str, Any]  # arguments of a pipeline's call
 
-# The pipelines' loops have them, what is to be drawn behind what is not, under these names.
+# The pipelines' loops have them under these names, what is to be drawn behind what is not; InstructPix2Pix otherwise.
 _IN_LOOPS = {"prompt_embeds": "prompt_embeds", "pooled_prompt_embeds": "add_text_embeds"}
 
 
@@ -75,8 +75,14 @@ class PhaseChanger:
             if name in tensors:
                 parts = [phase.embeddings[argument]]
                 if pipeline.do_classifier_free_guidance:
-                    parts.insert(0, phase.embeddings[f"negative_{argument}"])
+                    unwanted = phase.embeddings[f"negative_{argument}"]
+                    parts = [*parts, unwanted, unwanted] if _has_picture_too(pipeline) else [unwanted, *parts]
                 tensors[name].copy_(torch.cat(parts))
+
+
+def _has_picture_too(pipeline: Any) -> bool:
+    """Whether its guidance compares what is wanted of the picture with the picture alone, and that with nothing."""
+    return hasattr(pipeline, "image_guidance_scale")
 
 
 def _at(done: int, phases: Sequence[Phase]) -> Phase:

@@ -9,7 +9,7 @@ from transformers import CLIPTokenizer
 
 from worker.engine.adapters.embeddings import escape_words, list_tokens, list_words, replace_words
 from worker.engine.engine import Engine
-from worker.engine.pipelines import call_arguments
+from worker.engine.pipelines import call_arguments, text_tokenizer
 from worker.engine.prompts.phases import can_change
 from worker.engine.prompts.schedule import parse_schedule
 from worker.engine.prompts.weighting import MAX_WEIGHT, find_marks, parse_weights
@@ -117,4 +117,4 @@ def _tokenizers(pipeline: Any) -> Iterator[Any]:
     for name, part in pipeline.components.items():
         encoder = name.replace("tokenizer", "text_encoder")
         if name.startswith("tokenizer") and part is not None and pipeline.components.get(encoder) is not None:
-            yield part
+            yield text_tokenizer(part)
