@@ -56,7 +56,9 @@ def _list_slow(names: Sequence[str], options: argparse.Namespace) -> dict[str, l
 
 def parse_options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("scenes", nargs="*", metavar="scene", help=", ".join(scene.name for scene in SCENES))
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
     parser.add_argument("--size", choices=("tiny", "full"), help="of models with random weights; full on a GPU")
@@ -65,7 +67,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="file of results")
     parser.add_argument("--keep-cache", action="store_true", help="of files, when starting is measured")
     parser.add_argument("--compare", type=Path, help="file of results whose ratios may not be passed twice")
-    parser.add_argument("--ours", action="append", default=[], metavar="NAME=VALUE[,NAME=VALUE]")
+    parser.add_argument(
+        "--ours", action="append", default=[], metavar="NAME=VALUE[,NAME=VALUE]", help="settings of this worker"
+    )
     options = parser.parse_args()
     if unknown := set(options.scenes) - {scene.name for scene in SCENES}:
         parser.error(f"no such scene: {', '.join(sorted(unknown))}")

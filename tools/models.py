@@ -4,6 +4,7 @@ Where they fit is what the worker's own plan says of their weights.
 """
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -11,8 +12,9 @@ from typing import Any, get_args
 import diffusers
 import torch
 
+from benchmarks.prices import Prices
 from benchmarks.results import Report
-from benchmarks.scaling.measured import OURS
+from benchmarks.scaling.measured import OURS, find_ours
 from benchmarks.scenes import find_scene
 from tools.performance import write_seconds
 from tools.published import PUBLISHED, Checkpoint, Published
@@ -21,9 +23,10 @@ from worker.engine.load.quantize import is_large
 from worker.engine.memory_plan import MemoryPlan, Quantize, choose_memory_plan
 from worker.engine.pipelines import starts_from_pictures, task_classes
 from worker.engine.spread import choose_places
-from worker.models.capabilities import CONTROLLED, TEXT
+from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, TEXT
 from worker.models.editing import EDITORS
 from worker.models.families import FAMILIES
+from worker.models.family import Family
 
 POOLS = (16, 24, 48, 80, 141)  # RunPod's, in gigabytes of the GPU's memory
 PAIR = 48  # gigabytes of each of two GPUs
@@ -34,6 +37,8 @@ HALF = 2  # bytes of a weight as published
 _BLOCK = 64  # weights of 4 bits that share a scale
 _SCALE = 4  # bytes
 _ON_THE_DEVICE = ("8bit", "4bit")  # are made there, all of them before any can leave
+_WAYS: Sequence[Quantize] = ("none", "fp8", "4bit")  # that overviews show
+_FROM = {TEXT: "prompts", IMAGE: "pictures", MASK: "masks", EDIT: "instructions"}
 
 Row = tuple[str, ...]
 
@@ -117,7 +122,7 @@ def memory_rows() -> Iterator[Row]:
             cells = (find_fit(sizes, pool, kind, *_pixels(model)).describe() for pool in POOLS)
             pair = _describe_pair(find_fit(sizes, PAIR, kind, *_pixels(model)), sizes, *_pixels(model))
             weights = f"{sum(sizes.values()) / 1e9:.1f} GB"
-            yield model.title if kind == "none" else "", f"`{kind}`", weights, *cells, pair
+            yield model.title, f"`{kind}`", weights, *cells, pair
 
 
 def _describe_pair(alone: Fit, sizes: Mapping[str, int], pixels: int, seen: int) -> str:
@@ -129,9 +134,38 @@ def _describe_pair(alone: Fit, sizes: Mapping[str, int], pixels: int, seen: int)
 
 def _pixels(model: Published) -> tuple[int, int]:
     """Of the picture that is drawn, and of an ordinary job's references, where its first checkpoint takes any."""
-    family = next(row for row in FAMILIES if row.name == model.checkpoints[0].family)
-    editing = EDITORS.get(family.pipeline)
+    editing = EDITORS.get(_find_family(model.checkpoints[0]).pipeline)
     return model.pixels, editing.count_seen(model.pixels) if editing else 0
+
+
+def overview_rows(report: Report) -> Iterator[Row]:
+    """Every model in a line.
+
+    Args:
+        report: the benchmark's results on a GPU.
+    """
+    yield "model", "draws from", *("whole on", "with `fp8`", "with `4bit`"), "licence", "seconds on an H200"
+    for model in PUBLISHED:
+        first, anchor = model.checkpoints[0], model.title.lower().replace(".", "").replace(" ", "-")
+        pools = _find_pools(model)
+        tasks = {*_list_tasks(getattr(diffusers, _find_family(first).pipeline))}
+        scene = report.scenes.get(model.scene)
+        yield (
+            f"[{model.title}](#{anchor})",
+            ", ".join(words for task, words in _FROM.items() if task in tasks),
+            *(f"{pools[kind]} GB" if kind in pools else "" for kind in _WAYS),
+            first.licence + ", gated" * first.gated,
+            write_seconds(find_ours(scene).median) if scene and "H200" in (scene.machine.gpu or "") else "",
+        )
+
+
+def pool_rows(prices: Prices) -> Iterator[Row]:
+    """Every size of memory, and the models of which all stays on it but not on a smaller one."""
+    yield "memory", "cards", "models of which all stays on it", *(f"with `QUANTIZE={kind}`" for kind in _WAYS[1:])
+    for size in sorted({pool.gigabytes for pool in prices.pools}):
+        cards = "; ".join(pool.gpus for pool in prices.pools if pool.gigabytes == size)
+        fitting = ([one.title for one in PUBLISHED if _find_pools(one).get(kind) == size] for kind in _WAYS)
+        yield f"{size} GB", cards, *(", ".join(titles) for titles in fitting)
 
 
 def write_models(report: Report) -> str:
@@ -167,33 +201,50 @@ def _tell_seconds(model: Published, report: Report) -> Iterator[str]:
 
 def _advise(model: Published) -> str:
     """From which pool on all weights stay on the GPU, as published and with fewer bits."""
-    pools = {kind: pool for kind in _list_sizes(model) if (pool := _first_pool(model, kind))}
-    whole = pools.pop("none", None)
-    told = [f"{pool} GB with `{kind}`" for kind, pool in pools.items() if whole is None or pool < whole]
-    fewer = f"; `QUANTIZE`: {', '.join(told)}" if told else ""
-    return f"All of it stays on a GPU of {whole} GB{fewer}."
+    pools = _find_pools(model)
+    told = ", ".join(f"{pool} GB with `{kind}`" for kind, pool in pools.items() if kind != "none")
+    return f"All of it stays on a GPU of {pools['none']} GB{f'; `QUANTIZE`: {told}' if told else ''}."
 
 
-def _first_pool(model: Published, kind: Quantize) -> int | None:
-    """The smallest pool on which all weights stay on the GPU."""
-    sizes = _list_sizes(model)[kind]
-    fits = ((pool, find_fit(sizes, pool, kind, *_pixels(model))) for pool in POOLS)
-    return next((pool for pool, fit in fits if fit.describe().startswith("all")), None)
+@functools.cache
+def _find_pools(model: Published) -> Mapping[Quantize, int]:
+    """The smallest on which all weights stay on the GPU, as published, and with each QUANTIZE if that is a smaller."""
+    found: dict[Quantize, int] = {}
+    for kind, sizes in _list_sizes(model).items():
+        fits = (pool for pool in POOLS if find_fit(sizes, pool, kind, *_pixels(model)).describe().startswith("all"))
+        pool = next(fits, math.inf)
+        if pool < found.get("none", math.inf):
+            found[kind] = int(pool)
+    return found
 
 
 def _describe(checkpoint: Checkpoint) -> Row:
-    family = next(row for row in FAMILIES if row.name == checkpoint.family)
+    family = _find_family(checkpoint)
     licence = checkpoint.licence + (", gated" if checkpoint.gated else "")
     link = f"[{checkpoint.repository}](https://huggingface.co/{checkpoint.repository})"
-    guidance = "built in" if family.guidance is None else f"{family.guidance_scale:g}"
-    return link, licence, str(family.steps), guidance, ", ".join(_list_tasks(getattr(diffusers, family.pipeline)))
+    return (
+        link,
+        licence,
+        str(family.steps),
+        write_guidance(family),
+        ", ".join(_list_tasks(getattr(diffusers, family.pipeline))),
+    )
+
+
+def _find_family(checkpoint: Checkpoint) -> Family:
+    return next(row for row in FAMILIES if row.name == checkpoint.family)
+
+
+def write_guidance(family: Family) -> str:
+    """What jobs get that name none."""
+    return "fixed" if family.guidance is None else f"{family.guidance_scale:g}"
 
 
 def _list_tasks(kind: type) -> Iterator[str]:
     """What a pipeline's model can do."""
     editing = EDITORS.get(kind.__name__)
     if editing.from_prompt if editing else not starts_from_pictures(kind):
-        yield "text to image"
+        yield TEXT
     tasks = [task for task in task_classes(kind) if task != TEXT]
     yield from (task for task in tasks if not task.endswith(CONTROLLED))
     if any(task.endswith(CONTROLLED) for task in tasks):
@@ -204,29 +255,29 @@ def _list_tasks(kind: type) -> Iterator[str]:
 
 def _deploy(model: Published) -> str:
     """The environment of the first checkpoint."""
-    first, kind = model.checkpoints[0], _choose_bits(model)
-    lines = [f"MODEL_NAME={first.repository}"]
-    if first.gated:
-        lines.append("HF_TOKEN=hf_...")
-    if kind != "none":
-        lines.append(f"QUANTIZE={kind}")
-    return "\n".join((f"On a GPU of {_first_pool(model, kind)} GB:", "", "```sh", *lines, "```"))
+    lines = [f"{name}={value}" for name, value in _list_settings(model).items() if value not in ("", "none")]
+    if model.checkpoints[0].gated:
+        lines.insert(1, "HF_TOKEN=hf_...")
+    return "\n".join((f"On a GPU of {_find_pools(model)[_choose_bits(model)]} GB:", "", "```sh", *lines, "```"))
 
 
 def list_presets(disk_gigabytes: int) -> Iterator[dict[str, Any]]:
     """What RunPod's Hub offers, of the first checkpoint of each model that a container's disk can hold."""
     for model in reversed(PUBLISHED):
         if sum(_list_sizes(model)["none"].values()) < disk_gigabytes * 10**9:
-            first, kind = model.checkpoints[0], _choose_bits(model)
-            needs = f"{_first_pool(model, kind)} GB" + ", needs a token" * first.gated
-            variant = "fp16" if "unet" in model.parts else ""  # the repositories of the others have one kind of files
-            settings = {"MODEL_NAME": first.repository, "MODEL_VARIANT": variant, "QUANTIZE": kind}
-            yield {"name": f"{model.title} ({needs})", "defaults": settings}
+            needs = [f"{_find_pools(model)[_choose_bits(model)]} GB"]
+            needs += ["needs a token"] * model.checkpoints[0].gated
+            yield {"name": f"{model.title} ({', '.join(needs)})", "defaults": _list_settings(model)}
+
+
+def _list_settings(model: Published) -> dict[str, str]:
+    first = model.checkpoints[0].repository
+    return {"MODEL_NAME": first, "MODEL_VARIANT": model.variant, "QUANTIZE": _choose_bits(model)}
 
 
 def _choose_bits(model: Published) -> Quantize:
     """fp8 where it would else take a very large GPU."""
-    return "none" if (_first_pool(model, "none") or max(POOLS)) <= ENOUGH else "fp8"
+    return "none" if _find_pools(model).get("none", max(POOLS)) <= ENOUGH else "fp8"
 
 
 def _markdown(rows: Sequence[Row]) -> str:

@@ -9,7 +9,6 @@ from benchmarks.results import Case, Quality, Report, SceneResult, read
 from benchmarks.scenes import SCENES
 from tools.chart import Bar, draw_chart
 
-NOT_YET = "Not measured yet."
 FLAT = 1.0  # contrast below which a picture shows nothing
 YARDSTICK = "sd15-1"  # what the scene about overhead is held against
 
@@ -32,8 +31,11 @@ def read_reports(folder: Path) -> dict[str, Report]:
 
 
 def write_document(reports: Mapping[str, Report]) -> str:
-    """All scenes in their order."""
-    return "\n\n".join(part for scene in SCENES for part in _write_scene(scene.name, scene.meaning, reports))
+    """All scenes in their order, and which of them were never played."""
+    played = {name for report in reports.values() for name in report.scenes}
+    parts = [part for one in SCENES if one.name in played for part in _write_scene(one.name, one.meaning, reports)]
+    missing = ", ".join(f"`{scene.name}`" for scene in SCENES if scene.name not in played)
+    return "\n\n".join([*parts, f"Not measured yet: {missing}."] if missing else parts)
 
 
 def summary_rows(report: Report) -> Iterator[Row]:
@@ -88,8 +90,6 @@ def _write_scene(name: str, meaning: str, reports: Mapping[str, Report]) -> Iter
     yield f"## `{name}`"
     yield meaning
     found = {machine: report.scenes[name] for machine, report in reports.items() if name in report.scenes}
-    if not found:
-        yield NOT_YET
     for machine, result in found.items():
         yield f"{_describe_machine(result)} {result.subject}, medians of {len(result.cases[0].seconds)} rounds."
         yield f"![{name} on {machine}](images/performance/{name_chart(machine, result)})"

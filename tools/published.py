@@ -56,6 +56,7 @@ class Published:
     Attributes:
         parts: component -> what builds it.
         pixels: of a picture in the size that they draw best.
+        variant: of the files in 16 bits, where a repository has others with the plain names.
         scene: of the benchmark, in which such a model draws one picture.
         start: of the benchmark, in which a worker with such a model starts.
     """
@@ -64,6 +65,7 @@ class Published:
     checkpoints: tuple[Checkpoint, ...]
     parts: Mapping[str, Make] = field(hash=False)
     pixels: int = MEGAPIXEL
+    variant: str = ""
     scene: str = ""
     start: str = ""
 
@@ -77,6 +79,22 @@ class Published:
 _APACHE, _FLUX = "Apache 2.0", "FLUX Non-Commercial"
 _STABILITY, _KREA = "Stability AI Community", "Krea 2 Community"
 _BFL = "black-forest-labs"
+_FLUX1: Mapping[str, Make] = {
+    "transformer": lambda: FluxTransformer2DModel(guidance_embeds=True),
+    "text_encoder": parts.CLIP_L,
+    "text_encoder_2": parts.t5,
+    "vae": parts.vae16,
+}
+_QWEN_IMAGE: Mapping[str, Make] = {
+    "transformer": QwenImageTransformer2DModel,
+    "text_encoder": parts.qwen_vl,
+    "vae": AutoencoderKLQwenImage,
+}
+_LONGCAT_IMAGE: Mapping[str, Make] = {
+    "transformer": parts.longcat,
+    "text_encoder": parts.qwen_vl,
+    "vae": parts.vae16,
+}
 _SD3_ENCODERS: Mapping[str, Make] = {
     "text_encoder": parts.clip("sdxl", "text_encoder", CLIPTextModelWithProjection),
     "text_encoder_2": parts.CLIP_G,
@@ -121,12 +139,18 @@ PUBLISHED = (
         (
             Checkpoint("Qwen/Qwen-Image", _APACHE, "qwen-image"),
             Checkpoint("Qwen/Qwen-Image-2512", _APACHE, "qwen-image"),
-            Checkpoint("Qwen/Qwen-Image-Edit", _APACHE, "qwen-image-edit"),
-            Checkpoint("Qwen/Qwen-Image-Edit-2509", _APACHE, "qwen-image-edit-plus"),
-            Checkpoint("Qwen/Qwen-Image-Edit-2511", _APACHE, "qwen-image-edit-plus"),
         ),
-        {"transformer": QwenImageTransformer2DModel, "text_encoder": parts.qwen_vl, "vae": AutoencoderKLQwenImage},
+        _QWEN_IMAGE,
         scene="qwen-1",
+    ),
+    Published(
+        "Qwen-Image-Edit",
+        (
+            Checkpoint("Qwen/Qwen-Image-Edit-2511", _APACHE, "qwen-image-edit-plus"),
+            Checkpoint("Qwen/Qwen-Image-Edit-2509", _APACHE, "qwen-image-edit-plus"),
+            Checkpoint("Qwen/Qwen-Image-Edit", _APACHE, "qwen-image-edit"),
+        ),
+        _QWEN_IMAGE,
     ),
     Published(
         "Qwen-Image 2.1",
@@ -183,11 +207,13 @@ PUBLISHED = (
     ),
     Published(
         "LongCat-Image",
-        (
-            Checkpoint("meituan-longcat/LongCat-Image", _APACHE, "longcat-image"),
-            Checkpoint("meituan-longcat/LongCat-Image-Edit", _APACHE, "longcat-image-edit"),
-        ),
-        {"transformer": parts.longcat, "text_encoder": parts.qwen_vl, "vae": parts.vae16},
+        (Checkpoint("meituan-longcat/LongCat-Image", _APACHE, "longcat-image"),),
+        _LONGCAT_IMAGE,
+    ),
+    Published(
+        "LongCat-Image-Edit",
+        (Checkpoint("meituan-longcat/LongCat-Image-Edit", _APACHE, "longcat-image-edit"),),
+        _LONGCAT_IMAGE,
     ),
     Published(
         "HunyuanImage 2.1",
@@ -217,25 +243,25 @@ PUBLISHED = (
         "Sana",
         (Checkpoint("Efficient-Large-Model/Sana_1600M_1024px_diffusers", "NVIDIA, NSCL v2-custom", "sana"),),
         {"transformer": SanaTransformer2DModel, "text_encoder": parts.gemma2, "vae": parts.dc_ae},
+        variant="fp16",
     ),
     Published(
         "FLUX.1",
         (
             Checkpoint(f"{_BFL}/FLUX.1-dev", _FLUX, "flux-dev", gated=True),
             Checkpoint(f"{_BFL}/FLUX.1-Krea-dev", _FLUX, "flux-krea", gated=True),
-            Checkpoint(f"{_BFL}/FLUX.1-Kontext-dev", _FLUX, "flux-kontext", gated=True),
             Checkpoint(f"{_BFL}/FLUX.1-Fill-dev", _FLUX, "flux-fill", gated=True),
             Checkpoint(f"{_BFL}/FLUX.1-Canny-dev", _FLUX, "flux-canny", gated=True),
             Checkpoint(f"{_BFL}/FLUX.1-Depth-dev", _FLUX, "flux-depth", gated=True),
             Checkpoint(f"{_BFL}/FLUX.1-schnell", _APACHE, "flux-schnell", gated=True),
         ),
-        {
-            "transformer": lambda: FluxTransformer2DModel(guidance_embeds=True),
-            "text_encoder": parts.CLIP_L,
-            "text_encoder_2": parts.t5,
-            "vae": parts.vae16,
-        },
+        _FLUX1,
         scene="flux-1",
+    ),
+    Published(
+        "FLUX.1 Kontext",
+        (Checkpoint(f"{_BFL}/FLUX.1-Kontext-dev", _FLUX, "flux-kontext", gated=True),),
+        _FLUX1,
     ),
     Published(
         "Chroma1",
@@ -269,6 +295,7 @@ PUBLISHED = (
             "text_encoder_2": parts.CLIP_G,
             "vae": parts.from_config(AutoencoderKL, "sdxl", "vae"),
         },
+        variant="fp16",
         scene="sdxl-1",
         start="cold",
     ),
@@ -281,6 +308,7 @@ PUBLISHED = (
             "vae": parts.from_config(AutoencoderKL, "sd1", "vae"),
         },
         pixels=512 * 512,
+        variant="fp16",
         scene="sd15-1",
     ),
 )

@@ -24,7 +24,7 @@ from tools.fields import answer_rows, elsewhere_rows, error_rows, field_rows, re
 from tools.house import map_rows
 from tools.hub import HUB, insert_presets
 from tools.markdown import code, insert, table
-from tools.models import list_presets, memory_rows, write_models
+from tools.models import list_presets, memory_rows, overview_rows, pool_rows, write_guidance, write_models
 from tools.performance import draw_charts, read_reports, several_gpus_rows, summary_rows, write_document
 from tools.scaling import write_document as write_scaling
 from worker.engine.pipelines import call_arguments, reads_clip, task_classes
@@ -62,7 +62,7 @@ def task_rows() -> Iterator[tuple[str, ...]]:
             "clip_skip": reads_clip(kind) or "clip_skip" in call_arguments(kind),
             "guidance_rescale": "guidance_rescale" in call_arguments(kind),
             "hires": IMAGE in tasks,
-            "refiner": "denoising_end" in call_arguments(kind),
+            "refiner": "denoising_end" in tasks.get(TEXT, {}),
         }
         yield title, *("yes" if can[task] else "" for task in TASKS)
 
@@ -73,7 +73,7 @@ def family_rows() -> Iterator[tuple[str, ...]]:
     for row in FAMILIES:
         scheduler = code(row.scheduler) if row.scheduler else "the model's own"
         pixels = f"{row.max_pixels:,} pixels"
-        yield row.title, code(row.pipeline), str(row.steps), f"{row.guidance_scale:g}", scheduler, pixels
+        yield row.title, code(row.pipeline), str(row.steps), write_guidance(row), scheduler, pixels
 
 
 def house_rows() -> Iterator[tuple[str, ...]]:
@@ -106,9 +106,11 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/configuration.md": {"settings": write_settings},
     "docs/requests.md": {"elsewhere": lambda: table(*elsewhere_rows())},
+    "docs/deploy.md": {"pools": lambda: table(*pool_rows(read_prices()))},
     "docs/models.md": {
         "families": lambda: table(*family_rows()),
         "tasks": lambda: table(*task_rows()),
+        "overview": lambda: table(*overview_rows(read(ROOT / "benchmarks" / "results" / "gpu.json"))),
         "models": lambda: write_models(read(ROOT / "benchmarks" / "results" / "gpu.json")),
         "memory": lambda: table(*memory_rows()),
     },

@@ -93,7 +93,7 @@ def test_a_job_sent_while_it_is_idle_and_frozen_is_done(sent_after_s: float, kin
 @pytest.mark.parametrize("kind", SIGNALS)
 def test_a_job_frozen_in_mid_drawing_goes_on_and_so_do_progress_and_pings(kind: str, scene: Scene) -> None:
     submitted = time.monotonic()
-    job_id = scene.start()
+    job_id = scene.start(steps=200)
     with frozen(scene.worker, kind):
         pass
     thawed = time.monotonic()

@@ -97,8 +97,11 @@ def test_fits_are_those_of_the_page_of_models(prices: Prices) -> None:
 
 
 def test_pools_are_those_of_the_hub_and_prices_stand_in_one_file(prices: Prices) -> None:
-    hub = json.loads((ROOT / ".runpod" / "hub.json").read_text())
-    assert set(hub["config"]["gpuIds"].split(",")) <= {pool.id for pool in prices.pools}
+    hub = json.loads((ROOT / ".runpod" / "hub.json").read_text())["config"]
+    offered = [prices.pool(one) for one in hub["gpuIds"].split(",")]
+    assert {re.findall(r"\d+ GB", preset["name"])[0] for preset in hub["presets"]} <= {
+        f"{pool.gigabytes} GB" for pool in offered
+    }
     assert prices.source.startswith("https://docs.runpod.io/") and prices.read.isoformat() in FILE.read_text()
     assert all(0 < pool.per_second < 0.01 for pool in prices.pools), "dollars a second, not an hour"
 

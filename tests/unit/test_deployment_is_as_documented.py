@@ -1,4 +1,4 @@
-"""What docs/deploy.md says of GPUs, volumes, buckets and the Hub's listing is what the code and its figures say."""
+"""What docs/deploy.md says of volumes, buckets and the Hub's listing is what the code and its figures say."""
 
 import json
 import re
@@ -15,39 +15,6 @@ from worker.settings import VOLUME, Settings
 PAGE = Document(ROOT / "docs" / "deploy.md")
 HUB = json.loads((ROOT / ".runpod" / "hub.json").read_text())["config"]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.text.splitlines() if line[:1] == "|"]
-
-
-def _fits() -> dict[tuple[str, str, str], str]:
-    """Model, QUANTIZE and memory -> how it fits, as docs/models.md has it."""
-    text = (ROOT / "docs" / "models.md").read_text()
-    (block,) = re.findall(r"<!-- memory -->\n(.*?)<!-- /memory -->", text, re.DOTALL)
-    (head, _, *rows) = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
-    fits, model = {}, ""
-    for row in rows:
-        model = row[0] or model
-        fits |= {(model, row[1].strip("`"), memory): fit for memory, fit in zip(head[3:], row[3:], strict=True)}
-    return fits
-
-
-def _list_claims() -> list[tuple[str, str, str]]:
-    """Model, QUANTIZE and memory of each that the page says stays on a GPU."""
-    claims = []
-    for memory, _, models in (row for row in ROWS if re.fullmatch(r"\d+ GB", row[0])):
-        for part in models.split("; "):
-            names, _, setting = part.partition(" with `QUANTIZE=")
-            shown = re.sub(r"(Stable Diffusion 1\.5) and (XL)", r"\1, Stable Diffusion \2", names)
-            claims += [(name, setting.strip("`") or "none", memory) for name in re.split(r", | and ", shown)]
-    return claims
-
-
-@pytest.mark.parametrize("claim", _list_claims(), ids=" ".join)
-def test_a_model_stays_on_the_gpu_that_is_named_for_it(claim: tuple[str, str, str]) -> None:
-    assert _fits()[claim].startswith("all")
-
-
-def test_gpus_of_every_size_are_named() -> None:
-    sizes = {memory for _, _, memory in _fits() if " x " not in memory}
-    assert {memory for _, _, memory in _list_claims()} == sizes
 
 
 def test_the_volume_holds_what_the_worker_puts_there() -> None:

@@ -68,7 +68,8 @@ TABLES = [
     ("README.md", "map"),
     *(("docs/api.md", name) for name in ("fields", "answer", "timings", "errors", "schedulers")),
     ("docs/configuration.md", "settings"),
-    *(("docs/models.md", name) for name in ("families", "tasks")),
+    ("docs/deploy.md", "pools"),
+    *(("docs/models.md", name) for name in ("families", "overview", "tasks")),
     ("docs/requests.md", "elsewhere"),
 ]
 

@@ -40,7 +40,11 @@ def choose_graphs(
     Args:
         open_compiler: gives the one of this process.
     """
-    if device.type != "cuda" or settings.acceleration == "off":
+    if settings.acceleration == "off":
+        return None
+    if device.type != "cuda":
+        if settings.acceleration != "auto":
+            log.info("acceleration off: graphs are for CUDA devices")
         return None
     if plan.offload != "none" or settings.quantize != "none" or settings.may_be_packed:
         log.info("acceleration off: weights that travel, or are unpacked at every pass, can be in no graph")
