@@ -277,7 +277,8 @@ def _list_settings(model: Published) -> dict[str, str]:
 
 def _choose_bits(model: Published) -> Quantize:
     """fp8 where it would else take a very large GPU."""
-    return "none" if _find_pools(model).get("none", max(POOLS)) <= ENOUGH else "fp8"
+    pools = _find_pools(model)
+    return "none" if pools.get("none", max(POOLS)) <= ENOUGH or "fp8" not in pools else "fp8"
 
 
 def _markdown(rows: Sequence[Row]) -> str:

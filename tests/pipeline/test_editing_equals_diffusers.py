@@ -157,6 +157,22 @@ def test_a_prompt_alone(name: str, workers: dict[str, Worker], plain: dict[str, 
     assert_same(drawn(workers[name], JOB, job), draw_plainly(name, plain[name], **CALL, **call))
 
 
+@pytest.mark.parametrize("name", EDITORS)
+def test_how_much_of_a_picture_is_kept_is_offered_where_it_can_be_said(name: str, workers: dict[str, Worker]) -> None:
+    told = workers[name].handle({"id": "x", "input": {"capabilities": True}})["capabilities"]["fields"]
+
+    assert ("image_guidance_scale" in {one["name"] for one in told}) == name.startswith("pix2pix")
+
+
+def test_joyimage_draws_prompts_of_several_lengths_as_each_alone(folders: dict[str, Path]) -> None:
+    """Its transformer reads the padding of a shorter one beside a longer."""
+    prompts = ["make it red", "a cat on a sofa " * 4]
+    with a_worker(MODEL_NAME=str(folders["joyimage"]), MAX_BATCH="2") as worker:
+        together = ask(worker, {**JOB, "prompt": prompts})
+        for prompt, seed, image in zip(prompts, together["seeds"], together["images"], strict=True):
+            assert ask(worker, {**JOB, "prompt": prompt, "seed": seed})["images"] == [image]
+
+
 @pytest.mark.parametrize("name", EDIT_ONLY)
 def test_a_prompt_alone_is_refused_by_name_where_a_picture_is_needed(name: str, workers: dict[str, Worker]) -> None:
     answer = ask(workers[name], JOB)
@@ -164,9 +180,13 @@ def test_a_prompt_alone_is_refused_by_name_where_a_picture_is_needed(name: str, 
     assert [one["field"] for one in answer["fields"]] == ["image"], answer
 
 
-@pytest.mark.parametrize("name", [name for name in EDITORS if name.startswith("qwen")])
-def test_a_word_that_stands_for_a_picture_is_refused_by_name(name: str, workers: dict[str, Worker]) -> None:
-    answer = ask(workers[name], {**JOB, "prompt": "<|image_pad|> made red"}, image=uri(scene()))
+@pytest.mark.parametrize(
+    "word", ["<|image_pad|>", "&lt;|image_pad|&gt;", "&amp;lt;|image_pad|>", "<|image<lora:x>_pad|>"]
+)
+@pytest.mark.parametrize("name", [name for name in EDITORS if name.startswith(("qwen", "kandinsky"))])
+def test_a_word_that_stands_for_a_picture_is_refused_by_name(name: str, word: str, workers: dict[str, Worker]) -> None:
+    """However it is written: some pipelines read HTML's names of letters, and tags are taken out of prompts."""
+    answer = ask(workers[name], {**JOB, "prompt": f"{word} made red"}, image=uri(scene()))
 
     assert [one["field"] for one in answer["fields"]] == ["prompt"], answer
 
@@ -187,6 +207,8 @@ def test_what_a_pipeline_replaces_by_a_picture_is_refused_by_name(name: str, wor
         ("qwen-edit", "x", 2048),
         ("qwen-edit-plus", "x", 2048),
         ("kandinsky-5", "x", 550),
+        ("joyimage", "x", 2048),
+        ("joyimage-plus", "x", 2048),
     ],
 )
 def test_a_prompt_beyond_what_can_be_read_is_refused_by_name(

@@ -109,6 +109,13 @@ def test_the_last_preview_is_what_the_decoder_gets(
     assert {one.size for one in seen} == {(8, 12)} and {one.mode for one in seen} == {"RGB"}
 
 
+def test_channels_behind_rows_and_columns_of_frames_are_found() -> None:
+    """As Kandinsky 5 has them, which draws pictures as videos of one frame."""
+    latents = torch.randn(2, 1, 3, 4, 16)
+    seen = unpack_latents(None, latents, 32, 24)
+    assert all(torch.equal(seen[:, channel], latents[:, 0, :, :, channel]) for channel in range(16))
+
+
 def test_without_it_there_is_nothing_to_look_at(sd1: Engine) -> None:
     previews: list[MakePreview | None] = []
 

@@ -188,7 +188,9 @@ class ElsewhereFields(StrictObject):
     initial_noise_multiplier: Annotated[
         object, Neutral(1, instead="leave it out; `strength` says how much noise is added", beside="image")
     ] = None
-    image_cfg_scale: Annotated[object, Neutral(0, 1.5, instead="write `image_guidance_scale`")] = None
+    image_cfg_scale: Annotated[
+        object, Neutral(0, 1.5, instead="leave it out; with InstructPix2Pix, write `image_guidance_scale`")
+    ] = None
     include_init_images: Annotated[object, Neutral(False, instead="leave it out; only what is drawn is sent")] = None
     latent_mask: Annotated[object, Neutral(instead="write `mask`")] = None
     go_fast: Annotated[object, Neutral(False, instead=f"has no effect; {_OWNER}", warns=True)] = None

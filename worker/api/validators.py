@@ -5,6 +5,7 @@ field that may not stay as it is, and ends where it reads a field that failed; `
 field as left out. Of each field the first problem is told.
 """
 
+import html
 from collections.abc import Callable, Iterator, Sequence
 
 from worker.api.controls import (
@@ -33,6 +34,7 @@ from worker.models import schedulers
 from worker.models.capabilities import CONTROLLED, IMAGE, TEXT, Capabilities
 from worker.models.schedulers import Scheduler
 from worker.nearest import suggest
+from worker.request import remove_tags
 
 MAX_NAMES = 50  # in one answer; a folder of LoRAs may hold thousands
 Rule = Callable[[Fields, Capabilities], Iterator[Problem]]
@@ -55,9 +57,16 @@ def _check_negative_prompt(fields: Fields, capabilities: Capabilities) -> Iterat
 
 def _check_prompts(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:
     for name, texts in (("prompt", getattr(fields, "prompt", [])), ("negative_prompt", [fields.negative_prompt or ""])):
-        found = next((token for token in capabilities.picture_tokens for text in texts if token in text), None)
+        read = [reading for text in texts for reading in _list_readings(text)]
+        found = next((token for token in capabilities.picture_tokens for text in read if token in text), None)
         if found is not None:
-            yield refuse(name, capabilities, f"reads {found} as a picture")
+            yield refuse(name, capabilities, f"reads {found.strip()} as a picture")
+
+
+def _list_readings(text: str) -> Iterator[str]:
+    """What a pipeline may be given of a text, and what those make of it that read HTML's names of letters, twice."""
+    for given in (text, remove_tags(text)):
+        yield from (given, html.unescape(html.unescape(given)))
 
 
 def _check_true_cfg_scale(fields: Fields, capabilities: Capabilities) -> Iterator[Problem]:

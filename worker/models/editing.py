@@ -54,7 +54,7 @@ class Editing:
         references: it takes so many at most.
         from_prompt: whether it draws from a prompt alone, too.
         aspect: how many times as long as the other one side of a picture may be.
-        max_tokens: of a prompt, beyond which the pipeline fails; 0 where it cuts what is too long.
+        max_tokens: of a prompt, beyond which the pipeline fails or does without a picture; 0 where it cuts the prompt.
         splits: whether what it draws are transparent layers, that together are the picture it was given.
         sides: what it is handed has such ones; None where it scales pictures itself.
         drawn_over: whether it draws in the size of its picture, or stretches that to its own: it is handed one of the
@@ -92,6 +92,8 @@ class Editing:
 
 # Of the 4096 places that Qwen's transformer has for a prompt, pictures take up to 1369 there and the latents 256.
 _QWEN_TOKENS = 2048
+# Of the 4096 that JoyAI's has, pictures stand before the prompt, and what is too long is cut in front.
+_JOY_TOKENS = 2048
 
 # Of the 1024 places that Kandinsky 5 has for a prompt and the picture behind it, the largest takes 455: it is seen at
 # half its size, in squares of 28 pixels.
@@ -120,8 +122,12 @@ EDITORS: Mapping[str, Editing] = MappingProxyType(
         "Kandinsky5I2IPipeline": Editing(
             1, from_prompt=False, max_tokens=_KANDINSKY_TOKENS, drawn_over=True, share=0.0
         ),
-        "JoyImageEditPipeline": Editing(1, placeholder=_JOY, share=2 / 3),  # layers two thirds as wide
+        "JoyImageEditPipeline": Editing(  # layers two thirds as wide
+            1, max_tokens=_JOY_TOKENS, placeholder=_JOY, share=2 / 3
+        ),
         # Both of what guidance compares go through them at once.
-        "JoyImageEditPlusPipeline": Editing(5, from_prompt=False, listed=True, placeholder=_JOY, share=4 / 3),
+        "JoyImageEditPlusPipeline": Editing(
+            5, from_prompt=False, max_tokens=_JOY_TOKENS, listed=True, placeholder=_JOY, share=4 / 3
+        ),
     }
 )

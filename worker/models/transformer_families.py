@@ -104,7 +104,8 @@ TRANSFORMER_FAMILIES: tuple[Family, ...] = (
     _row("kandinsky-5", "Kandinsky 5", "Kandinsky5T2IPipeline", 50, 3.5, alone=True),
     # Of a larger picture, its language model would see more than there is room for beside a prompt.
     _row("kandinsky-5-i2i", "Kandinsky 5 I2I", "Kandinsky5I2IPipeline", 50, 3.5, max_pixels=1280 * 1024),
-    _row("joyimage-edit", "JoyAI-Image-Edit", "JoyImageEditPipeline", 40, 4.0),
+    # Reads the padding of a shorter prompt beside a longer one.
+    _row("joyimage-edit", "JoyAI-Image-Edit", "JoyImageEditPipeline", 40, 4.0, alone=True),
     _row("joyimage-edit-plus", "JoyAI-Image-Edit-Plus", "JoyImageEditPlusPipeline", 30, 4.0),
     _row(
         "ideogram-4",
