@@ -210,7 +210,7 @@ def _advise(model: Published) -> str:
 def _find_pools(model: Published) -> Mapping[Quantize, int]:
     """The smallest on which all weights stay on the GPU, as published, and with each QUANTIZE if that is a smaller."""
     found: dict[Quantize, int] = {}
-    for kind, sizes in _list_sizes(model).items():
+    for kind, sizes in _list_sizes(model).items():  # as published first
         fits = (pool for pool in POOLS if find_fit(sizes, pool, kind, *_pixels(model)).describe().startswith("all"))
         pool = next(fits, math.inf)
         if pool < found.get("none", math.inf):
@@ -263,11 +263,11 @@ def _deploy(model: Published) -> str:
 
 def list_presets(disk_gigabytes: int) -> Iterator[dict[str, Any]]:
     """What RunPod's Hub offers, of the first checkpoint of each model that a container's disk can hold."""
-    for model in reversed(PUBLISHED):
+    for model in reversed(PUBLISHED):  # the smallest, which need no token, come first in the form
         if sum(_list_sizes(model)["none"].values()) < disk_gigabytes * 10**9:
-            needs = [f"{_find_pools(model)[_choose_bits(model)]} GB"]
-            needs += ["needs a token"] * model.checkpoints[0].gated
-            yield {"name": f"{model.title} ({', '.join(needs)})", "defaults": _list_settings(model)}
+            token = ", needs a token" if model.checkpoints[0].gated else ""
+            name = f"{model.title} ({_find_pools(model)[_choose_bits(model)]} GB{token})"
+            yield {"name": name, "defaults": _list_settings(model)}
 
 
 def _list_settings(model: Published) -> dict[str, str]:

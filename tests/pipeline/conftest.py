@@ -17,8 +17,10 @@ from diffusers import (
 
 from tests.helpers import tiny_addons, tiny_controlnets, tiny_editors, tiny_models, tiny_transformers
 from tests.helpers.drawing import load_engine
+from tests.helpers.faults import a_worker_each
 from tests.helpers.plain_diffusers import load_plain
 from worker.engine.engine import Engine
+from worker.runtime.worker import Worker
 
 # Threads that wait for each other cost more than these tiny networks: a hundred times as much on a busy machine.
 torch.set_num_threads(1)
@@ -62,6 +64,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def engines(folders: dict[str, Path]) -> dict[str, Engine]:
     """Family -> its tiny model, loaded by the worker."""
     return {family: load_engine(MODEL_NAME=str(folder)) for family, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
+def workers(folders: dict[str, Path]) -> Iterator[dict[str, Worker]]:
+    """A worker with each model of `folders`, which a file may have of its own."""
+    with a_worker_each(folders) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Filling a mask, drawing on beyond the edges, and following a picture with a model that is made for it, through the
 handler function: what is drawn is what plain diffusers draws, pixel for pixel, and the rest stays as it came."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from tests.helpers import tiny_editors, tiny_models
 from tests.helpers.drawing import assert_same, hole, scene, uri
-from tests.helpers.faults import a_worker, a_worker_each
+from tests.helpers.faults import a_worker
 from tests.helpers.plain_diffusers import around
 from tests.helpers.through_handler import ask, drawn, open_picture, pixels
 from worker.runtime.worker import Worker
@@ -48,12 +48,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def plain(folders: dict[str, Path]) -> dict[str, DiffusionPipeline]:
     return {name: tiny_editors.load_plain(folder) for name, folder in folders.items()}
-
-
-@pytest.fixture(scope="module")
-def workers(folders: dict[str, Path]) -> Iterator[dict[str, Worker]]:
-    with a_worker_each(folders) as made:
-        yield made
 
 
 def inpaint_plainly(name: str, plain: dict[str, DiffusionPipeline], **call: Any) -> Image:

@@ -1,6 +1,6 @@
 """What is InstructPix2Pix's own: the size of its picture, its second guidance, and CLIP's prompts in its order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from tests.helpers import tiny_addons, tiny_editors, tiny_models, tiny_viewers
 from tests.helpers.drawing import assert_same, hole, scene, uri
-from tests.helpers.faults import a_worker, a_worker_each, engine_of
+from tests.helpers.faults import a_worker, engine_of
 from tests.helpers.plain_diffusers import run
 from tests.helpers.through_handler import ask, drawn, open_picture, pixels
 from worker.images.resize import fit_image
@@ -34,12 +34,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def plain(folders: dict[str, Path]) -> dict[str, DiffusionPipeline]:
     return {name: tiny_editors.load_plain(folder) for name, folder in folders.items()}
-
-
-@pytest.fixture(scope="module")
-def workers(folders: dict[str, Path]) -> Iterator[dict[str, Worker]]:
-    with a_worker_each(folders) as made:
-        yield made
 
 
 def plainly(pipeline: DiffusionPipeline, image: Image, **call: Any) -> Image:

@@ -2,8 +2,6 @@
 file: what is drawn is what plain diffusers draws, pixel for pixel, and the rest stays as it came."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +36,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {name: tiny_models.for_inpainting(make()) for name, make in MAKERS.items()}
     made["mislabelled"] = tiny_models.for_inpainting(tiny_models.sd1(), "StableDiffusionPipeline")
     return {name: tiny_models.save(pipeline, root / name) for name, pipeline in made.items()}
-
-
-@pytest.fixture(scope="module")
-def workers(folders: dict[str, Path]) -> Iterator[dict[str, Worker]]:
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(a_worker(MODEL_NAME=str(folder))) for name, folder in folders.items()}
 
 
 def inpaint_plainly(folder: Path, **given: Any) -> Image:

@@ -76,8 +76,7 @@ class Editing:
     share: float = 1.0
 
     def count_seen(self, pixels: int) -> int:
-        """The pixels that are looked at in an ordinary job, as memory counts them: so many in FLUX.2 dev would take as
-        much.
+        """Pixels of reference pictures that would take as much memory in FLUX.2 dev as an ordinary job's do here.
 
         Where pictures are split, their layers are drawn at once, beside one more of all of them, and decoded one by
         one.
