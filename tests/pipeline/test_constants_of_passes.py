@@ -8,7 +8,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from tests.helpers.baked_graphs import BakedDevice
 from tests.pipeline.test_families_of_today import CASES
+from worker.engine.denoiser.cuda_graphs import Work
+from worker.engine.denoiser.graphs import Graphs
 from worker.engine.load.constants import keep_constants
 from worker.engine.pipelines import find_denoiser
 
@@ -22,20 +25,20 @@ class Passes:
         pipeline = CASES[family].make()
         pipeline.set_progress_bar_config(disable=True)
         self.denoiser: Any = find_denoiser(pipeline)
-        self._inputs: list[Any] = []
-        hook = self.denoiser.register_forward_pre_hook(lambda _, *given: self._inputs.append(given), with_kwargs=True)
+        self.inputs: list[Any] = []
+        hook = self.denoiser.register_forward_pre_hook(lambda _, *given: self.inputs.append(given), with_kwargs=True)
         pipeline(prompt="a star", width=64, height=96, num_inference_steps=1)
         hook.remove()
 
     def move(self, device: torch.device) -> None:
         """All of it to this device."""
         self.denoiser.to(device)
-        self._inputs = tree_map(lambda one: one.to(device) if isinstance(one, Tensor) else one, self._inputs)
+        self.inputs = tree_map(lambda one: one.to(device) if isinstance(one, Tensor) else one, self.inputs)
 
     @torch.no_grad()
     def run(self) -> Any:
         """The pass."""
-        given, named = self._inputs[0]
+        given, named = self.inputs[0]
         return self.denoiser(*given, **named)
 
 
@@ -72,6 +75,17 @@ def test_what_a_pass_needs_is_where_it_is_computed(family: str) -> None:
     with Brought() as seen:
         passes.run()
     assert seen.count == 0
+
+
+def test_a_pass_that_gives_more_than_tensors_becomes_a_graph() -> None:
+    passes = Passes("kandinsky-5")
+    given, named = passes.inputs[0]
+    work, graphs = Work("denoiser", passes.denoiser, passes.denoiser.forward), Graphs(BakedDevice(), measure=False)
+    with graphs.drawing():
+        expected, *_, found = [graphs.run(work, None, *given, **named) for _ in range(3)]
+    assert graphs.mode == "graphs"
+    assert type(found) is type(expected)
+    assert torch.equal(found.sample, expected.sample)
 
 
 def test_of_chroma_they_are_those_of_the_rows_that_are_drawn() -> None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 import torch
+from diffusers.utils import BaseOutput
 from torch import Tensor
 
 
@@ -135,7 +136,7 @@ def clone(value: Any) -> Any:
     """The same with tensors of its own, which the next replay leaves alone.
 
     Raises:
-        TypeError: it is more than tensors, and tuples and lists of them.
+        TypeError: it is more than tensors, and tuples, lists and outputs of them.
     """
     if value is None:
         return None
@@ -143,6 +144,8 @@ def clone(value: Any) -> Any:
         return value.clone()
     if type(value) in (tuple, list):
         return type(value)(clone(one) for one in value)
+    if isinstance(value, BaseOutput):
+        return type(value)(**{name: clone(one) for name, one in value.items()})
     raise TypeError(f"a pass that returns {type(value).__name__}")
 
 
