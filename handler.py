@@ -61,7 +61,10 @@ def main() -> None:
     report_load_failure(WORKER.failure, WORKER.on_platform)
     log_libraries()
     answer = partial(WORKER.handle, to_files=True) if is_local_test() else handler
-    runpod.serverless.start({"handler": answer, "concurrency_modifier": WORKER.gate.concurrency_modifier})
+    try:
+        runpod.serverless.start({"handler": answer, "concurrency_modifier": WORKER.gate.concurrency_modifier})
+    finally:
+        WORKER.stop_compiling()
 
 
 if __name__ == "__main__":

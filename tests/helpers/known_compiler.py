@@ -39,3 +39,6 @@ class KnownCompiler:
 
     def standing_still(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def close(self) -> None:
+        """Nothing is under way."""

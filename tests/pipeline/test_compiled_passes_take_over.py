@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,40 @@ def test_of_a_transformer_its_blocks_are_compiled(kits: Kits) -> None:
         runner.graphs = None
     assert np.array_equal(drawn(engine, num_inference_steps=2)[0], expected)
     assert not any(module._compiled_call_impl for module in transformer.modules()), "it is drawn by itself, too"
+
+
+def test_a_compile_is_left_where_it_can_be_when_the_process_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts, begun, go_on = [], threading.Event(), threading.Event()
+
+    def compile_part(part: Any, _: Any) -> Any:
+        parts.append(part)
+        begun.set()
+        assert go_on.wait(WAIT_S)
+        return part
+
+    def forward(numbers: torch.Tensor) -> torch.Tensor:
+        doubled = numbers * 2
+        torch._dynamo.graph_break()
+        return doubled + 1
+
+    compiler = TorchCompiler(tmp_path, backend=compile_part)
+    numbers = torch.ones(2)
+    compiled, waiting = (
+        compiler.submit(Work("sum", torch.nn.Identity(), forward), Arguments((numbers,), {}, (numbers,)))
+        for _ in range(2)
+    )
+    assert begun.wait(WAIT_S)
+    with ThreadPoolExecutor(1) as thread:
+        closed = thread.submit(compiler.close)
+        while not waiting.cancelled():
+            time.sleep(0.01)
+        go_on.set()
+        closed.result(WAIT_S)
+    assert compiled.exception() is not None
+    assert len(parts) == 1
+    assert "damaged" not in caplog.text
 
 
 def test_a_drawing_never_waits_longer_than_to_where_a_compile_can_be_left() -> None:

@@ -62,6 +62,7 @@ class Worker:
         self._formatter = log_to_stderr(as_json=self.on_platform)
         self.gate = Gate()
         self.failure: WorkerError | None = None
+        self._replicas: Sequence[Replica] = ()
         self._being_read: set[Job] = set()  # those that may come to be drawn soon
         self._encoding = ThreadPoolExecutor(MAX_ENCODED_AT_ONCE, thread_name_prefix="encode")
         for mistake in list_mistaken_names():
@@ -118,6 +119,12 @@ class Worker:
         for one in self._replicas:
             if one.engine.graphs is not None:
                 one.engine.graphs.wait()
+
+    def stop_compiling(self) -> None:
+        """For good: a process that ends waits for its threads, and a compile can take minutes."""
+        for one in self._replicas:
+            if one.engine.graphs is not None:
+                one.engine.graphs.stop_compiling()
 
     def close(self) -> None:
         """End the threads, when what they have to do is done."""

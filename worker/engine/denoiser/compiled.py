@@ -34,6 +34,10 @@ PATIENCE_S = 0.1  # between looks at whether something wants to be drawn
 MAX_RECOMPILES = 64  # of one function in torch; each shape is one
 
 
+class Left(Exception):
+    """A compile that nobody waits for any more."""
+
+
 class Floor:
     """Who works: drawings whenever they want to, the compiler whenever none does."""
 
@@ -42,6 +46,7 @@ class Floor:
         self._change = threading.Condition()
         self._drawings = 0
         self._compiling = False
+        self.closed = False
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
@@ -66,7 +71,13 @@ class Floor:
             self._give()
 
     def stand_still(self) -> None:
-        """While something wants to be drawn; by the thread that compiles, where nothing is half done."""
+        """While something wants to be drawn; by the thread that compiles, where nothing is half done.
+
+        Raises:
+            Left: the floor is closed.
+        """
+        if self.closed:
+            raise Left
         if not self._drawings:
             return
         was_compiling, torch.compiler._is_compiling_flag = torch.compiler._is_compiling_flag, False
@@ -93,7 +104,7 @@ class Floor:
 class TorchCompiler:
     """Compiles what it is given, one after the other."""
 
-    def __init__(self, cache: Path | None, backend: str = "inductor") -> None:
+    def __init__(self, cache: Path | None, backend: str | Callable[..., Any] = "inductor") -> None:
         """Nothing is compiled yet.
 
         Args:
@@ -116,9 +127,10 @@ class TorchCompiler:
         return self._floor.drawing()
 
     def close(self) -> None:
-        """Finish what is under way, and begin nothing more."""
-        self._thread.shutdown(cancel_futures=True)
-        self._kernels.shutdown(cancel_futures=True)
+        """Leave what is under way where it can be left, and begin nothing more."""
+        self._floor.closed = True
+        for pool in (self._thread, self._kernels):
+            pool.shutdown(cancel_futures=True)
 
     def _compile(self, work: Work, arguments: Arguments) -> Callable[..., Any]:
         with self._floor.compiling():
@@ -130,7 +142,7 @@ class TorchCompiler:
                 log.info("compiled the %s in %.1f s", work.name, time.perf_counter() - started)
                 return compiled
             except Exception as error:
-                if self._cache is None:
+                if self._cache is None or self._floor.closed:
                     raise
                 log.warning(
                     "compiling without %s, which may be damaged: %s", self._cache, str(error).partition("\n")[0]
@@ -182,11 +194,11 @@ class TorchCompiler:
 
     def _leave_at(self, kind: type, name: str) -> None:
         """A call of this method is a place where the compile can stand still."""
-        method, thread, floor = getattr(kind, name), threading.get_ident(), self._floor
+        method, thread, floor = getattr(kind, name), threading.current_thread(), self._floor
 
         @functools.wraps(method)
         def leaving(*given: Any, **named: Any) -> Any:
-            if threading.get_ident() == thread:
+            if threading.current_thread() is thread:
                 floor.stand_still()
             return method(*given, **named)
 
@@ -197,7 +209,7 @@ class TorchCompiler:
 
         Inductor would ask child processes, forked ones or of another Python, and has no such threads.
         """
-        make, wait, thread, floor = kind.triton, kind.wait, threading.get_ident(), self._floor  # type: ignore[attr-defined]
+        make, wait, thread, floor = kind.triton, kind.wait, threading.current_thread(), self._floor  # type: ignore[attr-defined]
 
         def make_when_nothing_is_drawn(*given: Any, **named: Any) -> Any:
             floor.wait_until_nothing_is_drawn()
@@ -205,7 +217,7 @@ class TorchCompiler:
 
         @functools.wraps(make)
         def share_out(*given: Any, **named: Any) -> Any:
-            if threading.get_ident() != thread:
+            if threading.current_thread() is not thread:
                 return make(*given, **named)
             floor.stand_still()
             return self._kernels.submit(make_when_nothing_is_drawn, *given, **named)

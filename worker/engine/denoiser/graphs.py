@@ -48,6 +48,9 @@ class Compiler(Protocol):
     def standing_still(self) -> AbstractContextManager[None]:
         """Inside the `with` nothing is compiled."""
 
+    def close(self) -> None:
+        """Leave what is under way where it can be left, and begin nothing more."""
+
 
 @dataclass
 class _Kind:
@@ -186,6 +189,11 @@ class Graphs:
             for compiled in (kind.compiled, *kind.halves.values()):
                 if compiled is not None:
                     compiled.exception()
+
+    def stop_compiling(self) -> None:
+        """For good."""
+        if self._compiler is not None:
+            self._compiler.close()
 
     @contextmanager
     def set_aside(self) -> Iterator[None]:
