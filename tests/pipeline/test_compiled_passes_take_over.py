@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch._dynamo import eval_frame
 
+from tests.helpers import tiny_models, tiny_transformers
 from tests.helpers.baked_graphs import BakedDevice
 from tests.helpers.drawing import draw, load_engine
 from tests.helpers.every_kind import drawn
@@ -27,6 +28,7 @@ from worker.engine.denoiser.compiled import Floor, TorchCompiler
 from worker.engine.denoiser.cuda_graphs import Arguments, Work
 from worker.engine.denoiser.graphs import Graphs
 from worker.engine.engine import Engine
+from worker.engine.load.acceleration import lay_out
 from worker.engine.warm_up import warm_up
 
 STEPS = 18  # of a job whose passes are worth compiling
@@ -127,6 +129,15 @@ def test_torch_compiles_what_is_drawn_often_before_the_first_job(accelerated: An
         assert np.array_equal(found, drawn(sd1, num_inference_steps=4, width=model.width, height=model.height)[0])
     finally:
         compiler.close()
+
+
+@pytest.mark.parametrize("make", [tiny_models.sdxl, tiny_transformers.flux, tiny_transformers.qwen])
+def test_any_model_is_laid_out_for_compiled_passes(make: Callable[[], Any]) -> None:
+    pipeline = make()
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    lay_out(Graphs(BakedDevice(), measure=False, compiler=KnownCompiler(None)), parts)
+    layers = [layer for part in parts for layer in part.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert layers and all(one.weight.is_contiguous(memory_format=torch.channels_last) for one in layers)
 
 
 def test_two_who_draw_leave_torch_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,8 +71,9 @@ def make_compiler(settings: Settings, device: torch.device) -> Compiler:
 def lay_out(graphs: Graphs | None, modules: Iterable[torch.nn.Module]) -> None:
     """The weights of convolutions as compiled passes read them, which would else be turned around in every pass."""
     if graphs is not None and graphs.compiles:
-        for module in modules:
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for part in (part for module in modules for part in module.modules()):
+            if isinstance(part, torch.nn.Conv2d):
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def choose_cache(settings: Settings, device: torch.device) -> Path | None:
