@@ -24,7 +24,7 @@ from transformers import (
     Qwen3Model,
 )
 
-from tests.helpers.tiny_models import _vae
+from tests.helpers.tiny_models import _vae, wake
 
 TEMPLATE = "{% for message in messages %}<|im_start|>{{ message.content }}<|im_end|>{% endfor %}"
 SMALL_TEXT = {
@@ -144,17 +144,18 @@ def ernie() -> ErnieImagePipeline:
     tokens = letters()
     sight = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     reading = {"model_type": "mistral", "vocab_size": len(tokens), "num_hidden_layers": 2, **SMALL_TEXT}
+    transformer = ErnieImageTransformer2DModel(
+        hidden_size=32,
+        num_attention_heads=2,
+        num_layers=1,
+        ffn_hidden_size=32,
+        in_channels=16,
+        out_channels=16,
+        text_in_dim=16,
+        rope_axes_dim=(4, 6, 6),
+    )
     return ErnieImagePipeline(
-        transformer=ErnieImageTransformer2DModel(
-            hidden_size=32,
-            num_attention_heads=2,
-            num_layers=1,
-            ffn_hidden_size=32,
-            in_channels=16,
-            out_channels=16,
-            text_in_dim=16,
-            rope_axes_dim=(4, 6, 6),
-        ),
+        transformer=wake(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=_vae_flux2(),
         text_encoder=Mistral3Model(

@@ -178,6 +178,14 @@ def for_inpainting(made: DiffusionPipeline, class_name: str | None = None, **cha
 UNETS = {"sd1": sd1, "sd2": sd2, "sd2-v": partial(sd2, "v_prediction"), "sdxl": sdxl}
 
 
+def wake(module: torch.nn.Module) -> torch.nn.Module:
+    """Give weights other than zero to layers that begin with zeros, and would let no prompt through."""
+    for weight in module.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.2)
+    return module
+
+
 def save(pipeline: DiffusionPipeline, folder: Path) -> Path:
     """Write the pipeline in diffusers layout."""
     pipeline.save_pretrained(folder, safe_serialization=True)

@@ -39,7 +39,7 @@ from transformers import (
 
 from tests.helpers import tiny_editors
 from tests.helpers.tiny_flows import SMALL_TEXT, letters
-from tests.helpers.tiny_models import _text_config, tokenizer
+from tests.helpers.tiny_models import _text_config, tokenizer, wake
 from tests.helpers.tiny_transformers import _vae16, t5, t5_tokenizer
 
 
@@ -241,11 +241,15 @@ def longcat() -> LongCatImagePipeline:
     """LongCat-Image: its encoder writes the prompt anew before it reads it. The tokenizer stands for its processor."""
     torch.manual_seed(0)
     tokens = letters(template="{% for m in messages %}{{ m.content[0].text }}<|im_end|>{% endfor %}")
+    encoder = _qwen2_5_vl(len(tokens))
+    for layer in encoder.model.language_model.layers.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.weight.data *= 50  # else it writes the same for every prompt
     return LongCatImagePipeline(
         transformer=longcat_transformer(),
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=_vae16(),
-        text_encoder=_qwen2_5_vl(len(tokens)),
+        text_encoder=encoder,
         tokenizer=tokens,
         text_processor=tokens,
     )
@@ -253,7 +257,7 @@ def longcat() -> LongCatImagePipeline:
 
 def kandinsky5_transformer(visual_cond: bool = False) -> Kandinsky5Transformer3DModel:
     """That of Kandinsky 5; or of the one that edits, which takes the latents of a picture, too."""
-    made = Kandinsky5Transformer3DModel(
+    transformer = Kandinsky5Transformer3DModel(
         in_visual_dim=16,
         out_visual_dim=16,
         in_text_dim=16,
@@ -266,10 +270,7 @@ def kandinsky5_transformer(visual_cond: bool = False) -> Kandinsky5Transformer3D
         axes_dims=(4, 6, 6),
         visual_cond=visual_cond,
     )
-    for weight in made.parameters():
-        if not weight.any():  # with which layers begin that would let no prompt through
-            torch.nn.init.normal_(weight, std=0.2)
-    return made
+    return wake(transformer)
 
 
 def kandinsky5() -> Kandinsky5T2IPipeline:

@@ -239,7 +239,9 @@ def test_our_picture_is_plain_diffusers_picture(model: Model) -> None:
     case = model.case
 
     assert engine_of(model.worker).capabilities.family.name == model.family
-    assert_same(model.draw(**case.asked), plainly(model.plain, **model.call))
+    drawn = model.draw(**case.asked)
+    assert_same(drawn, plainly(model.plain, **model.call))
+    assert drawn != model.draw(**case.asked, prompt="hills"), "else nothing is shown of how the prompt is read"
 
 
 def test_a_job_that_names_neither_steps_nor_guidance_gets_those_that_the_model_is_published_with(model: Model) -> None:
