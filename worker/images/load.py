@@ -4,7 +4,6 @@ Bytes are bounded before they are read, pixels before they are decoded. Colour p
 own `load_image` does. Nothing here knows what the picture is for.
 """
 
-import base64
 import contextlib
 import io
 import os
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pybase64
 from PIL import ExifTags, Image, ImageOps
 
 from worker.errors import InvalidInputError, UnusablePictureError
@@ -169,11 +169,11 @@ def _from_data_uri(uri: str, rules: PictureRules) -> bytes:
 
 def _from_base64(text: str, rules: PictureRules) -> bytes:
     """The bytes that base64 of either alphabet stands for, with or without padding, in one line or many."""
-    letters = "".join(text.split()).translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
+    letters = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
     if len(letters) * 3 // 4 > rules.max_bytes:
         raise _too_large(rules)
     try:
-        return base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
+        return pybase64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
     except ValueError:
         raise UnusablePictureError(
             f"that is neither a URL, a data URI, base64 nor a path below {rules.volume}"

@@ -3,13 +3,14 @@
 All pictures are delivered, or none: what was stored before a failure is removed again.
 """
 
-import base64
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+
+import pybase64
 
 from worker.errors import DeliveryError, ResultTooLargeError
 from worker.output.bucket import upload
@@ -116,7 +117,7 @@ def _size(files: Sequence[File]) -> int:
 
 
 def _make_data_uri(file: File) -> str:
-    return f"data:{file.mime_type};base64,{base64.b64encode(file.data).decode()}"
+    return f"data:{file.mime_type};base64,{pybase64.b64encode_as_string(file.data)}"
 
 
 def _write(files: Sequence[File]) -> tuple[str, ...]:

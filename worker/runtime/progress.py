@@ -4,12 +4,12 @@ The SDK sends each update from a thread of its own, so two in flight can overtak
 the result, which ends the job. Only one is ever in flight here, and it is awaited before the result leaves.
 """
 
-import base64
 import io
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pybase64
 import runpod
 from PIL.Image import Image
 
@@ -75,4 +75,4 @@ class Progress:
 def _data_uri(picture: Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=70)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/jpeg;base64,{pybase64.b64encode_as_string(buffer.getvalue())}"
