@@ -70,10 +70,12 @@ def make_compiler(settings: Settings, device: torch.device) -> Compiler:
 
 def lay_out(graphs: Graphs | None, modules: Iterable[torch.nn.Module]) -> None:
     """The weights of convolutions as compiled passes read them, which would else be turned around in every pass."""
-    if graphs is not None and graphs.compiles:
-        for part in (part for module in modules for part in module.modules()):
-            if isinstance(part, torch.nn.Conv2d):
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if graphs is None or not graphs.compiles:
+        return
+    for module in modules:
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.Conv2d):  # a module as a whole may have others, which cannot be laid out so
+                layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def choose_cache(settings: Settings, device: torch.device) -> Path | None:
