@@ -23,10 +23,14 @@ class Scene:
     proxy: FaultyProxy
     theirs: S3Server
 
-    def log_tells_nothing(self, *more: object) -> bool:
-        """Neither the log nor this holds a key, a presigned URL or the address of the bucket."""
+    def told(self, *more: object) -> list[str]:
+        """What the log or this holds of a key, a presigned URL or the address of the bucket.
+
+        Not for pictures: four letters of their base64 may spell anything.
+        """
         text = self.worker.log() + str(more)
-        return not any(secret in text for secret in (ACCESS_KEY, SECRET_KEY, "Signature=", "AWS4", self.proxy.url))
+        secrets = (ACCESS_KEY, SECRET_KEY, "Signature=", "AWS4", self.proxy.url)
+        return [secret for secret in secrets if secret in text]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,7 @@ def test_the_endpoints_bucket_and_a_jobs_own(scene: Scene) -> None:
         assert fetched == set(server.objects().values())
         assert output["image_url"] == output["images"][0]
     assert inline["images"][0].startswith("data:image/png;base64,")
-    assert scene.log_tells_nothing()
+    assert scene.told() == []
 
 
 def test_a_bucket_that_refuses_costs_no_picture(scene: Scene) -> None:
@@ -97,4 +101,4 @@ def test_a_bucket_in_trouble_costs_no_picture_and_gets_the_next_jobs(scene: Scen
         "2.png",
     ]
     assert {answer["workerId"] for answer in (inline, insisting, stored)} == {scene.worker.id}
-    assert scene.log_tells_nothing(inline, insisting)
+    assert scene.told(inline["output"]["warnings"], insisting) == []
