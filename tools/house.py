@@ -182,7 +182,7 @@ ORDER = {
         "warnings.py",
     ],
     "worker/engine/passes": ["draw.py", "prepare.py", "run.py"],
-    "worker/engine/denoiser": ["runner.py", "graphs.py", "cuda_graphs.py", "split.py", "compiled.py"],
+    "worker/engine/denoiser": ["runner.py", "graphs.py", "cuda_graphs.py", "split.py", "compiled.py", "projections.py"],
     "worker/output": ["options.py", "address.py", "metadata.py", "png.py", "encode.py", "delivery.py", "bucket.py"],
 }
 TITLES = {

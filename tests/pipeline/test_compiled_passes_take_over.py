@@ -4,6 +4,7 @@ Nothing is compiled here as a GPU would have it, where tests/gpu asks the same: 
 last stage, or one whose results are known to be good or bad.
 """
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention import BasicTransformerBlock
 from torch._dynamo import eval_frame
 
 from tests.helpers import tiny_models, tiny_transformers
@@ -138,6 +140,62 @@ def test_any_model_is_laid_out_for_compiled_passes(make: Callable[[], Any]) -> N
     lay_out(Graphs(BakedDevice(), measure=False, compiler=KnownCompiler(None)), parts)
     layers = [layer for part in parts for layer in part.modules() if isinstance(layer, torch.nn.Conv2d)]
     assert layers and all(one.weight.is_contiguous(memory_format=torch.channels_last) for one in layers)
+
+
+def _compile_unet(unet: Any, given: Arguments) -> tuple[torch.Tensor, int]:
+    """What a compiled pass gives, and how many products it has."""
+    products = 0
+
+    def count(graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        nonlocal products
+        products += sum(node.target is torch.nn.functional.linear for node in graph.graph.nodes)
+        return graph.forward
+
+    compiler = TorchCompiler(None, backend=count)
+    try:
+        run = compiler.submit(Work("denoiser", unet, unet.forward), given).result(WAIT_S)
+        with torch.no_grad():
+            return run(*given.given, **given.named)[0], products
+    finally:
+        compiler.close()
+
+
+@pytest.mark.parametrize("make", [tiny_models.sd1, tiny_models.sdxl])
+def test_queries_keys_and_values_come_from_one_product_of_the_same_weights(make: Callable[[], Any]) -> None:
+    unet = make().unet
+    blocks = sum(isinstance(layer, BasicTransformerBlock) for layer in unet.modules())
+    given = _unet_arguments(unet)
+    weights, memory = copy.deepcopy(unet.state_dict()), _memory(unet)
+    expected, plain = _compile_unet(unet, given)
+
+    lay_out(Graphs(BakedDevice(), measure=False, compiler=KnownCompiler(None)), [unet])
+    found, laid_out = _compile_unet(unet, given)
+
+    assert laid_out == plain - 3 * blocks, "three of what is drawn, two of what is read, in each block"
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert all(torch.equal(weight, weights[name]) for name, weight in unet.state_dict().items())
+    assert _memory(unet) == memory
+
+    attention = next(layer for layer in unet.modules() if isinstance(layer, BasicTransformerBlock)).attn1
+    attention.to_k.weight.data = attention.to_k.weight.data.clone()  # as a repair moves some
+    assert _compile_unet(unet, given)[1] == laid_out + 2
+
+
+def _unet_arguments(unet: Any) -> Arguments:
+    read = unet.config.cross_attention_dim
+    given = (torch.randn(2, 4, 16, 16), torch.tensor(5.0), torch.randn(2, 7, read))
+    named: dict[str, Any] = {"return_dict": False}
+    if unet.config.addition_embed_type == "text_time":
+        sizes = 6 * unet.config.addition_time_embed_dim
+        texts = torch.randn(2, unet.config.projection_class_embeddings_input_dim - sizes)
+        named["added_cond_kwargs"] = {"text_embeds": texts, "time_ids": torch.randn(2, 6)}
+    return Arguments(given, named, ())
+
+
+def _memory(module: torch.nn.Module) -> int:
+    """Bytes of all its weights."""
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage() for one in module.parameters()}
+    return sum(one.nbytes() for one in storages.values())
 
 
 def test_two_who_draw_leave_torch_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

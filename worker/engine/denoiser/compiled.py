@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from worker.engine.denoiser.cuda_graphs import Arguments, Work
+from worker.engine.denoiser.projections import join_projections
 from worker.settings import keep_compiled_code
 
 log = logging.getLogger("worker")
@@ -166,9 +167,13 @@ class TorchCompiler:
 
     def _prepare_forward(self, work: Work) -> Callable[..., Any]:
         """What is compiled when it is called: the whole of a UNet, of a transformer the blocks that it repeats."""
-        if not getattr(work.module, "_repeated_blocks", None) or hasattr(work.module, "down_blocks"):
+        is_unet, repeats = hasattr(work.module, "down_blocks"), getattr(work.module, "_repeated_blocks", None)
+        if not (is_unet or repeats):
             return torch.compile(work.forward, backend=self._backend, dynamic=False)
         twin: Any = share_weights(work.module)
+        if is_unet:
+            join_projections(twin)
+            return torch.compile(twin.forward, backend=self._backend, dynamic=False)
         twin.compile_repeated_blocks(backend=self._backend, dynamic=False)
         return twin.forward  # type: ignore[no-any-return]
 

@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL
 from worker.engine.batch_size import BatchSize
 from worker.engine.denoiser.cuda_graphs import CudaDevice
 from worker.engine.denoiser.graphs import Compiler, Graphs
+from worker.engine.denoiser.projections import place_projections_together
 from worker.engine.denoiser.runner import DecoderRunner, PassRunner
 from worker.engine.memory_plan import MemoryPlan
 from worker.models.capabilities import Capabilities
@@ -69,10 +70,11 @@ def make_compiler(settings: Settings, device: torch.device) -> Compiler:
 
 
 def lay_out(graphs: Graphs | None, modules: Iterable[torch.nn.Module]) -> None:
-    """The weights of convolutions as compiled passes read them, which would else be turned around in every pass."""
+    """Weights as compiled passes read them: those of convolutions would else be turned around in every pass."""
     if graphs is None or not graphs.compiles:
         return
     for module in modules:
+        place_projections_together(module)
         for layer in module.modules():
             if isinstance(layer, torch.nn.Conv2d):  # a module as a whole may have others, which cannot be laid out so
                 layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
