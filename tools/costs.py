@@ -6,7 +6,7 @@ from benchmarks.prices import Pool, Prices
 from benchmarks.results import Case, Report, SceneResult
 from benchmarks.scaling.measured import OURS, find_ours
 from tools.chart import Bar, draw_chart
-from tools.models import Fit, find_fits
+from tools.models import OFFLOADS, Fit, find_fits
 from tools.performance import write_seconds
 from tools.published import PUBLISHED, Published
 from worker.engine.memory_plan import Quantize
@@ -14,7 +14,6 @@ from worker.engine.memory_plan import Quantize
 HOUR = 3600
 BREAK = "<br>"  # within a cell of a table in Markdown
 PREFERENCE: tuple[Quantize, ...] = ("none", "fp8", "8bit", "4bit")  # the first changes pictures least
-OFFLOADS = {"none": "whole", "model": "by component", "group": "by layer"}  # the first is the fastest
 
 Row = tuple[str, ...]
 
@@ -28,7 +27,10 @@ def cost_rows(report: Report, prices: Prices) -> Iterator[Row]:
     sizes = sorted({pool.gigabytes for pool in prices.pools})
     pools = {size: [pool for pool in prices.pools if pool.gigabytes == size] for size in sizes}
     yield "model", *(f"{size} GB" for size in sizes)
-    yield "*an hour*", *(BREAK.join(f"{pool.gpus}: {_write_hour(pool)}" for pool in pools[size]) for size in sizes)
+    yield (
+        f"*an hour, {prices.read}*",
+        *(BREAK.join(f"{pool.gpus}: {_write_hour(pool)}" for pool in pools[size]) for size in sizes),
+    )
     for model in PUBLISHED:
         yield model.title, *(_write_cell(model, size, pools[size], report, prices) for size in sizes)
 
@@ -55,12 +57,11 @@ def _write_hour(pool: Pool) -> str:
 
 def describe_fit(fits: Mapping[Quantize, Fit]) -> str:
     """The fastest way in which a model fits, and of those that are as fast the one that changes pictures least."""
-    for offload, words in OFFLOADS.items():
+    for offload in OFFLOADS:
         for kind in PREFERENCE:
             fit = fits.get(kind)
-            if fit and fit.loads and fit.plan.fits and fit.plan.offload == offload:
-                tiles = ", the VAE by tiles" if fit.plan.tiling else ""
-                return words + ("" if kind == "none" else f", `QUANTIZE={kind}`") + tiles
+            if fit and fit.works and fit.plan.offload == offload:
+                return fit.describe() + ("" if kind == "none" else f", `QUANTIZE={kind}`")
     return "no"
 
 

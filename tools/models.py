@@ -16,6 +16,7 @@ from benchmarks.prices import Prices
 from benchmarks.results import Report
 from benchmarks.scaling.measured import OURS, find_ours
 from benchmarks.scenes import find_scene
+from tools.markdown import table
 from tools.performance import write_seconds
 from tools.published import PUBLISHED, Checkpoint, Published
 from worker.engine.load.fp8 import find_layers
@@ -40,6 +41,8 @@ _ON_THE_DEVICE = ("8bit", "4bit")  # are made there, all of them before any can 
 _WAYS: Sequence[Quantize] = ("none", "fp8", "4bit")  # that overviews show
 _FROM = {TEXT: "prompts", IMAGE: "pictures", MASK: "masks", EDIT: "instructions"}
 
+OFFLOADS = {"none": "whole", "model": "by component", "group": "by layer"}  # the first is the fastest
+
 Row = tuple[str, ...]
 
 
@@ -50,12 +53,21 @@ class Fit:
     plan: MemoryPlan
     loads: bool
 
+    @property
+    def works(self) -> bool:
+        """Whether it can be loaded and drawn with there."""
+        return self.loads and self.plan.fits
+
+    @property
+    def stays(self) -> bool:
+        """Whether it works, and all of it stays there."""
+        return self.works and self.plan.offload == "none"
+
     def describe(self) -> str:
         """In a word or two."""
-        if not (self.loads and self.plan.fits):
+        if not self.works:
             return "no"
-        where = {"none": "all", "model": "parts", "group": "layers"}[self.plan.offload]
-        return f"{where}, tiles" if self.plan.tiling else where
+        return f"{OFFLOADS[self.plan.offload]}, tiles" if self.plan.tiling else OFFLOADS[self.plan.offload]
 
 
 def predict_sizes(parts: Mapping[str, torch.nn.Module], quantize: Quantize, width: int = HALF) -> dict[str, int]:
@@ -185,7 +197,7 @@ def _write(model: Published, report: Report) -> Iterator[str]:
     yield f"{large} weights; {sum(sizes['none'].values()) / 1e9:.1f} GB on disk in 16 bits. {_advise(model)}"
     yield from _tell_seconds(model, report)
     head = ("checkpoint", "licence", "steps", "guidance", "tasks")
-    yield _markdown([head, *(_describe(one) for one in model.checkpoints)])
+    yield table(head, *(_describe(one) for one in model.checkpoints))
     yield _deploy(model)
 
 
@@ -211,7 +223,7 @@ def _find_pools(model: Published) -> Mapping[Quantize, int]:
     """The smallest on which all weights stay on the GPU, as published, and with each QUANTIZE if that is a smaller."""
     found: dict[Quantize, int] = {}
     for kind, sizes in _list_sizes(model).items():  # as published first
-        fits = (pool for pool in POOLS if find_fit(sizes, pool, kind, *_pixels(model)).describe().startswith("all"))
+        fits = (pool for pool in POOLS if find_fit(sizes, pool, kind, *_pixels(model)).stays)
         pool = next(fits, math.inf)
         if pool < found.get("none", math.inf):
             found[kind] = int(pool)
@@ -257,7 +269,7 @@ def _deploy(model: Published) -> str:
     """The environment of the first checkpoint."""
     lines = [f"{name}={value}" for name, value in _list_settings(model).items() if value not in ("", "none")]
     if model.checkpoints[0].gated:
-        lines.insert(1, "HF_TOKEN=hf_...")
+        lines.insert(1, "HF_TOKEN={{ RUNPOD_SECRET_hf_token }}")
     return "\n".join((f"On a GPU of {_find_pools(model)[_choose_bits(model)]} GB:", "", "```sh", *lines, "```"))
 
 
@@ -279,8 +291,3 @@ def _choose_bits(model: Published) -> Quantize:
     """fp8 where it would else take a very large GPU."""
     pools = _find_pools(model)
     return "none" if pools.get("none", max(POOLS)) <= ENOUGH or "fp8" not in pools else "fp8"
-
-
-def _markdown(rows: Sequence[Row]) -> str:
-    head, *body = rows
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, tuple("---" for _ in head), *body))

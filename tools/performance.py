@@ -8,6 +8,7 @@ from typing import TypeVar
 from benchmarks.results import Case, Quality, Report, SceneResult, read
 from benchmarks.scenes import SCENES
 from tools.chart import Bar, draw_chart
+from tools.markdown import table
 
 FLAT = 1.0  # contrast below which a picture shows nothing
 YARDSTICK = "sd15-1"  # what the scene about overhead is held against
@@ -93,7 +94,7 @@ def _write_scene(name: str, meaning: str, reports: Mapping[str, Report]) -> Iter
     for machine, result in found.items():
         yield f"{_describe_machine(result)} {result.subject}, medians of {len(result.cases[0].seconds)} rounds."
         yield f"![{name} on {machine}](images/performance/{name_chart(machine, result)})"
-        yield _markdown(list_rows(result))
+        yield table(*list_rows(result))
         yield from _list_remarks(result, reports[machine])
 
 
@@ -198,8 +199,3 @@ def _write_ratio(ratio: float | None) -> str:
 
 def _write_optional(value: T | None, write: Callable[[T], str]) -> str:
     return "" if value is None else write(value)
-
-
-def _markdown(rows: Iterator[Row]) -> str:
-    head, *body = rows
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, tuple("---" for _ in head), *body))

@@ -253,8 +253,8 @@ class Settings(BaseSettings):
     )
     warm_up: Literal["auto", "off"] = Field(
         "auto",
-        description="whether a GPU computes before the first job: a little of everything while Python imports and, "
-        "with `ACCELERATION=compile`, what is compiled, which `off` leaves to the time between jobs",
+        description="`auto`: the GPU is warmed up while Python imports; with `ACCELERATION=compile` the model is "
+        "compiled before the first job. `off`: no warm-up, and what is compiled is compiled between jobs",
     )
     max_batch: Annotated[str, AfterValidator(_check_max_batch)] = Field(
         "auto",

@@ -92,7 +92,7 @@ def test_fits_are_those_of_the_page_of_models(prices: Prices) -> None:
         whole = re.search(rf"## {re.escape(model.title)}\n\n.*All of it stays on a GPU of (\d+) GB", page)
         assert whole, model.title
         for pool in prices.pools:
-            fits = find_fits(model, pool.gigabytes)["none"].describe().startswith("all")
+            fits = find_fits(model, pool.gigabytes)["none"].stays
             assert fits == (pool.gigabytes >= int(whole[1])), (model.title, pool.id)
 
 
