@@ -48,6 +48,7 @@ RUN --mount=type=bind,source=builder/fetch_model.py,target=/build/fetch_model.py
     --mount=type=bind,source=worker/errors.py,target=/build/worker/errors.py \
     --mount=type=bind,source=worker/text.py,target=/build/worker/text.py \
     --mount=type=bind,source=worker/models/addresses.py,target=/build/worker/models/addresses.py \
+    --mount=type=bind,source=worker/models/variants.py,target=/build/worker/models/variants.py \
     --mount=type=secret,id=HF_TOKEN \
     HF_HOME=/tmp/huggingface python /build/fetch_model.py /opt/models/hub && rm -rf /tmp/huggingface
 ENV MODEL_NAME=${MODEL_NAME} \

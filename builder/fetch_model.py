@@ -1,22 +1,26 @@
 """Bake models: fetch what MODEL_NAME and those beside it name from the hub into a folder like the hub's cache.
 
-Runs while the image is built, never in the worker. diffusers chooses the files as it does when it loads: the wanted
-variant, safetensors only. The token comes from a build secret and is written nowhere.
+Runs while the image is built, never in the worker, and takes the files that the worker would. The token comes from a
+build secret and is written nowhere.
 """
 
+import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import file_exists, hf_hub_download
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
 from worker.errors import ModelError
-from worker.models.addresses import HubPlace, check_suffix, read_hub
+from worker.models.addresses import check_suffix, read_hub
+from worker.models.variants import choose_variants, choose_weights, is_data, is_weights
 from worker.text import hide_credentials
 
 SECRET = Path("/run/secrets/HF_TOKEN")
 DENOISER, DENOISER_SETTING = "transformer", "TRANSFORMER_NAME"
+INDEX, CONFIG = "model_index.json", "config.json"
 CAN_RUN_CODE = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".py"}
 
 
@@ -24,42 +28,60 @@ def fetch(name: str, revision: str | None, cache: Path, setting: str) -> None:
     """Fetch a pipeline (`org/name`), its VAE only, or one file (`org/name/file.safetensors`).
 
     A pipeline whose denoiser comes from a file of its own is fetched without: its config is enough.
+
+    Raises:
+        ValueError: what is named cannot be baked, or there are no such weights.
     """
     token, place = SECRET.read_text().strip() if SECRET.is_file() else None, read_hub(name)
-    revision = place.revision or revision
+    hub: dict[str, Any] = {"revision": place.revision or revision, "token": token}
     if place.kind == "file":
         check_suffix(place.location, (".gguf",) if setting == DENOISER_SETTING else ())
-        hf_hub_download(place.repository, place.path, revision=revision, token=token, cache_dir=cache)
+        hf_hub_download(place.repository, place.path, cache_dir=cache, **hub)
         return
-    if setting == "VAE_NAME":
-        fetch_vae(place, token, cache)
-        return
-    if place.kind == "folder" or setting == DENOISER_SETTING:
+    if setting == DENOISER_SETTING or (place.kind == "folder" and setting != "VAE_NAME"):
         whole = "" if setting == DENOISER_SETTING else "a whole repository or "
         raise ValueError(f"it names no file; {whole}one file can be baked")
-    options: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache}
-    given: dict[str, None] = {}
-    if setting == "MODEL_NAME" and os.environ.get(DENOISER_SETTING):
-        hf_hub_download(place.repository, f"{DENOISER}/config.json", **options)
-        given = {DENOISER: None}
+    files = HfApi().list_repo_files(place.repository, **hub)
+    if setting == "VAE_NAME":
+        wanted = choose_vae_files(files, place.path)
+    else:
+        index = Path(hf_hub_download(place.repository, INDEX, cache_dir=cache, **hub))
+        without = setting == "MODEL_NAME" and os.environ.get(DENOISER_SETTING)
+        wanted = choose_model_files(files, json.loads(index.read_text()), DENOISER if without else None)
+    snapshot_download(place.repository, cache_dir=cache, allow_patterns=wanted, **hub)
+
+
+def choose_model_files(files: Sequence[str], index: Mapping[str, Any], without: str | None) -> list[str]:
+    """Those of a model's parts.
+
+    Args:
+        index: what model_index.json says.
+        without: the part whose weights are left out.
+
+    Raises:
+        ValueError: there are no weights that the worker would load.
+    """
     variant = os.environ.get("MODEL_VARIANT") or None
-    from diffusers import DiffusionPipeline  # seconds that a single file and a refusal need not wait for
+    parts = [name for name, entry in index.items() if isinstance(entry, list) and isinstance(entry[0], str)]
+    weights = choose_variants(files, parts, variant)
+    for part, found in weights.items():
+        if not found.names and any(is_weights(file) for file in files if file.startswith(f"{part}/")):
+            raise ValueError(f"{part} has no .safetensors weights")
+    if variant and not any(found.variant == variant for found in weights.values()):
+        raise ValueError(f"it has no weights of MODEL_VARIANT {variant!r}")
+    data = [file for file in files if file.partition("/")[0] in parts and is_data(file.partition("/")[2])]
+    return [INDEX, *data, *(f"{part}/{name}" for part in parts if part != without for name in weights[part].names)]
 
-    DiffusionPipeline.download(place.repository, variant=variant, use_safetensors=True, **options, **given)
 
-
-def fetch_vae(place: HubPlace, token: str | None, cache: Path) -> None:
-    """Fetch a VAE from its own repository, or from a whole model's: the wanted variant, or the plain one."""
-
-    def there(file: str) -> bool:
-        return file_exists(place.repository, file, revision=place.revision, token=token)
-
-    own = f"{place.path}/" if place.path else ""
-    folder = own if there(f"{own}config.json") else f"{own}vae/"
-    plain = f"{folder}diffusion_pytorch_model.safetensors"
-    wanted = f"{folder}diffusion_pytorch_model.{os.environ.get('MODEL_VARIANT')}.safetensors"
-    for file in (f"{folder}config.json", wanted if there(wanted) else plain):
-        hf_hub_download(place.repository, file, revision=place.revision, token=token, cache_dir=cache)
+def choose_vae_files(files: Sequence[str], path: str) -> list[str]:
+    """Those of a VAE, in its own repository or folder, or in a whole model's."""
+    own = f"{path}/" if path else ""
+    folder = own if f"{own}{CONFIG}" in files else f"{own}vae/"
+    names = [file.removeprefix(folder) for file in files if file.startswith(folder)]
+    weights = choose_weights(names, os.environ.get("MODEL_VARIANT") or None)
+    if CONFIG not in names or not weights.names:
+        raise ValueError(f"{folder or 'it'} has no {CONFIG} and .safetensors weights beside it")
+    return [f"{folder}{name}" for name in (CONFIG, *weights.names)]
 
 
 def check(cache: Path) -> int:
@@ -87,8 +109,7 @@ def main(cache: Path) -> str | None:
             fetch(name, revision, cache, variable)
             print(f"{variable}: baked {hide_credentials(name)}; {check(cache) / 1e9:.2f} GB in all")
         except (OSError, ValueError, ModelError) as error:
-            cause = error.__cause__ or error  # diffusers hides what the hub said behind its own advice
-            reason = " ".join(str(cause).split()) or type(cause).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             return hide_credentials(f"{variable}: {name} cannot be baked: {reason}")
     return None
 

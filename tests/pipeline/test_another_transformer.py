@@ -15,7 +15,6 @@ from PIL.Image import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from builder import fetch_model
 from tests.helpers import tiny_files, tiny_models, tiny_transformers
 from tests.helpers.drawing import SMALL, assert_same, load_engine, picture
 from tests.helpers.tiny_files import Kit
@@ -136,25 +135,6 @@ def test_the_bases_own_denoiser_is_not_downloaded(
     assert_same(picture(engine), kits["sd3"].drawn)
     assert {"transformer/config.json", "vae/diffusion_pytorch_model.safetensors", "tuned.safetensors"} <= {*fetched}
     assert [file for file in fetched if file.startswith("transformer/")] == ["transformer/config.json"]
-
-
-def test_a_base_is_baked_without_its_own_denoiser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What diffusers is given as None it does not fetch; its config is fetched beside."""
-    fetched: list[tuple[str, str]] = []
-    left_out: list[str] = []
-    monkeypatch.setattr(fetch_model, "hf_hub_download", lambda place, file, **_: fetched.append((place, file)))
-    monkeypatch.setattr(
-        DiffusionPipeline,
-        "download",
-        lambda _, **options: left_out.extend(name for name, value in options.items() if value is None),
-    )
-    monkeypatch.setenv("MODEL_NAME", "org/base")
-    monkeypatch.setenv("TRANSFORMER_NAME", "org/other/tuned.gguf")
-
-    assert fetch_model.main(tmp_path) is None
-
-    assert fetched == [("org/base", "transformer/config.json"), ("org/other", "tuned.gguf")]
-    assert "transformer" in left_out
 
 
 # What is refused.

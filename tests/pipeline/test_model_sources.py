@@ -20,7 +20,7 @@ from tests.helpers import tiny_models
 from tests.helpers.drawing import SMALL, assert_same, load_engine, picture
 from tests.helpers.local_hub import COMMIT, OTHER_TOKEN, REPOSITORY, TOKEN, cache, serve
 from tests.helpers.quick_python import PRELUDE
-from worker.models.locate import find_model, find_vae
+from worker.models.locate import find_model
 from worker.settings import EMBEDDED_MODEL, read_settings
 
 HERE = Path(__file__).parent
@@ -169,19 +169,6 @@ def test_a_vae_is_downloaded_from_a_whole_models_repository(visit: Visit) -> Non
     assert visit.other_vae.get("family") == "shapes", visit.other_vae
     assert visit.unknown_vae["error"].startswith("VAE_NAME: nobody/nothing")
     assert "check VAE_NAME" in visit.unknown_vae["error"]
-
-
-def test_a_vae_is_baked_without_the_rest_of_its_model(published: Path, tmp_path: Path) -> None:
-    address = f"https://huggingface.co/{REPOSITORY}/tree/main"  # as the worker's setting takes it
-    environment = {"HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN, "VAE_NAME": address, "MODEL_NAME": ""}
-    with serve(published) as hub:
-        command = [sys.executable, "builder/fetch_model.py", str(tmp_path / "baked")]
-        environment = {**os.environ, **environment, "HF_ENDPOINT": hub.url, "PYTHONPATH": str(HERE.parents[1])}
-        subprocess.run(command, env=environment, cwd=HERE.parents[1], check=True, timeout=120)
-
-    found = Path(find_vae(REPOSITORY, {"the image": tmp_path / "baked"}).location)
-    assert {file.name for file in found.iterdir()} == {"config.json", "diffusion_pytorch_model.safetensors"}
-    assert [folder.name for folder in found.parent.iterdir()] == ["vae"]
 
 
 def test_a_folder_draws_the_same_under_any_name(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -29,8 +29,7 @@ from worker.models.hub_transfers import bound_transfers
 from worker.models.index import INDEX
 from worker.models.locate import ModelSource, download_folder, exists_here, find_component, find_model
 from worker.models.paths import name_unreadable
-from worker.models.variants import WeightFiles, choose_variants, choose_weights, is_weights
-from worker.models.view import is_data
+from worker.models.variants import WeightFiles, choose_variants, choose_weights, is_data, is_weights
 from worker.settings import Settings
 from worker.text import read_first_line
 

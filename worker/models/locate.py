@@ -19,7 +19,7 @@ from worker.models.checks import check_base, check_component, check_file, check_
 from worker.models.gguf import GGUF
 from worker.models.index import INDEX, read_model_index
 from worker.models.paths import name_unreadable
-from worker.models.view import is_data
+from worker.models.variants import is_data
 from worker.settings import EMBEDDED_MODEL, VOLUME
 
 log = logging.getLogger("worker")

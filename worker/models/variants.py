@@ -1,4 +1,4 @@
-"""Which weight files of a component are taken: the plain ones, or those of a variant such as fp16. Knows names only.
+"""Which files of a component are taken: data, and weights, plain or of a variant such as fp16. Knows names only.
 
 A folder may hold the same weights in several number formats, as `model.safetensors` and `model.fp16.safetensors`.
 Where there is no plain form of them, the only one there is can be meant.
@@ -15,6 +15,8 @@ _STEM = r"(?:diffusion_pytorch_model|model)"
 _SHARD = r"-\d{5}-of-\d{5}"
 _WEIGHTS = re.compile(rf"({_STEM})(?:{_SHARD})?(?:\.([^.]+?))?(?:{_SHARD})?\.safetensors")
 _INDEX = re.compile(rf"({_STEM})(?:\.([^.]+))?\.safetensors(?:\.([^.]+))?\.index(?:\.([^.]+))?\.json")
+_DATA = (".json", ".txt", ".model", ".jinja", ".spm", ".bpe", ".tiktoken")  # configs and vocabularies
+_NO_DATA = ("adapter_config.json",)  # has transformers read weights of another kind, and perhaps of another repository
 _PREFERRED = ("fp16", "bf16", "fp32")  # of several variants without a plain form
 
 
@@ -82,6 +84,11 @@ def choose_variants(
 def is_weights(name: str) -> bool:
     """Whether a file of a component is weights, of whatever format, or an index of them."""
     return bool(_INDEX.fullmatch(name)) or name.endswith((".safetensors", ".bin", ".msgpack", ".h5", ".onnx", ".pb"))
+
+
+def is_data(name: str) -> bool:
+    """Whether a file of a component is a config or part of a vocabulary."""
+    return name.endswith(_DATA) and name not in _NO_DATA and not is_weights(name) and not name.startswith(".")
 
 
 def plain_name(name: str) -> str:

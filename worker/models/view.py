@@ -12,15 +12,7 @@ from pathlib import Path
 from worker.files import temporary_folder
 from worker.models.index import INDEX, ModelIndex
 from worker.models.paths import name_unreadable
-from worker.models.variants import WeightFiles, is_weights, plain_name
-
-_DATA = (".json", ".txt", ".model", ".jinja", ".spm", ".bpe", ".tiktoken")  # configs and vocabularies
-_NO_DATA = ("adapter_config.json",)  # has transformers read weights of another kind, and perhaps of another repository
-
-
-def is_data(name: str) -> bool:
-    """Whether a file of a component is a config or part of a vocabulary."""
-    return name.endswith(_DATA) and name not in _NO_DATA and not is_weights(name) and not name.startswith(".")
+from worker.models.variants import WeightFiles, is_data, plain_name
 
 
 @contextmanager
