@@ -262,7 +262,7 @@ def test_any_file_name_is_a_name(kits: Kits, tmp_path: Path) -> None:
 
 def test_a_name_is_looked_up_and_never_a_path(equipped: dict[str, Engine]) -> None:
     for name in ("../plain", "plain/../plain", "/etc/passwd", "Plain", "plain.bin", "org/name", "plain\0"):
-        with pytest.raises(InvalidInputError, match="there is no LoRA") as refusal:
+        with pytest.raises(InvalidInputError, match="this endpoint has no LoRA") as refusal:
             draw(equipped["sd1"], lora=name)
         assert "plain, wordy" in str(refusal.value)
 

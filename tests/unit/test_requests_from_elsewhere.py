@@ -57,7 +57,7 @@ RUNPOD_COMES_TO: dict[str, tuple[Capabilities, Any]] = {
     "qwen-image-edit-2511": (SDXL, (1024, 1024)),
     "qwen-image-edit-2511-lora": (
         model_of("sdxl", loras=("anime",)),
-        "loras: got a list of 1; a job names a LoRA that the endpoint's owner offers, and fetches none; there are ani",
+        "loras: got a list of 1; a job names a LoRA that the endpoint's owner offers, and fetches none; this",
     ),
     "seedream-4-t2i": (SDXL, (2048, 2048)),
     "seedream-4-edit": (

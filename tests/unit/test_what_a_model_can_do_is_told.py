@@ -121,6 +121,18 @@ def test_tasks_say_what_asks_for_them_and_what_they_refuse() -> None:
     assert tell(EDIT_ONLY)["limits"]["references"] == 3
 
 
+@pytest.mark.parametrize("model", [SD1, SDXL, FULL, EDITOR, EDIT_ONLY, CONTROL], ids=lambda model: model.family.name)
+def test_what_a_task_needs_is_a_field(model: Capabilities) -> None:
+    told = tell(model)
+    assert told["tasks"]
+    assert {need for task in told["tasks"] for need in task["needs"]} <= {field["name"] for field in told["fields"]}
+
+
+def test_without_a_controlnet_no_task_follows_one() -> None:
+    assert not [task["name"] for task in tell(SD1)["tasks"] if "ControlNet" in task["name"]]
+    assert [task["name"] for task in tell(FULL)["tasks"] if "ControlNet" in task["name"]]
+
+
 def test_a_bucket_is_told_by_the_way_and_never_by_its_keys_or_place() -> None:
     assert tell(SD1)["delivery"] == ["base64"]
     told = tell(SD1, **BUCKET, hf_token=SecretStr("hf_secret"))

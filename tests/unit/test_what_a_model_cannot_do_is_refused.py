@@ -90,9 +90,9 @@ def test_layers_that_can_be_skipped_are_told_by_number() -> None:
 
 def test_an_unknown_name_is_told_with_those_there_are() -> None:
     told = refusal(GIFTED, loras=["styl"])
-    assert told.startswith("loras: ") and "no LoRA 'styl'" in told and "there are style, people/anna" in told
+    assert told.startswith("loras: ") and "no LoRA 'styl'" in told and "it has style, people/anna" in told
     told = refusal(SKETCHED, controlnet={**CANNY, "name": "pose"})
-    assert "no ControlNet 'pose'" in told and "there are canny, depth" in told
+    assert "no ControlNet 'pose'" in told and "it has canny, depth" in told
 
 
 def test_a_folder_of_thousands_is_listed_in_part() -> None:

@@ -154,12 +154,14 @@ def describe_capabilities(
     """
     delivery = ("base64", "s3") if output.bucket else ("base64",)
     fields = list_fields(model, delivery)
+    names = [one.name for one in fields]
+    tasks = (_describe_task(task, model, names) for task in model.tasks)
     return CapabilitiesAnswer(
         version=VERSION,
         model=model.name,
         family=model.family.name,
         family_title=model.family.title,
-        tasks=tuple(_describe_task(task, model, [one.name for one in fields]) for task in model.tasks),
+        tasks=tuple(task for task in tasks if {*task.needs} <= {*names}),
         fields=fields,
         size=SizeDescription(model.width, model.height, model.family.size_step, model.max_pixels),
         scheduler=model.scheduler.name,

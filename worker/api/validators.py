@@ -345,7 +345,7 @@ def _check_refiner_steps(
 
 def _list_names(kind: str, name: str, known: Sequence[str]) -> str:
     more = f" and {len(known) - MAX_NAMES} more" if len(known) > MAX_NAMES else ""
-    listed = f"there are {', '.join(known[:MAX_NAMES])}{more}{suggest(name, known)}"
+    listed = f"{', '.join(known[:MAX_NAMES])}{more}{suggest(name, known)}"
     if "://" in name:
-        return f"a job names a {kind} that the endpoint's owner offers, and fetches none; {listed}"
-    return f"there is no {kind} {name[:80]!r}; {listed}"
+        return f"a job names a {kind} that the endpoint's owner offers, and fetches none; this endpoint has {listed}"
+    return f"this endpoint has no {kind} {name[:80]!r}; it has {listed}"

@@ -102,8 +102,10 @@ def choose_batch_size(pipeline: Any, model: Capabilities, settings: Settings, pl
     """How many pictures are drawn at once."""
     # Stable Diffusion 3's ControlNets sample the pictures that they follow without any generator.
     joins_controls = "StableDiffusion3" not in type(pipeline).__name__
-    wanted = 1 if model.family.alone else settings.pictures_at_once
+    alone = model.family.alone
+    wanted = 1 if alone else settings.pictures_at_once
     batch_size = BatchSize(wanted, plan.room, model.family.batch_pixels, joins_controls)
     if plan.room:  # where there is something to choose
-        log.info("drawn at once: %s", batch_size.explain(model.width, model.height))
+        why = f"one picture; {model.family.title} draws several at once otherwise than each alone"
+        log.info("drawn at once: %s", why if alone else batch_size.explain(model.width, model.height))
     return batch_size
