@@ -52,7 +52,7 @@ class Prices:
         return next((one for one in self.pools if one.holds(gpu)), None)
 
 
-def read_prices(file: Path = FILE) -> Prices:
+def read_prices() -> Prices:
     """The listed prices."""
-    given = tomllib.loads(file.read_text())
+    given = tomllib.loads(FILE.read_text())
     return Prices(given["read"], given["source"], tuple(Pool(**one) for one in given["pools"]))

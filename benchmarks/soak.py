@@ -73,13 +73,13 @@ class Report:
         )
 
 
-def jobs(chance: random.Random, steps: int = 2) -> Iterator[tuple[str, dict[str, Any]]]:
+def jobs(chance: random.Random) -> Iterator[tuple[str, dict[str, Any]]]:
     """Kinds of job and jobs, without end: whole bodies of /run."""
     while True:
         kind = chance.choice(list(HOSTILE) if chance.random() < 0.2 else list(GOOD))
         plain = {
             "prompt": _prompt(chance),
-            "steps": steps,
+            "steps": 2,
             "seed": chance.randrange(2**32),
             "width": 128,
             "height": 128,

@@ -106,7 +106,7 @@ def read_file(path: Path, max_bytes: int, check: Callable[[], None] = lambda: No
 
 
 @contextmanager
-def copy_to_memory(path: Path, max_bytes: int, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def copy_to_memory(path: Path, max_bytes: int) -> Iterator[Path]:
     """Inside the `with`, a file with the bytes that a regular file holds now, for libraries that want a path.
 
     They map files into memory; the process would end if a mapped file became shorter, and read on whatever else is
@@ -124,7 +124,7 @@ def copy_to_memory(path: Path, max_bytes: int, check: Callable[[], None] = lambd
 
     in_memory = hasattr(os, "memfd_create")  # on Linux
     with open(os.memfd_create("copy"), "wb") if in_memory else tempfile.TemporaryFile() as copy:
-        wait_for_disk(path, read, check)
+        wait_for_disk(path, read)
         yield Path(f"/dev/fd/{copy.fileno()}")
 
 

@@ -1,8 +1,9 @@
 """What a variable was probably meant to be: the setting whose name is like it, or that other workers call so."""
 
-import difflib
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
+
+from worker.nearest import find_nearest
 
 NEAR = 0.9  # as difflib measures how like two names are; one letter more or less in a name of nine
 # Of the platform and the driver, which have hundreds of names.
@@ -64,5 +65,4 @@ def _suggest(name: str, settings: Collection[str]) -> str | None:
         return _MEANT[name]
     if name.startswith(_FOREIGN):
         return None
-    near = difflib.get_close_matches(name, settings, n=1, cutoff=NEAR)
-    return near[0] if near else None
+    return find_nearest(name, settings, NEAR)

@@ -85,9 +85,9 @@ def write_findings(findings: Findings | Validation, file: Path) -> None:
     file.write_text(json.dumps(asdict(findings), indent=1, allow_nan=False) + "\n")
 
 
-def read_findings(file: Path = FILE) -> Findings:
+def read_findings() -> Findings:
     """Those that were kept."""
-    kept: dict[str, Any] = json.loads(file.read_text())
+    kept: dict[str, Any] = json.loads(FILE.read_text())
     return Findings(
         date=kept["date"],
         gpu=kept["gpu"],
@@ -97,7 +97,7 @@ def read_findings(file: Path = FILE) -> Findings:
     )
 
 
-def read_validation(file: Path = VALIDATION) -> Validation:
+def read_validation() -> Validation:
     """That which was kept."""
-    kept: dict[str, Any] = json.loads(file.read_text())
+    kept: dict[str, Any] = json.loads(VALIDATION.read_text())
     return Validation(**{**kept, "comparisons": tuple(Comparison(**one) for one in kept["comparisons"])})

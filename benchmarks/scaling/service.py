@@ -32,6 +32,3 @@ class Sdk:
     full_s: float = 1.0
     start_s: float = 0.1
     apart_s: float = 0.001
-
-
-NO_WAITS = Sdk(0.0, 0.0, 0.0)

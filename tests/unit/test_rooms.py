@@ -4,6 +4,7 @@ The torch-free rooms (a request is checked, pictures are delivered) really impor
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ GROUND = {
     "worker.clock",
     "worker.http",
     "worker.main_memory",
-    "worker.setting_names",
     "worker.nearest",
     "worker.spared_imports",
     "worker.waiting",
@@ -29,7 +29,7 @@ GROUND = {
 # Lowest first. What stands in one row does not know its neighbours, unless SAME_FLOOR says so.
 ROOMS = [
     GROUND,
-    {"worker.errors", "worker.files"},
+    {"worker.errors", "worker.files", "worker.setting_names"},
     {"worker.settings"},
     {"worker.models", "worker.request", "worker.images"},
     {"worker.plan", "worker.read_ahead"},
@@ -129,6 +129,12 @@ def test_every_file_stands_in_a_room(module: str) -> None:
     assert _room(module, ROOMS) is not None
     if module.startswith(E):
         assert _room(module, ENGINE) is not None
+
+
+def test_the_rooms_are_those_that_contributors_read_of() -> None:
+    rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    told = [set(re.findall(r"`(\w+)`", row)) for row in rows]
+    assert told == [{room.removeprefix("worker.") for room in row} for row in ROOMS]
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"worker"}))

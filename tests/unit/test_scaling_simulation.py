@@ -11,13 +11,14 @@ from benchmarks.results import FOLDER, read
 from benchmarks.scaling.load import DAY_S, Load, arrivals
 from benchmarks.scaling.platform import Platform
 from benchmarks.scaling.policies import Policy, QueueDelay, RequestCount
-from benchmarks.scaling.service import NO_WAITS, Service
+from benchmarks.scaling.service import Sdk, Service
 from benchmarks.scaling.simulate import find_percentile, run, simulate, summarise
 from benchmarks.scaling.worker import Job
 from tools.scaling import find_waiting_pace
 
 SECOND = Service((1.0,))
 EIGHT_TOGETHER = Service(tuple(0.5 + 0.5 * number for number in range(1, 9)))
+NO_WAITS = Sdk(0.0, 0.0, 0.0)
 ALWAYS_ONE = Policy(QueueDelay(), 1, active=1)
 
 

@@ -89,7 +89,7 @@ def find_base(name: str | None, revision: str | None = None, caches: Mapping[str
     return find_model(name) if name is None else _find(name, revision, caches, check_base)
 
 
-def seek(name: str | None, revision: str | None = None, caches: Mapping[str, Path] = CACHES) -> Path | None:
+def seek(name: str | None, revision: str | None = None) -> Path | None:
     """Where on this machine the files of this name seem to be, for whoever only looks at them; None if nowhere.
 
     Nothing is checked: that takes long, and is done where they are loaded.
@@ -103,7 +103,7 @@ def seek(name: str | None, revision: str | None = None, caches: Mapping[str, Pat
         return Path(name).expanduser()
     place = read_hub(name)
     with name_unreadable():
-        found = (_find_snapshot(cache, place.repository, place.revision or revision) for cache in caches.values())
+        found = (_find_snapshot(cache, place.repository, place.revision or revision) for cache in CACHES.values())
         return next((snapshot / place.path for snapshot in found if snapshot is not None), None)
 
 
@@ -116,22 +116,22 @@ def find_vae(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
     return _find(name, None, caches, check_vae)
 
 
-def find_transformer(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
+def find_transformer(name: str) -> ModelSource:
     """A denoiser alone: one file of weights, whose config is that of the model beside it.
 
     Raises:
         ModelError: as in `find_model`.
     """
-    return _find(name, None, caches, check_component, (GGUF,))
+    return _find(name, None, CACHES, check_component, (GGUF,))
 
 
-def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
+def find_component(name: str) -> ModelSource:
     """A part that stands beside the model, such as a ControlNet: a folder with its config, or a repository of its own.
 
     Raises:
         ModelError: as in `find_model`.
     """
-    return _find(name, None, caches, check_component)
+    return _find(name, None, CACHES, check_component)
 
 
 def exists_here(name: str) -> bool:
