@@ -13,10 +13,10 @@ if __name__ != "__mp_main__":
 
     gc.disable()  # until all is imported, which leaves no garbage: looking for it took a fifth of their time
 
-    from worker.models.quantised import may_be_quantised
+    from worker.environment import quiet_sdk, set_aside_unusable
+    from worker.packages import list_needed_packages, list_unused_packages
     from worker.read_ahead import begin_to_read
     from worker.runtime.output_streams import keep_output_from_failing
-    from worker.settings import list_needed_packages, list_unused_packages, quiet_sdk, set_aside_unusable
     from worker.spared_imports import spare_imports
 
     if __name__ == "__main__":
@@ -24,7 +24,7 @@ if __name__ != "__mp_main__":
     quiet_sdk()
     set_aside_unusable()
     begin_to_read()
-    spare_imports(list_unused_packages(may_be_quantised), list_needed_packages())
+    spare_imports(list_unused_packages(), list_needed_packages())
 
     import runpod
 

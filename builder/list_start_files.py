@@ -34,12 +34,11 @@ def main() -> None:
     opened: list[object] = []
     sys.addaudithook(lambda event, given: opened.append(given[0]) if event == "open" else None)
     gc.disable()  # imports leave no garbage
-    from worker.models.quantised import may_be_quantised
-    from worker.settings import list_unused_packages
+    from worker.packages import list_unused_packages
     from worker.spared_imports import spare_imports
 
     with redirect_stdout(sys.stderr):  # what a package says is no file
-        spare_imports(list_unused_packages(may_be_quantised))
+        spare_imports(list_unused_packages())
         import worker.runtime.worker
 
         assert worker.runtime.worker

@@ -15,6 +15,8 @@ ORDER = {
         "errors.py",
         "settings.py",
         "setting_names.py",
+        "environment.py",
+        "packages.py",
         "spared_imports.py",
         "read_ahead.py",
         "main_memory.py",

@@ -13,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from worker.errors import SettingsError, WorkerError
+from worker.errors import WorkerError
 from worker.main_memory import find_free_main_memory
 from worker.models.checks import DENOISER
 from worker.models.locate import seek
 from worker.models.variants import choose_weights
-from worker.settings import Settings, read_settings
+from worker.settings import Settings, peek_settings
 
 _GPU = Path("/dev/nvidiactl")
 MANIFEST = Path(sys.prefix) / "start-files.txt"  # written when the image is built, by builder/list_start_files.py
@@ -37,10 +37,8 @@ class Piece(NamedTuple):
 
 def begin_to_read() -> None:
     """Have threads read what a worker with these settings needs, where there is a GPU to carry it to."""
-    if not _GPU.exists():
-        return
-    with suppress(SettingsError):  # told where it can be heard
-        settings = read_settings()
+    settings = peek_settings() if _GPU.exists() else None
+    if settings is not None:
         threading.Thread(target=lambda: _read(_list_pieces(settings)), name="read-ahead", daemon=True).start()
 
 

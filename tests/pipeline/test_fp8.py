@@ -24,7 +24,8 @@ from worker.engine.load.quantize import check_quantize
 from worker.engine.memory import weight_sizes
 from worker.errors import SettingsError
 from worker.models.locate import ModelSource
-from worker.settings import Settings, list_unused_packages
+from worker.packages import list_unused_packages
+from worker.settings import Settings
 
 MAKE: dict[str, Callable[[], Any]] = {
     "sd3": tiny_transformers.sd3,
@@ -170,7 +171,7 @@ def test_libraries_see_the_package_that_is_used_alone(
     quantize: str, hidden: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QUANTIZE", quantize)
-    assert {"torchao", "bitsandbytes"} & set(list_unused_packages(lambda _: False)) == hidden
+    assert {"torchao", "bitsandbytes"} & set(list_unused_packages()) == hidden
 
 
 def test_a_weight_that_was_sent_back_says_where_it_is(loaded: dict[tuple[str, str], Engine]) -> None:

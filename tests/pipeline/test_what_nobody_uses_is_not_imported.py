@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.models.quantised import may_be_quantised
-from worker.settings import EMBEDDED_MODEL, list_unused_packages
+from worker.packages import list_unused_packages
+from worker.settings import EMBEDDED_MODEL
 from worker.spared_imports import CPUS
 
 ROOT = Path(__file__).parents[2]
@@ -16,11 +16,10 @@ ROOT = Path(__file__).parents[2]
 WAITING = """
 import gc, sys
 gc.disable()  # imports leave no garbage
-from worker.models.quantised import may_be_quantised
-from worker.settings import list_unused_packages
+from worker.packages import list_unused_packages
 from worker.spared_imports import spare_imports
 
-spare_imports(list_unused_packages(may_be_quantised))
+spare_imports(list_unused_packages())
 import worker.runtime.worker
 assert not {"torch._dynamo.convert_frame", "scipy.stats._distn_infrastructure", "scipy.optimize._linprog"} & set(
     sys.modules
@@ -98,7 +97,7 @@ def test_the_sdk_is_told_the_name_of_the_cpu() -> None:
 MARKED = """
 import os, sys
 os.environ["ACCELERATION"] = "compile"
-from worker.settings import list_needed_packages
+from worker.packages import list_needed_packages
 from worker.spared_imports import spare_imports
 
 spare_imports([], list_needed_packages())
@@ -139,7 +138,7 @@ def test_a_model_that_is_quantised_already_finds_what_it_needs(
         config.write_text(json.dumps(entries))
     monkeypatch.setenv("MODEL_NAME", str(tmp_path))
 
-    assert ("bitsandbytes" in list_unused_packages(may_be_quantised)) == (not quantised)
+    assert ("bitsandbytes" in list_unused_packages()) == (not quantised)
 
 
 @pytest.mark.parametrize(("name", "used"), [("org/name/a.gguf", True), ("org/name/a.safetensors", False), ("", False)])
@@ -148,10 +147,10 @@ def test_what_reads_gguf_is_there_where_such_a_file_is_named(
 ) -> None:
     monkeypatch.setenv("TRANSFORMER_NAME", name)
 
-    assert ("gguf" in list_unused_packages(may_be_quantised)) == (not used)
+    assert ("gguf" in list_unused_packages()) == (not used)
 
 
 def test_of_a_model_that_is_still_to_be_fetched_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_NAME", "nobody/nothing")
 
-    assert "bitsandbytes" not in list_unused_packages(may_be_quantised)
+    assert "bitsandbytes" not in list_unused_packages()

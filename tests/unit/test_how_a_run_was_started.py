@@ -9,8 +9,8 @@ import pytest
 import runpod
 from runpod.serverless.modules import rp_fastapi, rp_local
 
+from worker.environment import on_platform
 from worker.runtime.local_test import is_local_test
-from worker.settings import on_platform
 
 JOB = '{"input": {"prompt": "a star"}}'
 ARGUMENTS = [

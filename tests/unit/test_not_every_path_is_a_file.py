@@ -187,7 +187,9 @@ def test_certificates_are_looked_at_before_a_library_opens_them(tmp_path: Path) 
     """The SDK's HTTP library does so when it is imported."""
     words = put("a pipe", tmp_path / "x")
     script = (
-        "from worker.settings import read_settings, set_aside_unusable; set_aside_unusable()\n"
+        "from worker.environment import set_aside_unusable\n"
+        "from worker.settings import read_settings\n"
+        "set_aside_unusable()\n"
         "import aiohttp.connector; read_settings()"
     )
     env = {**os.environ, "SSL_CERT_FILE": str(tmp_path / "x")}

@@ -6,9 +6,10 @@ from itertools import combinations
 
 import pytest
 
+from worker.environment import set_aside_unusable
 from worker.errors import SettingsError
 from worker.output.options import Bucket, OutputRules
-from worker.settings import Settings, read_settings, set_aside_unusable
+from worker.settings import Settings, read_settings
 
 BUCKET = {
     "BUCKET_ENDPOINT_URL": "https://s3.example.com",
@@ -276,7 +277,7 @@ def test_blanks_and_line_ends_around_a_value_do_not_count(monkeypatch: pytest.Mo
 
 
 def test_what_the_sdk_could_not_read_as_a_number_is_taken_away_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.settings._refused", {})
+    monkeypatch.setattr("worker.environment._refused", {})
     environment = {"RUNPOD_PING_INTERVAL": "often", "RUNPOD_MIN_MEMORY_GB": "4 GB", "RUNPOD_GPU_TEST_TIMEOUT": " "}
     for name, value in (environment | {"RUNPOD_MIN_DISK_PERCENT": "2.5"}).items():
         monkeypatch.setenv(name, value)

@@ -12,17 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worker.errors import SettingsError
-from worker.settings import read_settings
+from worker.settings import peek_settings
 
 _CHANNELS, _SIDE, _HEADS = 320, 64, 8  # as in the outermost block of a UNet for 512x512
 
 
 def begin_to_warm() -> None:
     """Have a thread compute on the first GPU, if there is one and `WARM_UP` lets it."""
-    with suppress(SettingsError):  # told where it can be heard
-        if read_settings().warm_up != "off" and torch.cuda.is_available():
-            threading.Thread(target=warm, args=(torch.device("cuda", 0),), name="warm-device").start()
+    settings = peek_settings()
+    if settings is not None and settings.warm_up != "off" and torch.cuda.is_available():
+        threading.Thread(target=warm, args=(torch.device("cuda", 0),), name="warm-device").start()
 
 
 def warm(device: torch.device) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from runpod.serverless import parser
 
+from worker.environment import has_queue, on_platform, serves_api
 from worker.errors import SettingsError
 from worker.files import UnreadableError, exists, read_file
 from worker.runtime.gate import report_load_failure
-from worker.settings import has_queue, list_mistaken_names, on_platform, read_settings, serves_api
+from worker.settings import list_mistaken_names, read_settings
 
 TEST_INPUT = Path("test_input.json")
 MAX_TEST_INPUT_BYTES = 200_000_000  # pictures in it are base64

@@ -19,6 +19,7 @@ from worker.engine.model_trial import try_model
 from worker.engine.self_test import self_test
 from worker.engine.start_trials import try_addons
 from worker.engine.warm_up import warm_up
+from worker.environment import on_platform
 from worker.errors import JobTimeoutError, WorkerBrokenError, WorkerError
 from worker.images.load import PictureRules
 from worker.output.delivery import DeliveredPictures, Delivery, deliver
@@ -34,7 +35,7 @@ from worker.runtime.gate import Gate
 from worker.runtime.job import Job
 from worker.runtime.logs import log, log_to_stderr, note_brought
 from worker.runtime.replicas import Replica, make_replicas
-from worker.settings import list_mistaken_names, on_platform, read_settings
+from worker.settings import list_mistaken_names, read_settings
 from worker.text import Own
 from worker.waiting import wait_for
 

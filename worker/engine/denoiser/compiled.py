@@ -25,7 +25,7 @@ import torch
 
 from worker.engine.denoiser.cuda_graphs import Arguments, Work
 from worker.engine.denoiser.projections import join_projections
-from worker.settings import keep_compiled_code
+from worker.environment import keep_compiled_code
 
 log = logging.getLogger("worker")
 
