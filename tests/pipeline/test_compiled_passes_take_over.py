@@ -99,6 +99,51 @@ def test_with_an_adapter_passes_are_as_written_and_without_compiled_again(accele
     assert modes(engine, jobs=1) == ["compile"], "a compile takes minutes; an adapter leaves the weights where they are"
 
 
+@pytest.mark.parametrize("family", ["sd1", "flux"])
+@pytest.mark.parametrize("comes", ["while it compiles", "afterwards"])
+def test_the_first_lora_leaves_what_is_compiled_in_use(family: str, comes: str, kits: Kits) -> None:
+    begun, go_on, calls = threading.Event(), threading.Event(), 0
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        begun.set()
+        assert go_on.wait(WAIT_S)
+
+        def run(*given: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return graph.forward(*given)
+
+        return run
+
+    def draw_bare() -> int:
+        """How often compiled code is called for a job without LoRAs."""
+        before = calls
+        drawn(engine, num_inference_steps=STEPS)
+        return calls - before
+
+    compiler, loaded = TorchCompiler(None, backend=backend), load_engine(**kits[family].settings("loras"))
+    graphs = Graphs(BakedDevice([1.0, 1.0, 0.5]), measure=False, compiler=compiler)  # as written, by a graph, compiled
+    engine = replace(loaded, graphs=graphs)
+    engine.runners[0].graphs = graphs
+    try:
+        draw_bare()
+        assert begun.wait(WAIT_S)
+        if comes == "while it compiles":
+            with ThreadPoolExecutor(1) as thread:
+                job = thread.submit(draw, engine, lora="plain")
+                go_on.set()
+                job.result(WAIT_S)
+        go_on.set()
+        graphs.wait()
+        first = draw_bare()
+        draw(engine, lora="plain")
+        second = draw_bare()
+        assert graphs.mode == "compile"
+        assert first >= second > 0
+    finally:
+        compiler.close()
+
+
 def test_graphs_that_were_set_aside_come_again_with_what_was_compiled(accelerated: Any) -> None:
     compiler = KnownCompiler(lambda result: result)
     engine = accelerated(compiler, [1.0, 1.0, 0.5, 1.0] * 2)  # the decoder's second pass is clocked, too

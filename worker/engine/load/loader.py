@@ -190,6 +190,8 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
     if plan.offload == "none":
         for one in pipelines:
             stay_on(one, device)
+    for part in unique_modules(pipelines, nets):  # a LoRA would set it so, and what is compiled by then would not fit
+        part.requires_grad_(False)
     graphs = choose_graphs(settings, plan, device, read.open_compiler)
     lay_out(graphs, unique_modules(pipelines, nets))
     if graphs is not None:
