@@ -28,6 +28,55 @@ def test_the_field_is_the_callers(fields: dict[str, Any], model: Capabilities, s
     assert refusal(model, width=512, height=512, **fields).startswith(said)
 
 
+FULL = model_of("sd1", loras=("style",), controlnets=("edges",), ip_adapter=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"prompt": 3}, "prompt: got 3; should be a string or a list of strings"),
+        ({"prompt": {"text": "a"}}, "prompt: got an object of 1; should be a string or a list of strings"),
+        ({"prompt": ["a", ["b"]]}, "prompt.1: got a list of 1; should be a string"),
+        ({"prompt": []}, "prompt: got a list of 0; should not be empty"),
+        ({"prompt": "a\0b"}, "prompt: got 'a\\x00b'; should hold no NUL character"),
+        ({"seed": "abc"}, "seed: got 'abc'; should be an integer or a list of integers"),
+        ({"seed": [1, "a"]}, "seed.1: got 'a'; should be an integer"),
+        ({"loras": [{"scale": 0.5}]}, "loras.0.name: required, but missing"),
+        ({"loras": [{"name": "style", "weight": 1}]}, "loras.0.weight: got 1; unknown field; known there: name, scale"),
+        ({"ip_adapter": {"scale": 1}}, "ip_adapter.image: required, but missing"),
+        ({"controlnet": {"image": picture(), "weight": 1}}, "controlnet.0.weight: got 1; unknown field; known there: "),
+        ({"controlnet": "edges"}, "controlnet: got 'edges'; should be an object with a name and an image, or a list "),
+        ({"hires": True}, "hires: got True; should be an object"),
+        ({"image": ""}, "image: got ''; should not be empty"),
+        ({"quality": "high"}, "quality: got 'high'; should be an integer, of jpeg and webp; `num_inference_steps` "),
+        ({"input": {"prompt": "a"}}, "input: got an object of 1; write the fields in it into `input` itself"),
+        ({"webhook": "https://example.com"}, "webhook: got 'https://example.com'; write it beside `input`, "),
+    ],
+    ids=ascii,
+)
+def test_it_says_where_it_is_and_what_is_allowed_there(fields: dict[str, Any], said: str) -> None:
+    (told,) = refusal(FULL, **fields).split("; prompt: required")[:1]
+    assert told.startswith(said) and told.count(": got ") <= 1
+
+
+@pytest.mark.parametrize("fields", [{"loras": []}, {"controlnet": []}, {"images": []}, {"scheduler": "Automatic"}])
+def test_what_asks_for_nothing_is_as_good_as_left_out(fields: dict[str, Any]) -> None:
+    asked, plain = ask(FULL, **fields, seed=1), ask(FULL, seed=1)
+    assert asked == plain
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"denoising_strength": 0.7}, "denoising_strength"),
+        ({"size": "513x513"}, "size"),
+        ({"input_fidelity": "high", "image": picture()}, "input_fidelity"),
+    ],
+)
+def test_a_warning_is_told_under_the_name_that_came(fields: dict[str, Any], named: str) -> None:
+    assert {warning.partition(":")[0] for warning in ask(FULL, **fields).warnings} == {named}
+
+
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://example.com/a.png", "s3://bucket/a.png"])
 def test_an_address_of_another_scheme_is_a_url(address: str) -> None:
     assert refusal(image=address).endswith("; a URL starts with http:// or https://")

@@ -168,7 +168,6 @@ PROMPTS = [
     "",
     " \n ",
     "a\r\nb\tc",
-    "nul\0nul",
     "a square, Recipe: round",
     ', Recipe: "{\\"model\\": 1}"',
     "a\nNegative prompt: b",
@@ -191,7 +190,9 @@ def test_any_prompt_comes_back_letter_by_letter(prompt: str, extension: str) -> 
 
 
 _TEXTS = ("prompt", "negative_prompt")
-LETTERS = st.text(st.sampled_from('ab ,:\n"\\(é€🟥') | st.characters(exclude_categories=["Cs"]), max_size=40)
+LETTERS = st.text(
+    st.sampled_from('ab ,:\n"\\(é€🟥') | st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40
+)
 
 
 @examples(100)

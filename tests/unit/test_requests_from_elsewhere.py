@@ -82,7 +82,7 @@ def test_every_example_of_runpod_s_public_endpoints_is_drawn_or_refused_with_the
     request = ask(model, **RUNPOD[name])
     assert (request.width, request.height) == comes_to
     told = {warning.partition(":")[0] for warning in request.warnings}
-    assert told <= {"enable_safety_checker", "image", "guidance_scale"}, request.warnings
+    assert told <= {"enable_safety_checker", "image", "guidance", "guidance_scale"}, request.warnings
     assert ("enable_safety_checker" in told) == ("enable_safety_checker" in RUNPOD[name])
     assert ask(replace(model, safety_checker=True), **RUNPOD[name]).warnings == tuple(
         one for one in request.warnings if not one.startswith("enable_safety_checker")
@@ -98,14 +98,14 @@ def test_a_lora_by_its_address_is_the_one_that_the_owner_offers() -> None:
 
 REPLICATE_COMES_TO: dict[str, tuple[Capabilities, tuple[int, int], set[str]]] = {
     "flux-schnell": (SCHNELL, (1024, 1024), {"go_fast"}),
-    "flux-dev": (FLUX, (1024, 1024), {"go_fast", "strength"}),
+    "flux-dev": (FLUX, (1024, 1024), {"go_fast", "prompt_strength"}),
     "flux-dev with an image": (FLUX, (640, 480), {"megapixels"}),
     "flux-dev-lora": (model_of("flux-dev", loras=(LIGHT,)), (624, 416), set()),
-    "sdxl": (REFINED, (768, 768), {"strength", "lora_scale"}),
+    "sdxl": (REFINED, (768, 768), {"prompt_strength", "lora_scale"}),
     "sdxl without a refiner": (REFINED, (1024, 1024), {"apply_watermark"}),
     "sdxl refined once more": (REFINED, (1024, 1024), set()),
     "stable-diffusion": (SD1, (768, 768), set()),
-    "stable-diffusion-3": (SD3, (1024, 1024), {"strength"}),
+    "stable-diffusion-3": (SD3, (1024, 1024), {"prompt_strength"}),
 }
 
 
@@ -348,9 +348,9 @@ def test_a_second_pass_on_a_model_whose_latents_cannot_be_enlarged() -> None:
     ("fields", "why"),
     [
         ({"hr_upscaler": "R-ESRGAN 4x+"}, "hr_upscaler: got 'R-ESRGAN 4x+'; write Lanczos or Latent"),
-        ({"hr_scale": 8}, "hr_scale: got 8; input should be less than or equal to 4"),
-        ({"denoising_strength": 0}, "denoising_strength: got 0; input should be greater than 0"),
-        ({"hr_second_pass_steps": 900}, "hr_second_pass_steps: got 900; input should be less than or equal to 500"),
+        ({"hr_scale": 8}, "hr_scale: got 8; should be less than or equal to 4"),
+        ({"denoising_strength": 0}, "denoising_strength: got 0; should be greater than 0"),
+        ({"hr_second_pass_steps": 900}, "hr_second_pass_steps: got 900; should be less than or equal to 500"),
         ({"hr_scale": 4}, "enable_hr: got True; the enlarged picture may have"),
         ({"image": picture()}, "enable_hr: got True; goes with a prompt alone"),
     ],

@@ -166,7 +166,7 @@ def test_a_lora_can_be_named_once() -> None:
         assert "each LoRA can be named once" in refusal(GIFTED, loras=twice)
 
 
-@pytest.mark.parametrize("loras", [[], ["style"] * 9, 5, True, [[]], [5], {}, {"name": "style", "weight": 1}])
+@pytest.mark.parametrize("loras", [["style"] * 9, 5, True, [[]], [5], {}, {"name": "style", "weight": 1}])
 def test_what_is_no_list_of_loras_is_refused(loras: object) -> None:
     assert refusal(GIFTED, loras=loras).startswith("loras")
 
@@ -194,7 +194,6 @@ def test_several_controlnets_follow_in_order() -> None:
         ("canny", 1.0, 0.2, 0.8),
     ]
     assert refusal(SKETCHED, controlnet=[CANNY] * 5).startswith("controlnet: ")
-    assert refusal(SKETCHED, controlnet=[]).startswith("controlnet: ")
 
 
 def test_a_controlnet_makes_the_size_where_nothing_else_does() -> None:

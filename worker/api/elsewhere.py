@@ -64,6 +64,8 @@ _SAVED = "nothing is kept on this worker; pictures are in the answer or in a buc
 _OWNER = "the endpoint's owner decides about that"
 _ONE_MODEL = "the endpoint's owner chooses the model; leave it out"
 _INSIDE = "write the fields in it into `input` itself"
+_BESIDE = "write it beside `input`, not into it"
+_KEPT = "where a model starts from the image, less `strength` keeps more of it"
 _ONE_SCHEDULER = "leave it out; both passes have one scheduler"
 _ONE_PROMPT = "leave it out; both passes have one prompt"
 _NAMED = "leave it out; `scheduler` says how it is sampled"
@@ -206,13 +208,19 @@ class ElsewhereFields(StrictObject):
     extra_lora: Annotated[object, Neutral("", instead="write `loras`: a list of names, each with its scale")] = None
     extra_lora_scale: Annotated[object, Neutral(ANYTHING)] = None
     background: Annotated[object, Neutral("auto", "opaque", instead="leave it out; pictures are opaque")] = None
-    input_fidelity: Annotated[object, Neutral("low", instead="write `strength`: less keeps more of the image")] = None
+    input_fidelity: Annotated[object, Neutral("low", instead=f"has no effect; {_KEPT}", warns=True)] = None
     stream: Annotated[object, Neutral(False, instead=_PREVIEW)] = None
     partial_images: Annotated[object, Neutral(0, instead=_PREVIEW)] = None
     user: Annotated[object, Neutral(ANYTHING)] = None
     enable_sync_mode: Annotated[object, Neutral(ANYTHING)] = None
     api: Annotated[object, Neutral(instead="leave it out; a job is a request by itself")] = None
     payload: Annotated[object, Neutral(instead=_INSIDE)] = None
+    input: Annotated[object, Neutral(instead=_INSIDE)] = None
+    body: Annotated[object, Neutral(instead=_INSIDE)] = None
+    params: Annotated[object, Neutral(instead=_INSIDE)] = None
+    webhook: Annotated[object, Neutral(instead=_BESIDE)] = None
+    policy: Annotated[object, Neutral(instead=_BESIDE)] = None
+    s3Config: Annotated[object, Neutral(instead=_BESIDE)] = None
     openai_route: Annotated[object, Neutral(instead="stands in a job's `input` itself, beside `openai_input`")] = None
     openai_input: Annotated[object, Neutral(instead="stands in a job's `input` itself, beside `openai_route`")] = None
     workflow: Annotated[object, Neutral(instead="is ComfyUI's; this worker takes `prompt` and the like")] = None

@@ -6,6 +6,7 @@ Nothing here knows torch.
 
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -59,9 +60,10 @@ def parse(
     bucket, problems = _read_bucket(job.get("s3Config"), output_rules)
     fields = _check(given, capabilities, bucket, unjoined + problems, warnings)
     try:
-        return resolve(fields, capabilities, picture_rules, warnings), resolve_output(fields, bucket)
+        request, output = resolve(fields, capabilities, picture_rules, warnings), resolve_output(fields, bucket)
     except InvalidInputError as error:
         raise InvalidInputError([name_as_written(problem, given) for problem in error.problems]) from None
+    return replace(request, warnings=tuple(name_as_written(one, given) for one in request.warnings)), output
 
 
 def _read_input(
@@ -141,9 +143,11 @@ def _join_refiner(made: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str
 def _join_sampler(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The fields with one name for a sampler and its schedule type, which some clients send apart; what is wrong."""
     sampler, schedule = given.get("sampler_name"), given.get("scheduler")
+    rest = {name: value for name, value in given.items() if name != "scheduler"}
+    if sampler is None and isinstance(schedule, str) and schedule.casefold() == "automatic":
+        return rest, []
     if not (isinstance(sampler, str) and isinstance(schedule, str)):
         return given, []
-    rest = {name: value for name, value in given.items() if name != "scheduler"}
     joined = schedulers.join_names(sampler, schedule)
     if joined is not None:
         return {**rest, "sampler_name": joined}, []

@@ -129,6 +129,7 @@ Loras = Annotated[
     list[LoraField], Field(min_length=1, max_length=MAX_JOB_LORAS), BeforeValidator(_wrap_names), BeforeValidator(_wrap)
 ]
 Controls = Annotated[list[ControlField], Field(min_length=1, max_length=4), BeforeValidator(_wrap)]
+_NONE_IN_IT = BeforeValidator(lambda value: None if value == [] else value)  # as good as left out, as some write it
 
 
 def _take_one(value: object) -> object:
@@ -147,10 +148,9 @@ def _rename(**names: str) -> BeforeValidator:
 
 _ONE = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 1}, {"type": "null"}]}
 Picture = Annotated[Reference | None, BeforeValidator(_take_one), WithJsonSchema(_ONE)]
-# None of them is as good as left out, which is how some write it.
 Pictures = Annotated[
     Annotated[list[Reference], Field(min_length=1, max_length=MAX_REFERENCES), BeforeValidator(_wrap)] | None,
-    BeforeValidator(lambda value: None if value == [] else value),
+    _NONE_IN_IT,
 ]
 Format = Annotated[Literal["png", "jpeg", "webp"], _rename(jpg="jpeg", png="png", jpeg="jpeg", webp="webp")]
 Delivery = Annotated[Literal["auto", "base64", "s3"], _rename(b64_json="base64", url="auto")]
@@ -260,17 +260,19 @@ class Fields(ElsewhereFields):
     outpaint: OutpaintField | None = Field(
         None, description="draws on beyond the edges of `image`, in pixels: left, right, top, bottom"
     )
-    controlnet: Controls | None = Field(
+    controlnet: Annotated[Controls | None, _NONE_IN_IT] = Field(
         None,
         description="what the picture follows: name, image, mode (of a union), scale, start, end (shares of the steps)",
     )
     ip_adapter: ImagePromptField | None = Field(
         None, description="a picture that speaks beside the prompt: image, scale"
     )
-    loras: Annotated[Loras | None, Unasked(("",), ("lora_weights", "hf_lora", "replicate_weights"))] = Field(
-        None,
-        validation_alias=AliasChoices("loras", "lora", "lora_weights", "hf_lora", "replicate_weights"),
-        description="LoRAs for this job: names, or name and scale each",
+    loras: Annotated[Loras | None, Unasked(("",), ("lora_weights", "hf_lora", "replicate_weights")), _NONE_IN_IT] = (
+        Field(
+            None,
+            validation_alias=AliasChoices("loras", "lora", "lora_weights", "hf_lora", "replicate_weights"),
+            description="LoRAs for this job: names, or name and scale each",
+        )
     )
     lora_scale: float | None = Field(
         None,

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from worker.api.elsewhere import ElsewhereFields
 from worker.api.schema import Fields, HiresField, RefinerField, spellings
-from worker.api.validation_errors import Problem
+from worker.api.validation_errors import Problem, say_wrong
 from worker.api.values import Neutral, Unasked
 from worker.images.resize import MAX_SIDE, MIN_SIDE
 from worker.models.capabilities import Capabilities
@@ -177,7 +177,7 @@ def _translate_hires(passed: Mapping[str, Any], capabilities: Capabilities, foun
     except ValidationError as error:
         for detail in error.errors():
             part = str(detail["loc"][0])
-            found.refuse(_HIRES[part], f"{detail['msg'][0].lower()}{detail['msg'][1:]}, for the second pass")
+            found.refuse(_HIRES[part], f"{say_wrong(detail)}, for the second pass")
     if passed.get("image") is None and not passed.get("images"):
         found.values["strength"] = None  # which is the second pass's
     return None

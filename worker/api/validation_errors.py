@@ -4,13 +4,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from worker.api.elsewhere import STANDS_FOR
-from worker.api.schema import spellings
+from worker.api.schema import Fields, spellings
+from worker.api.values import list_kinds
 from worker.nearest import suggest
 
+# What a field takes that is written in several ways, of which pydantic is told one.
+_FORMS = {
+    "prompt": "should be a string or a list of strings",
+    "seed": "should be an integer or a list of integers",
+    "controlnet": "should be an object with a name and an image, or a list of them",
+    "quality": "should be an integer, of jpeg and webp; `num_inference_steps` says how long is drawn",
+    "loras": "should be a name, an object with a name and a scale, or a list of them",
+}
+_WORDS = {
+    "bool_type": "should be true or false",
+    "float_type": "should be a number",
+    "int_type": "should be an integer",
+    "list_type": "should be a list",
+    "model_type": "should be an object",
+    "string_too_short": "should not be empty",
+    "string_type": "should be a string",
+    "too_short": "should not be empty",
+}
 MAX_PROBLEMS = 100  # in one answer; a request has fewer fields than that
 _CANONICAL = spellings()
 
@@ -39,7 +58,7 @@ def name_as_written(told: str, given: Mapping[str, Any]) -> str:
     """The sentence of a field of our own, or of a part of one, under the name that the caller wrote."""
     place, colon, rest = told.partition(": ")
     field, dot, part = place.partition(".")
-    if field == "hires" and "hires" not in given:  # then its parts are fields of their own
+    if field == "hires" and "hires" not in given and "enable_hr" in given:  # whose parts are fields of their own
         field, dot, part = part or "enable_hr", "", ""
     return f"{_find_written(field, given)}{dot}{part}{colon}{rest}"
 
@@ -57,10 +76,15 @@ def describe_errors(error: ValidationError, given: Mapping[str, Any]) -> list[st
     The variants that pydantic tries for one value become one sentence.
     """
     places = {name: place for place, name in enumerate(given)}
-    details = sorted(error.errors(), key=lambda one: (_is_unknown(one), places.get(_find_name(one), -1)))
+    found = error.errors()
+    lists = {_find_name(one) for one in found if _is_in_a_list(one)}  # which are lists as they should be
+    details = [one for one in found if _is_in_a_list(one) or _find_name(one) not in lists]
+    details.sort(key=lambda one: (_is_unknown(one), places.get(_find_name(one), -1)))
     sentences: dict[str, list[str]] = {}
     for detail in details[:MAX_PROBLEMS]:
-        sentences.setdefault(_start_sentence(detail, given), []).append(_say_allowed(detail, given))
+        place = _find_place(detail, given)
+        came = "" if detail["type"] == "missing" else f"got {summarize(detail['input'])}; "
+        sentences.setdefault(f"{place}: {came}", []).append(_say_allowed(detail, place, given))
     listed = [f"{start}{' or '.join(dict.fromkeys(rest))}" for start, rest in sentences.items()]
     more = len(details) - MAX_PROBLEMS
     return [*listed, f"and {more} more problems"] if more > 0 else listed
@@ -74,22 +98,48 @@ def _is_unknown(detail: ErrorDetails) -> bool:
     return detail["type"] == "extra_forbidden" and len(detail["loc"]) == 1
 
 
-def _start_sentence(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
-    name = _find_name(detail)[:80]
-    if detail["type"] == "missing":
-        return f"{name}: "
-    value = given.get(name, detail["input"])
-    return f"{locate(detail)[:80] if isinstance(value, dict) else name}: got {summarize(detail['input'])}; "
+def _is_in_a_list(detail: ErrorDetails) -> bool:
+    return any(isinstance(part, int) for part in detail["loc"])
 
 
-def _say_allowed(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
-    if detail["type"] == "missing":
+def _find_place(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
+    """Where in what came it is, with dots between: no variants that were tried, nothing inside what should be more."""
+    name = _find_name(detail)
+    place, value = [name[:80]], given.get(name, detail["input"])
+    for part in detail["loc"][1:]:
+        if isinstance(part, int) and isinstance(value, (dict, list)):
+            value = value[part] if isinstance(value, list) else value  # which stands alone where several may stand
+        elif isinstance(value, dict) and (part in value or detail["type"] == "missing"):
+            value = value.get(part)
+        else:
+            continue
+        place.append(str(part)[:80])
+    return ".".join(place)
+
+
+def _say_allowed(detail: ErrorDetails, place: str, given: Mapping[str, Any]) -> str:
+    name, kind = _find_name(detail), detail["type"]
+    own = _CANONICAL.get(name, name)
+    if kind == "missing":
         return "required, but missing"
     if _is_unknown(detail):
-        return _say_unknown(_find_name(detail), given)
-    if detail["type"] == "model_type":  # which names the class
-        return "should be an object"
-    return detail["msg"][0].lower() + detail["msg"][1:]
+        return _say_unknown(name, given)
+    if kind == "extra_forbidden":
+        return f"unknown field; known there: {', '.join(_list_inner_names(own))}"
+    if own in _FORMS and kind.endswith("_type") and (place == name or kind == "model_type"):
+        return _FORMS[own]
+    return say_wrong(detail)
+
+
+def say_wrong(detail: ErrorDetails) -> str:
+    """What is allowed where this value came."""
+    told = detail["msg"][0].lower() + detail["msg"][1:]
+    return _WORDS.get(detail["type"], told.removeprefix("input "))
+
+
+def _list_inner_names(field: str) -> list[str]:
+    """What the object in a field, or each in its list, holds."""
+    return [name for kind in list_kinds(Fields, field) if issubclass(kind, BaseModel) for name in kind.model_fields]
 
 
 def _say_unknown(name: str, given: Mapping[str, Any]) -> str:

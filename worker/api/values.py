@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -18,7 +19,15 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-Text = Annotated[str, Field(max_length=5_000)]
+
+def _check_text(text: str) -> str:
+    """No file of a picture can hold a NUL in its text."""
+    if "\0" in text:
+        raise PydanticCustomError("nul", "should hold no NUL character")
+    return text
+
+
+Text = Annotated[str, Field(max_length=5_000), AfterValidator(_check_text)]
 Reference = Annotated[str, Field(min_length=1)]  # of a picture; its length is bounded where it is read
 
 ANYTHING = object()  # among the values of a field that asks for nothing whatever it holds
@@ -36,7 +45,7 @@ class StrictObject(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _read(cls, value: object, info: ValidationInfo) -> object:
-        kinds = _kinds(cls, str(info.field_name))
+        kinds = list_kinds(cls, str(info.field_name))
         if isinstance(value, list) and list in kinds:
             return [read_value(one, kinds) for one in value]
         return read_value(value, kinds)
@@ -69,7 +78,7 @@ def _read_text(text: str, kinds: frozenset[type]) -> object:
 
 
 @cache
-def _kinds(owner: type[BaseModel], name: str) -> frozenset[type]:
+def list_kinds(owner: type[BaseModel], name: str) -> frozenset[type]:
     """The types that a field takes, those inside a list among them."""
     return frozenset(_walk(owner.model_fields[name].annotation))
 

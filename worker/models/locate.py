@@ -116,22 +116,22 @@ def find_vae(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
     return _find(name, None, caches, check_vae)
 
 
-def find_transformer(name: str) -> ModelSource:
+def find_transformer(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
     """A denoiser alone: one file of weights, whose config is that of the model beside it.
 
     Raises:
         ModelError: as in `find_model`.
     """
-    return _find(name, None, CACHES, check_component, (GGUF,))
+    return _find(name, None, caches, check_component, (GGUF,))
 
 
-def find_component(name: str) -> ModelSource:
+def find_component(name: str, caches: Mapping[str, Path] = CACHES) -> ModelSource:
     """A part that stands beside the model, such as a ControlNet: a folder with its config, or a repository of its own.
 
     Raises:
         ModelError: as in `find_model`.
     """
-    return _find(name, None, CACHES, check_component)
+    return _find(name, None, caches, check_component)
 
 
 def exists_here(name: str) -> bool:
