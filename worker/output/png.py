@@ -2,7 +2,7 @@
 
 Rows are filtered by Paeth's predictor, which is as good as the best filter for each row on pictures like these, and
 compressed in strips that follow each other in one stream (RFC 2083; RFC 1950 and 1951 for the stream). ISA-L compresses
-them, in a third to a seventh of zlib's time, to files that are larger: photographs by 5 %, flat shapes by 20 % and more.
+them, in a third to a seventh of zlib's time, to files that are larger: photographs by 5 %, flat shapes by 20 % or more.
 """
 
 import struct
