@@ -12,8 +12,8 @@ from PIL import Image
 
 import worker.engine.generate as generate
 import worker.runtime.job as job
+import worker.runtime.loaded_model as loaded_model
 import worker.runtime.replicas as replicas
-import worker.runtime.worker as runtime
 from benchmarks.contestants import environment
 from benchmarks.results import Case
 from benchmarks.scenes import Scene
@@ -83,13 +83,13 @@ def _clocks() -> Iterator[dict[str, float]]:
 
         return call
 
-    of_contract = {name: clocked(PARTS[name], getattr(OWN, name)) for name in OF_CONTRACT}
+    of_contract: Any = {name: clocked(PARTS[name], getattr(OWN, name)) for name in OF_CONTRACT}
     contract = replace(OWN, **of_contract)
     with ExitStack() as stack:
         stack.enter_context(patch.object(job, "choose_contract", lambda _: contract))
         for name, title in PARTS.items():
             if name not in OF_CONTRACT:
-                place = replicas if name == "draw_jobs" else runtime
+                place = replicas if name == "draw_jobs" else loaded_model
                 stack.enter_context(patch.object(place, name, clocked(title, getattr(place, name))))
         yield spent
 

@@ -30,6 +30,7 @@ ORDER = {
     ],
     "worker/runtime": [
         "worker.py",
+        "loaded_model.py",
         "output_streams.py",
         "logs.py",
         "redaction.py",
@@ -96,6 +97,7 @@ ORDER = {
         "contract.py",
         "openai.py",
         "openai_answers.py",
+        "endpoint.py",
         "capabilities_answer.py",
         "field_description.py",
     ],

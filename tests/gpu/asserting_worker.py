@@ -3,7 +3,7 @@
 if __name__ != "__mp_main__":
     import handler
 
-    handler.WORKER._engine.pipeline.tokenizer.add_tokens("zorp")
+    handler.WORKER.model.engine.pipeline.tokenizer.add_tokens("zorp")
 
 if __name__ == "__main__":
     handler.main()

@@ -56,7 +56,7 @@ def alone(kits: Kits) -> list[Answer]:
 
 
 def test_every_kind_of_job(worker: Worker, alone: list[Answer]) -> None:
-    assert len(worker._replicas) == CARDS
+    assert len(worker.model.replicas) == CARDS
     for _ in range(2):
         for job, expected in zip(JOBS, alone, strict=True):
             _assert_same(run(worker, **{**FEW, "num_images": 2 * CARDS, **job}), expected)
@@ -75,7 +75,7 @@ def test_one_picture_of_two_cards(kits: Kits) -> None:
     with a_worker(**settings, GPUS="1") as worker:
         expected = [run(worker, **job) for job in jobs]
     with a_worker(**settings, GPUS="2", GPUS_PER_PICTURE="2") as worker:
-        (replica,) = worker._replicas
+        (replica,) = worker.model.replicas
         assert replica.engine.graphs is not None
         for _ in range(3):
             for job, one in zip(jobs, expected, strict=True):
@@ -98,21 +98,21 @@ def test_what_each_of_two_cards_does_is_compiled(kits: Kits, monkeypatch: pytest
             (found,) = _pictures(run(worker, **often))
             assert decibels(found, expected) >= COMPILED_DB
             worker.settle()
-        graphs = worker._replicas[0].engine.graphs
+        graphs = worker.model.replicas[0].engine.graphs
         assert graphs is not None
         assert [kind.split.mode for kind in graphs._kinds.values() if kind.split] == ["compile"]
 
 
 def test_weights_are_on_each_card(worker: Worker) -> None:
-    for number, replica in enumerate(worker._replicas):
+    for number, replica in enumerate(worker.model.replicas):
         devices = {one.device for one in replica.engine.pipeline.unet.parameters()}
         assert devices == {torch.device("cuda", number)}
 
 
 def test_each_draws_with_its_own_card_as_the_current_one(worker: Worker) -> None:
     """Some kernels ask for no other. What is before the decoder is in no graph."""
-    seen: list[set[int]] = [set() for _ in worker._replicas]
-    layers = [replica.engine.pipeline.vae.post_quant_conv for replica in worker._replicas]
+    seen: list[set[int]] = [set() for _ in worker.model.replicas]
+    layers = [replica.engine.pipeline.vae.post_quant_conv for replica in worker.model.replicas]
     hooks = [
         layer.register_forward_pre_hook(lambda *_, number=number: seen[number].add(torch.cuda.current_device()))
         for number, layer in enumerate(layers)
@@ -128,7 +128,7 @@ def test_a_card_that_fails_costs_no_picture(kits: Kits) -> None:
         job = {**FEW, "num_images": 6}
         whole = run(worker, **job)
         fault = RuntimeError("CUDA error: an illegal memory access was encountered")
-        layer = last_layer(worker._replicas[1].engine, "denoiser")
+        layer = last_layer(worker.model.replicas[1].engine, "denoiser")
         with raising(layer, lambda: fault, at=2, times=10**6):
             _assert_same(run(worker, **job), whole)
         assert not is_open(worker)
@@ -139,13 +139,13 @@ def test_a_model_larger_than_a_card_is_spread(kits: Kits, monkeypatch: pytest.Mo
     settings = {**kits["flux"].settings("loras"), "DTYPE": "bfloat16"}
     with a_worker(**settings, GPUS="1") as worker:
         expected = run(worker, **FEW, num_images=2)
-        largest = sum(memory.weight_sizes([worker._engine.pipeline]).values())
-        pixels = worker._engine.capabilities.width * worker._engine.capabilities.height
+        largest = sum(memory.weight_sizes([worker.model.engine.pipeline]).values())
+        pixels = worker.model.engine.capabilities.width * worker.model.engine.capabilities.height
     monkeypatch.setattr(spread, "DECODE", DENOISE)  # or tiny weights are nothing beside what a picture takes
     room = RESERVE + pixels * DENOISE + largest * 9 // 10
     monkeypatch.setattr(memory, "free_memory", lambda _: room)
     with a_worker(**settings, GPUS="2") as worker:
-        (replica,) = worker._replicas
+        (replica,) = worker.model.replicas
         homes = {name: next(part.parameters()).device.index for name, part in modules(replica.engine.pipeline).items()}
         assert homes["transformer"] == 0 and 1 in homes.values(), homes
         for _ in range(2):
@@ -183,10 +183,10 @@ def test_pictures_are_the_same_while_other_cards_capture(kits: Kits) -> None:
 def test_loras_loaded_at_once_on_all_cards(worker: Worker, alone: list[Answer]) -> None:
     number = next(number for number, job in enumerate(JOBS) if "loras" in job)
     for _ in range(3):
-        for replica in worker._replicas:
+        for replica in worker.model.replicas:
             loras = replica.engine.loras
             for name in list(loras._loaded):
-                worker._batcher.run(lambda loras=loras, name=name: loras._discard(adapter_name(name)), replica)  # type: ignore[misc]
+                worker.model.batcher.run(lambda loras=loras, name=name: loras._discard(adapter_name(name)), replica)  # type: ignore[misc]
                 del loras._loaded[name]
         _assert_same(run(worker, **{**FEW, "num_images": 2 * CARDS, **JOBS[number]}), alone[number])
 
@@ -194,7 +194,7 @@ def test_loras_loaded_at_once_on_all_cards(worker: Worker, alone: list[Answer]) 
 def test_all_engines_share_one_compiler(kits: Kits) -> None:
     settings = {**kits["sd1"].settings(), "ACCELERATION": "compile", "DTYPE": "float16", "WARM_UP": "off"}
     with a_worker(**settings) as worker:
-        graphs = [replica.engine.graphs for replica in worker._replicas]
+        graphs = [replica.engine.graphs for replica in worker.model.replicas]
         assert len({id(one._compiler) for one in graphs if one is not None}) == 1 and None not in graphs
 
 

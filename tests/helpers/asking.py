@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from worker.api.endpoint import Endpoint
 from worker.api.parse import parse
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules
@@ -17,6 +18,7 @@ from worker.models.editing import EDITORS, Editing
 from worker.models.families import FAMILIES
 from worker.output.options import Bucket, OutputOptions, OutputRules
 from worker.request import Request
+from worker.settings import Settings
 
 # family -> native size in pixels, the scheduler in the published model_index.json
 _PUBLISHED = {
@@ -127,6 +129,12 @@ INSTRUCTED = model_of(
 )
 SPLITTER = model_of("qwen-image-layered", tasks={EDIT: {}}, editing=Editing(1, from_prompt=False, splits=True))
 EDIT_ONLY = model_of("flux-dev", tasks={EDIT: _FLOW}, editing=Editing(3, from_prompt=False))
+
+
+def endpoint_of(model: Capabilities, **settings: Any) -> Endpoint:
+    """An endpoint with this model and these settings."""
+    chosen = Settings(**settings)
+    return Endpoint(model, OutputRules.of_endpoint(chosen), chosen, jobs_at_once=1)
 
 
 def sent(image: Image.Image, format: str = "PNG", **options: Any) -> str:

@@ -6,13 +6,11 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, Request, Route
 
-from tests.helpers.asking import model_of
-from worker.api.capabilities_answer import describe_capabilities, write_capabilities
+from tests.helpers.asking import endpoint_of, model_of
+from worker.api.capabilities_answer import tell_capabilities
 from worker.models.capabilities import CONTROLLED, EDIT, Capabilities
 from worker.models.control_kinds import ControlKind
 from worker.models.editing import Editing
-from worker.output.options import OutputRules
-from worker.settings import Settings
 
 ID, KEY = "abc123def456", "rpa_CANARY0123456789"
 _SD1 = model_of("sd1")
@@ -72,8 +70,7 @@ class DeployedEndpoint:
         self._statuses = {job_id: list(statuses) for job_id in self._statuses}
 
     def _tell(self) -> dict[str, Any]:
-        settings = Settings()
-        return write_capabilities(describe_capabilities(self.model, OutputRules.of_endpoint(settings), settings, 1))
+        return tell_capabilities({"input": {"capabilities": True}}, endpoint_of(self.model)) or {}
 
     def _answer(self, route: Route) -> None:
         request = route.request

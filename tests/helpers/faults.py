@@ -191,7 +191,7 @@ def run(worker: Worker, **fields: Any) -> Answer:
 
 def engine_of(worker: Worker) -> Engine:
     """The worker's engine."""
-    return worker._engine
+    return worker.model.engine
 
 
 def is_open(worker: Worker) -> bool:

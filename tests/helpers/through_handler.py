@@ -70,5 +70,5 @@ def cancel_at(
     with reach(hold) as seen:
         asyncio.run(cancel())
         cancelled.set()
-        worker._batcher.run(lambda: None, worker._replicas[0])  # taken only when nothing else is drawn
+        worker.model.batcher.run(lambda: None, worker.model.replicas[0])  # taken only when nothing else is drawn
     return seen

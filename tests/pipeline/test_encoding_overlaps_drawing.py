@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import worker.engine.generate
+import worker.runtime.loaded_model
 import worker.runtime.worker
 
 
@@ -13,7 +14,7 @@ import worker.runtime.worker
 def spans(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[float, float]]]:
     """When each picture was drawn and encoded; encoding is made slow enough to be seen."""
     spans: dict[str, list[tuple[float, float]]] = {"drawn": [], "encoded": []}
-    real_encode, real_draw = worker.runtime.worker.encode, worker.engine.generate.draw_batch
+    real_encode, real_draw = worker.runtime.loaded_model.encode, worker.engine.generate.draw_batch
 
     def slow_encode(*args: Any) -> Any:
         start = time.monotonic()
@@ -28,7 +29,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[float, float]
         spans["drawn"].append((start, time.monotonic()))
         return pictures
 
-    monkeypatch.setattr(worker.runtime.worker, "encode", slow_encode)
+    monkeypatch.setattr(worker.runtime.loaded_model, "encode", slow_encode)
     monkeypatch.setattr(worker.engine.generate, "draw_batch", timed_draw)
     return spans
 

@@ -21,8 +21,8 @@ from worker.engine.prompts.clip import ClipEncoder
 from worker.images import load
 from worker.output import bucket
 from worker.runtime import job as jobs
-from worker.runtime import worker as runtime
-from worker.runtime.worker import Worker
+from worker.runtime import loaded_model
+from worker.runtime.worker import MAX_ABANDONED_JOBS, Worker
 
 EARLY_S, LATE_S = 0.5, 2.0  # a job's time: what is drawn first needs some
 LEAVE_S = 0.3
@@ -62,8 +62,8 @@ class Scene:
 
     def limit(self, seconds: float) -> None:
         """Give jobs so much time from now on."""
-        settings = self.worker._settings.model_copy(update={"job_timeout_s": seconds})
-        self.patch.setattr(self.worker, "_settings", settings)
+        settings = self.worker.model.settings.model_copy(update={"job_timeout_s": seconds})
+        self.patch.setattr(self.worker.model, "settings", settings)
 
 
 # What may hold a job up; each gives the fields of a job that it happens to.
@@ -103,7 +103,7 @@ def prompts_that_are_read_slowly(scene: Scene) -> Iterator[Fields]:
 def a_job_before_it(scene: Scene) -> Iterator[Fields]:
     """That is in a step which takes for ever."""
     with ThreadPoolExecutor(1) as thread:
-        other = thread.submit(scene.worker._batcher.run, scene.wait, scene.worker._replicas[0])
+        other = thread.submit(scene.worker.model.batcher.run, scene.wait, scene.worker.model.replicas[0])
         yield {}
         scene.over.set()
         other.result()
@@ -112,7 +112,7 @@ def a_job_before_it(scene: Scene) -> Iterator[Fields]:
 @contextmanager
 def a_file_that_is_encoded_slowly(scene: Scene) -> Iterator[Fields]:
     """By a codec."""
-    scene.slow(runtime, "encode")
+    scene.slow(loaded_model, "encode")
     yield {}
     scene.over.set()
 
@@ -226,7 +226,7 @@ def test_what_is_stuck_keeps_no_thread_from_the_jobs_after_it(stage: Scene, load
     """As many as may be left behind, and one more, which is answered all the same."""
     stage.limit(EARLY_S / 2)
     with a_mask_that_decodes_slowly(stage) as fields, ThreadPoolExecutor(12) as callers:
-        many = [callers.submit(run, stage.worker, **fields) for _ in range(runtime.MAX_ABANDONED_JOBS + 2)]
+        many = [callers.submit(run, stage.worker, **fields) for _ in range(MAX_ABANDONED_JOBS + 2)]
         assert {one.result(SOON_S)["code"] for one in many} == {"JOB_TIMEOUT"}
         stage.over.set()
     assert _next_job(stage) == loaded[1]

@@ -48,7 +48,7 @@ def test_what_waits_is_drawn_in_one_pass_where_the_owner_wants_it(kits: Kits) ->
         ThreadPoolExecutor(4) as callers,
     ):
         shapes: list[int] = []
-        layer = last_layer(worker._engine, "denoiser")
+        layer = last_layer(worker.model.engine, "denoiser")
         layer.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape[0]))
         together = [one["images"] for one in callers.map(lambda job: run(worker, **job), jobs)]
 
@@ -69,7 +69,7 @@ def test_what_is_handed_over_together_is_drawn_together(kits: Kits, monkeypatch:
 
     with a_worker(**kits["sd1"].settings(), JOBS_AT_ONCE="4", MAX_BATCH="4") as worker:
         shapes: list[int] = []
-        layer = last_layer(worker._engine, "denoiser")
+        layer = last_layer(worker.model.engine, "denoiser")
         layer.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape[0]))
         answers = asyncio.run(hand_over(worker))
 

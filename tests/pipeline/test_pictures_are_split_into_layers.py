@@ -168,5 +168,5 @@ def test_what_the_model_can_do_is_told(worker: Worker) -> None:
 
 def test_it_proves_that_it_still_draws(worker: Worker) -> None:
     engine = engine_of(worker)
-    worker._prove()
+    worker.model.prove()
     assert engine.capabilities.splits

@@ -62,7 +62,7 @@ def test_each_engine_draws(worker: Worker) -> None:
 
     handles = [
         last_layer(one.engine, "denoiser").register_forward_pre_hook(lambda *_, number=number: count(number))
-        for number, one in enumerate(worker._replicas)
+        for number, one in enumerate(worker.model.replicas)
     ]
     run(worker, num_images=6, **FEW)
     for handle in handles:
@@ -85,12 +85,12 @@ def test_a_lora_is_fetched_once_for_all_of_them(kits: Kits, monkeypatch: pytest.
     with a_worker(**kits["sd1"].settings("loras"), GPUS=str(ENGINES)) as worker:
         for _ in range(2):
             _told(run(worker, **job))
-        assert all(one.engine.loras._loaded for one in worker._replicas)
+        assert all(one.engine.loras._loaded for one in worker.model.replicas)
     assert len(fetched) == len(set(fetched))
 
 
 def test_weights_on_one_device_are_there_once(worker: Worker) -> None:
-    first, *others = (one.engine.pipeline.unet for one in worker._replicas)
+    first, *others = (one.engine.pipeline.unet for one in worker.model.replicas)
     for other in others:
         assert other is not first
         for weight, same in zip(first.parameters(), other.parameters(), strict=True):
@@ -102,7 +102,7 @@ def test_no_more_engines_than_main_memory_has_room_for_draw(kits: Kits, monkeypa
     monkeypatch.setattr(loader, "find_waiting", lambda *_: waiting)
     monkeypatch.setattr(grouping, "find_free_main_memory", lambda: 2 * waiting - 1)
     with a_worker(**kits["sd1"].settings(), GPUS=str(ENGINES)) as worker:
-        assert len(worker._replicas) == worker.gate._jobs_at_once == 2
+        assert len(worker.model.replicas) == worker.gate._jobs_at_once == 2
         assert _told(run(worker, num_images=3, **FEW))
 
 
@@ -114,7 +114,7 @@ def test_an_engine_that_breaks_costs_no_picture_and_the_worker_leaves_after_the_
     job = {"num_images": 6, **FEW}
     with a_worker(**kits["sd1"].settings(), GPUS=str(ENGINES)) as worker:
         whole = _told(run(worker, **job))
-        engine = worker._replicas[1].engine
+        engine = worker.model.replicas[1].engine
         fault = RuntimeError("CUDA error: an illegal memory access was encountered")
         with raising(last_layer(engine, "denoiser"), lambda: fault, at=2, times=10**6) as happened:
             assert _told(run(worker, **job)) == whole
@@ -129,7 +129,7 @@ def test_a_device_that_answers_nothing_any_more_costs_no_picture(kits: Kits, mon
     job = {"num_images": 6, **FEW}
     with a_worker(**kits["sd1"].settings(), GPUS=str(ENGINES)) as worker:
         whole = _told(run(worker, **job))
-        engine, tell = worker._replicas[1].engine, DrawnJob.outcome
+        engine, tell = worker.model.replicas[1].engine, DrawnJob.outcome
         fault = torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700)
 
         def outcome(one: DrawnJob) -> Outcome:
@@ -141,7 +141,7 @@ def test_a_device_that_answers_nothing_any_more_costs_no_picture(kits: Kits, mon
         with raising(last_layer(engine, "denoiser"), lambda: fault, at=2, times=10**6) as happened:
             assert _told(run(worker, **job)) == whole
         assert happened.happened and not is_open(worker)
-        assert worker._replicas[1] not in worker._batcher.artists
+        assert worker.model.replicas[1] not in worker.model.batcher.artists
 
 
 def test_a_pair_that_loses_its_second_device_draws_on_with_the_first(
@@ -151,7 +151,7 @@ def test_a_pair_that_loses_its_second_device_draws_on_with_the_first(
     job = {"num_images": 4, **FEW}
     with a_worker(**kits["sd1"].settings(), GPUS="2", GPUS_PER_PICTURE="2", MAX_BATCH="1") as worker:
         whole = _told(run(worker, **job))
-        (replica,) = worker._replicas
+        (replica,) = worker.model.replicas
         partner, drawn = replica._partner, generate.draw_batch
         batches: list[Any] = []
 
@@ -171,7 +171,7 @@ def test_a_pair_that_loses_its_second_device_draws_on_with_the_first(
 def test_a_device_that_no_thread_can_enter_costs_no_picture(kits: Kits, monkeypatch: pytest.MonkeyPatch) -> None:
     job = {"num_images": 6, **FEW}
     with a_worker(**kits["sd1"].settings(), GPUS=str(ENGINES)) as worker:
-        engine, enter = worker._replicas[1].engine, Engine.drawing
+        engine, enter = worker.model.replicas[1].engine, Engine.drawing
 
         def drawing(one: Engine, *rest: Any) -> Any:
             if one is engine:
@@ -180,12 +180,12 @@ def test_a_device_that_no_thread_can_enter_costs_no_picture(kits: Kits, monkeypa
 
         monkeypatch.setattr(Engine, "drawing", drawing)
         first = run(worker, **job)
-        assert not is_open(worker) and worker._replicas[1] not in worker._batcher.artists
+        assert not is_open(worker) and worker.model.replicas[1] not in worker.model.batcher.artists
         assert _told(first) == _told(run(worker, **job))
 
 
 def test_a_bug_in_one_engine_is_the_jobs_own_and_costs_no_engine(worker: Worker) -> None:
-    engine = worker._replicas[1].engine
+    engine = worker.model.replicas[1].engine
     with raising(last_layer(engine, "denoiser"), lambda: KeyError("a bug"), at=1):
         answer = run(worker, num_images=6, **FEW)
     assert answer["code"] == "INTERNAL_ERROR"
@@ -195,7 +195,7 @@ def test_a_bug_in_one_engine_is_the_jobs_own_and_costs_no_engine(worker: Worker)
 
 def test_memory_that_runs_out_on_one_is_drawn_there_once_more(worker: Worker) -> None:
     whole = _told(run(worker, num_images=3, **FEW))
-    engine = worker._replicas[2].engine
+    engine = worker.model.replicas[2].engine
     with raising(last_layer(engine, "decoder"), MemoryError, at=1) as fault:
         answer = run(worker, num_images=3, **FEW)
     assert fault.happened and "error" not in answer
@@ -208,7 +208,7 @@ def test_without_memory_for_a_lora_on_one_the_others_draw_its_pictures(
 ) -> None:
     job = {**next(job for job in JOBS if "loras" in job), **FEW, "num_images": 6}
     with a_worker(**kits["sd1"].settings("loras"), GPUS=str(ENGINES)) as worker:
-        full = [worker._replicas[number].engine.pipeline for number in lost]
+        full = [worker.model.replicas[number].engine.pipeline for number in lost]
         load = loras.add_adapter
 
         def add_adapter(pipeline: Any, *rest: Any) -> Any:
@@ -218,7 +218,7 @@ def test_without_memory_for_a_lora_on_one_the_others_draw_its_pictures(
 
         monkeypatch.setattr(loras, "add_adapter", add_adapter)
         answer = run(worker, **job)
-        assert is_open(worker) and len(worker._batcher.artists) == ENGINES
+        assert is_open(worker) and len(worker.model.batcher.artists) == ENGINES
         if len(lost) == ENGINES:
             assert answer["code"] == "OUT_OF_MEMORY"
             full.clear()

@@ -12,7 +12,7 @@ from tests.helpers.tiny_addons import Kits
 from worker import request as requests
 from worker.engine import self_test
 from worker.engine.adapters import loras
-from worker.runtime import worker as runtime
+from worker.runtime import loaded_model
 from worker.runtime.worker import Worker
 
 
@@ -62,21 +62,21 @@ def refused(worker: Worker) -> Answer:
 
 
 def too_late(worker: Worker) -> Answer:
-    limits = worker._settings
-    worker._settings = limits.model_copy(update={"job_timeout_s": 1e-6})
+    limits = worker.model.settings
+    worker.model.settings = limits.model_copy(update={"job_timeout_s": 1e-6})
     try:
         return run(worker)
     finally:
-        worker._settings = limits
+        worker.model.settings = limits
 
 
 def too_large(worker: Worker) -> Answer:
-    limits = worker._settings
-    worker._settings = limits.model_copy(update={"max_result_bytes": 1_000})
+    limits = worker.model.settings
+    worker.model.settings = limits.model_copy(update={"max_result_bytes": 1_000})
     try:
         return run(worker, output_format="png")
     finally:
-        worker._settings = limits
+        worker.model.settings = limits
 
 
 CODES: dict[Callable[[Worker], Answer], str | None] = {
@@ -129,14 +129,14 @@ def test_where_the_proof_takes_too_long_the_next_job_decides(worker: Worker) -> 
 def test_a_job_that_cannot_be_encoded_is_no_reason_to_leave_if_others_can(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = runtime.encode
+    encode = loaded_model.encode
 
     def fail(*inputs: Any) -> Any:
         if "unfortunate" in inputs[1]:
             raise KeyError("a bug")
         return encode(*inputs)
 
-    monkeypatch.setattr(runtime, "encode", fail)
+    monkeypatch.setattr(loaded_model, "encode", fail)
     assert [run(worker, prompt="unfortunate")["code"] for _ in range(3)] == ["INTERNAL_ERROR"] * 3
     assert "images" in run(worker)
     assert is_open(worker)
@@ -146,7 +146,7 @@ def test_where_no_picture_can_be_encoded_it_leaves(worker: Worker, monkeypatch: 
     def fail(*_: Any) -> Any:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(runtime, "encode", fail)
+    monkeypatch.setattr(loaded_model, "encode", fail)
     assert run(worker)["code"] == "WORKER_BROKEN"
     assert not is_open(worker)
 
@@ -156,7 +156,7 @@ def test_memory_that_is_gone_shows_at_a_size_that_was_drawn(
     drawn_before: bool, code: str, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(requests, "SELF_TEST_SIDE", 32)
-    monkeypatch.setattr(worker._replicas[0], "_known_good", None)
+    monkeypatch.setattr(worker.model.replicas[0], "_known_good", None)
     if drawn_before:
         assert "images" in run(worker)
 

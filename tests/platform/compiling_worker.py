@@ -20,7 +20,7 @@ if __name__ != "__mp_main__":
     compiler = TorchCompiler(None, backend="eager")
     compiler._run_compiled = compile_for_ever  # type: ignore[method-assign,assignment]
     compiler.submit(Work("nothing", torch.nn.Identity(), print), Arguments((), {}, ()))
-    replica = handler.WORKER._replicas[0]
+    replica = handler.WORKER.model.replicas[0]
     device: Any = None  # nothing is drawn
     replica.engine = replace(replica.engine, graphs=Graphs(device, measure=False, compiler=compiler))
 

@@ -32,7 +32,7 @@ if __name__ != "__mp_main__":
             raise faults.pop()
 
     PromptEncoder.encode = remember_fault  # type: ignore[method-assign]
-    handler.WORKER._engine.pipeline.unet.register_forward_pre_hook(fail)
+    handler.WORKER.model.engine.pipeline.unet.register_forward_pre_hook(fail)
 
 if __name__ == "__main__":
     handler.main()

@@ -7,7 +7,7 @@ from typing import Any
 
 import runpod
 
-from tests.helpers.asking import SD1, picture
+from tests.helpers.asking import SD1, endpoint_of, picture
 from worker.api.contract import choose_contract
 from worker.api.response import Answer, Timings
 from worker.errors import OutOfMemoryError, WorkerError
@@ -18,7 +18,7 @@ from worker.output.options import OutputRules
 def handler(job: dict[str, Any]) -> dict[str, Any]:
     contract = choose_contract(job)
     try:
-        return contract.tell(job, SD1) or draw(job)
+        return contract.tell(job, endpoint_of(SD1)) or draw(job)
     except WorkerError as failure:
         return contract.write_failure(failure)
 

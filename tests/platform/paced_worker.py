@@ -20,7 +20,7 @@ if __name__ != "__mp_main__":
     import handler
     import worker.engine.generate as generate
     import worker.runtime.failures as failures
-    import worker.runtime.worker as runtime
+    import worker.runtime.loaded_model as loaded_model
     from worker.engine.drawing import Item
     from worker.request import GeneratedImage
 
@@ -53,7 +53,7 @@ if __name__ != "__mp_main__":
                 raise ENDS[word]()
         return [GeneratedImage(item.picture, Image.new("RGB", item.job.plan.size), nsfw=False)]
 
-    encode = runtime.encode
+    encode = loaded_model.encode
 
     def encode_slowly(image: Any, text: str, *rest: Any) -> Any:
         """The file, after its time."""
@@ -61,7 +61,7 @@ if __name__ != "__mp_main__":
         return encode(image, text, *rest)
 
     generate.draw_batch = draw_batch
-    runtime.encode = encode_slowly
+    loaded_model.encode = encode_slowly
     failures.self_test = lambda _: None
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ if __name__ != "__mp_main__":
             try:
                 raise ValueError(prompt)
             except ValueError:
-                raise KeyError(job.raw, handler.WORKER._settings.hf_token.get_secret_value()) from None
+                raise KeyError(job.raw, handler.WORKER.model.settings.hf_token.get_secret_value()) from None
         return run(job, *rest)
 
     handler.WORKER._answer = quoting

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.helpers.asking import EDITOR, SD1, SDXL, ask_all, model_of, picture, sent
+from tests.helpers.asking import EDITOR, SD1, SDXL, ask_all, endpoint_of, model_of, picture, sent
 from tests.helpers.fuzzing import examples
 from tests.helpers.published_requests import OPENAI
 from worker.api.contract import choose_contract
@@ -46,7 +46,7 @@ def error(job: dict[str, Any], model: Capabilities = SD1) -> dict[str, Any]:
     """OpenAI's object of the error that this job is answered, as the SDK sends it: `error` is taken out as a text."""
     contract = choose_contract(job)
     with pytest.raises(InvalidInputError) as refused:
-        assert contract.tell(job, model) is None
+        assert contract.tell(job, endpoint_of(model)) is None
         contract.parse(job, model, PictureRules(), OutputRules())
     written = contract.write_failure(refused.value)
     body = json.loads(written.pop("error"))
@@ -298,7 +298,7 @@ def test_its_size_is_that_of_what_the_sdk_posts() -> None:
 def test_the_endpoints_model_is_told(route: str) -> None:
     flux = model_of("flux-dev", name="black-forest-labs/FLUX.1-dev")
     for body in (None, {}):
-        told = choose_contract(job_of(body, route)).tell(job_of(body, route), flux)
+        told = choose_contract(job_of(body, route)).tell(job_of(body, route), endpoint_of(flux))
         assert told is not None
         model = told["data"][0] if route == MODELS else told
         assert model == {"id": flux.name, "object": "model", "created": 0, "owned_by": "flux-dev"}

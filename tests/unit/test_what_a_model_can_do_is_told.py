@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tests.helpers.asking import CONTROL, EDIT_ONLY, EDITOR, SD1, SDXL, ask, model_of, picture, refusal
-from worker.api.capabilities_answer import asks_for_capabilities, describe_capabilities, write_capabilities
+from tests.helpers.asking import CONTROL, EDIT_ONLY, EDITOR, SD1, SDXL, ask, endpoint_of, model_of, picture, refusal
+from worker.api.capabilities_answer import asks_for_capabilities, tell_capabilities
 from worker.models.capabilities import Capabilities
 from worker.models.control_kinds import ControlKind
-from worker.output.options import OutputRules
-from worker.settings import Settings
 from worker.version import VERSION
 
 BUCKET = {
@@ -33,8 +31,7 @@ FULL = model_of(
 
 def tell(model: Capabilities, **settings: Any) -> dict[str, Any]:
     """What a caller reads of this model."""
-    chosen = Settings(**settings)
-    written = write_capabilities(describe_capabilities(model, OutputRules.of_endpoint(chosen), chosen, 1))
+    written = tell_capabilities({"input": {"capabilities": True}}, endpoint_of(model, **settings))
     told: dict[str, Any] = json.loads(json.dumps(written))["capabilities"]
     return told
 

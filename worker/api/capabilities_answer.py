@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from worker.api.endpoint import Endpoint
 from worker.api.field_description import FieldDescription, list_fields
 from worker.models.capabilities import CONTROLLED, EDIT, IMAGE, MASK, Capabilities
 from worker.models.schedulers import Scheduler
-from worker.output.options import OutputRules
-from worker.settings import Settings
 from worker.version import VERSION
 
 
@@ -144,15 +143,17 @@ def asks_for_capabilities(given: object) -> bool:
     return value is True or (isinstance(value, str) and value.lower() == "true")
 
 
-def describe_capabilities(
-    model: Capabilities, output: OutputRules, settings: Settings, jobs_at_once: int
-) -> CapabilitiesAnswer:
-    """What a client may ask of this model at this endpoint.
+def tell_capabilities(job: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any] | None:
+    """The answer to a job that asks for nothing but what the model can do; None for any other."""
+    if not asks_for_capabilities(job.get("input")):
+        return None
+    return {"capabilities": _drop_unknown(asdict(describe_capabilities(endpoint)))}
 
-    Args:
-        jobs_at_once: that a worker takes, on all of its GPUs.
-    """
-    delivery = ("base64", "s3") if output.bucket else ("base64",)
+
+def describe_capabilities(endpoint: Endpoint) -> CapabilitiesAnswer:
+    """What a client may ask of this endpoint."""
+    model, settings = endpoint.model, endpoint.settings
+    delivery = ("base64", "s3") if endpoint.output.bucket else ("base64",)
     fields = list_fields(model, delivery)
     names = [one.name for one in fields]
     tasks = (_describe_task(task, model, names) for task in model.tasks)
@@ -176,16 +177,11 @@ def describe_capabilities(
             seconds=settings.job_timeout_s,
         ),
         delivery=delivery,
-        jobs_at_once=jobs_at_once,
+        jobs_at_once=endpoint.jobs_at_once,
         previews=model.previews,
         weighted_prompts=model.weighted_prompts and not model.plain_prompts,
         safety_checker=model.safety_checker,
     )
-
-
-def write_capabilities(answer: CapabilitiesAnswer) -> dict[str, Any]:
-    """The handler's return value."""
-    return {"capabilities": _drop_unknown(asdict(answer))}
 
 
 def _drop_unknown(value: Any) -> Any:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from worker.api.capabilities_answer import tell_capabilities
+from worker.api.endpoint import Endpoint
 from worker.api.openai import is_openai, parse_openai
 from worker.api.openai_answers import count_openai_bytes, list_models, write_openai_answer, write_openai_failure
 from worker.api.parse import parse
@@ -23,13 +25,15 @@ class Contract:
 
     Attributes:
         parse: a job -> what is to be drawn, and how it is handed over.
+        told: what `tell` tells.
         tell: the answer to a job that asks for no pictures but what there is; None for any other.
         write_answer, write_failure: the handler's return value.
         count_bytes: the size of what the SDK posts for an answer.
     """
 
     parse: Callable[[Job, Capabilities, PictureRules, OutputRules], tuple[Request, OutputOptions]]
-    tell: Callable[[Job, Capabilities], dict[str, Any] | None]
+    told: str
+    tell: Callable[[Job, Endpoint], dict[str, Any] | None]
     write_answer: Callable[[Answer, OutputOptions], dict[str, Any]]
     write_failure: Callable[[WorkerError], dict[str, Any]]
     count_bytes: Callable[[Answer, OutputOptions], int]
@@ -37,12 +41,13 @@ class Contract:
 
 OWN = Contract(
     parse,
-    lambda job, model: None,
+    "capabilities",
+    tell_capabilities,
     lambda answer, output: write_answer(answer),
     write_failure,
     lambda answer, output: count_bytes(answer),
 )
-OPENAI = Contract(parse_openai, list_models, write_openai_answer, write_openai_failure, count_openai_bytes)
+OPENAI = Contract(parse_openai, "models", list_models, write_openai_answer, write_openai_failure, count_openai_bytes)
 
 
 def choose_contract(job: Job) -> Contract:

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
+from worker.api.endpoint import Endpoint
 from worker.api.openai import MODELS, read_route
 from worker.api.response import Answer
 from worker.api.translate import is_model_name
 from worker.api.validation_errors import summarize
 from worker.errors import InvalidInputError, ResultTooLargeError, UnusablePictureError, WorkerError
-from worker.models.capabilities import Capabilities
 from worker.output.options import OutputOptions
 
 _CALLERS = (
@@ -41,7 +41,7 @@ class OpenAIError:
     code: str
 
 
-def list_models(job: Mapping[str, Any], capabilities: Capabilities) -> dict[str, Any] | None:
+def list_models(job: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any] | None:
     """The answer to a job that asks for the endpoint's models, or one of them; None for any other.
 
     Raises:
@@ -50,6 +50,7 @@ def list_models(job: Mapping[str, Any], capabilities: Capabilities) -> dict[str,
     route = read_route(job)
     if route != MODELS and not route.startswith(f"{MODELS}/"):
         return None
+    capabilities = endpoint.model
     model = {"id": capabilities.name, "object": "model", "created": 0, "owned_by": capabilities.family.name}
     if route == MODELS:
         return {"object": "list", "data": [model]}
