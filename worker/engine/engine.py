@@ -14,7 +14,7 @@ from worker.engine.cache import TensorCache
 from worker.engine.decoder import DecoderGuard
 from worker.engine.denoiser.graphs import Graphs, Mode
 from worker.engine.denoiser.runner import PassRunner
-from worker.engine.denoiser.split import Help
+from worker.engine.denoiser.split import Helper
 from worker.engine.pipelines import build_pipeline, combine_controlnets, control_class, task_classes
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot
@@ -107,19 +107,19 @@ class Engine:
         Args:
             helper: an engine of the same model on another device, that does nothing else meanwhile.
         """
-        help = None if helper is None else self._ask(helper)
+        asked = None if helper is None else self._ask(helper)
         current = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
-        with current, nullcontext() if self.graphs is None else self.graphs.drawing(help):
+        with current, nullcontext() if self.graphs is None else self.graphs.drawing(asked):
             yield
 
     def without_graphs(self) -> AbstractContextManager[None]:
         """Inside the `with` passes run as they are written, and what memory graphs have kept is free."""
         return nullcontext() if self.graphs is None else self.graphs.set_aside()
 
-    def _ask(self, helper: "Engine") -> Help | None:
+    def _ask(self, helper: "Engine") -> Helper | None:
         if helper.graphs is None:
             return None
-        return Help(
+        return Helper(
             helper.graphs.device, {one.work: twin for one, twin in zip(self.runners, helper.runners, strict=True)}
         )
 

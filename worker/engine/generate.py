@@ -117,7 +117,7 @@ def _check_wanted(jobs: Sequence[DrawnJob]) -> None:
 
 
 def _batches(items: Sequence[Item], max_batch: Callable[[], int]) -> Iterator[Sequence[Item]]:
-    """They in their order, so many at once, and with prompts whose embeddings have one shape."""
+    """Split into batches of at most `max_batch` each, in their order; embeddings in a batch have one shape."""
     for _, alike in groupby(items, lambda item: item.job.prompts.batch_shape(item.picture.prompt)):
         while batch := list(islice(alike, max_batch())):
             yield batch

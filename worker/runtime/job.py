@@ -60,7 +60,11 @@ class Job:
             raise self.timeout()
 
     def begin(self, stage: str) -> None:
-        """Go on with this, as `check` allows."""
+        """Note what it is in now, for what its caller is told if its time is over there.
+
+        Raises:
+            WorkerError: as `check`.
+        """
         self.check()
         self.stage = stage
 

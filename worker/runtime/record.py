@@ -55,12 +55,12 @@ class JobRecord:
     _started: float = field(default_factory=CLOCK.running_time, repr=False)
 
     def note_input(self, given: object) -> None:
-        """It gives these fields."""
+        """Keep the names of the fields that it gives."""
         names = given if isinstance(given, Mapping) else ()
         self.fields = _known(names)
 
     def note_plan(self, plan: Plan, model: str) -> None:
-        """It is drawn by this plan."""
+        """Keep what the plan says: its task, size, steps and seed."""
         first = plan.passes[0]
         self.model, self.task, self.steps = model, first.task, first.num_inference_steps
         self.width, self.height = plan.size
@@ -69,11 +69,11 @@ class JobRecord:
         self.seed = plan.request.pictures[0].seed
 
     def note_question(self, task: str, model: str) -> None:
-        """It asks what the model is or can do, and nothing is drawn."""
+        """Keep that it asks what the model is or can do, and nothing is drawn."""
         self.model, self.task = model, task
 
     def note_drawing(self, pictures: Sequence[GeneratedImage], outcome: Outcome) -> None:
-        """It was drawn, or some of it; or nothing."""
+        """Keep what drawing it has cost, if any of it was drawn."""
         if not outcome.batch:
             return
         self.retried = any(one.low_memory for one in pictures)
@@ -81,13 +81,13 @@ class JobRecord:
         self.peak_gpu_bytes = outcome.usage.peak_bytes
 
     def note_failure(self, failure: WorkerError) -> None:
-        """It has failed."""
+        """Keep the code that it has failed with."""
         self.code = failure.code
         if isinstance(failure, InvalidInputError):
             self.refused = _known([problem.partition(":")[0].split(".")[0] for problem in failure.problems])
 
     def seconds(self) -> float:
-        """Since it came."""
+        """Seconds since it came."""
         return CLOCK.running_time() - self._started
 
     def figures(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.denoiser.cuda_graphs import Arguments, Device, Graph, Work
-from worker.engine.denoiser.split import Help, SplitPass, Twin, is_even
+from worker.engine.denoiser.split import Helper, SplitPass, Twin, is_even
 
 log = logging.getLogger("worker")
 
@@ -119,7 +119,7 @@ class Graphs:
         self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
         self._used: set[Mode] = set()
         self._submitted = 0
-        self._help: Help | None = None
+        self._helper: Helper | None = None
         self._layers = WeakKeyDictionary[torch.nn.Module, tuple[int, list[_Layer]]]()  # as of a version
         self._there: dict[tuple[Work, int], frozenset[int]] = {}  # addresses of weights on the helping device
         self._aside = False
@@ -135,30 +135,30 @@ class Graphs:
         return self._device
 
     @contextmanager
-    def drawing(self, help: Help | None = None) -> Iterator[None]:
+    def drawing(self, helper: Helper | None = None) -> Iterator[None]:
         """Inside the `with` passes are done; between one and the next, by what has been compiled meanwhile.
 
         Args:
-            help: another device, for a picture's guidance pair.
+            helper: another device, for a picture's guidance pair.
         """
         with self._compiler.standing_still() if self._compiler else nullcontext():
-            self._begin(help)
-            self._help = help
+            self._begin(helper)
+            self._helper = helper
             try:
                 yield
             finally:
-                self._help = None
+                self._helper = None
                 self._there.clear()
             self._end()
 
-    def _begin(self, help: Help | None) -> None:
+    def _begin(self, helper: Helper | None) -> None:
         self._used.clear()
         for kind in list(self._kinds.values()):
             if kind.graph is not None and kind.compiled is not None and kind.compiled.done() and not kind.adopted:
                 kind.adopted = True
                 self._adopt(kind, kind.graph, kind.compiled)
-            if kind.graph is not None and kind.split is not None and help is not None and not kind.split.adopted:
-                self._adopt_halves(kind, kind.split, help)
+            if kind.graph is not None and kind.split is not None and helper is not None and not kind.split.adopted:
+                self._adopt_halves(kind, kind.split, helper)
 
     def _end(self) -> None:
         """What was done often is compiled."""
@@ -191,7 +191,7 @@ class Graphs:
                     compiled.exception()
 
     def stop_compiling(self) -> None:
-        """For good."""
+        """Leave what is being compiled, and compile nothing any more."""
         if self._compiler is not None:
             self._compiler.close()
 
@@ -253,9 +253,9 @@ class Graphs:
 
     def _find_split(self, kind: _Kind, state: Hashable, arguments: Arguments) -> _Split | None:
         """The pass on two devices, where there is help and that is faster."""
-        if self._help is None or not is_even(arguments.tensors):
+        if self._helper is None or not is_even(arguments.tensors):
             return None
-        twin = self._help.twins.get(kind.work)
+        twin = self._helper.twins.get(kind.work)
         if twin is None or twin.fingerprint != state:
             return None
         split, addresses = kind.split, self._find_there(twin)
@@ -264,7 +264,7 @@ class Graphs:
         known = split is not None and split.twin is twin.work and split.adapters == adapters
         if split is None or not known or not split.addresses <= addresses:
             split = kind.split = _Split(twin.work, addresses, adapters)
-            self._try_to_split(kind, split, self._help, arguments)
+            self._try_to_split(kind, split, self._helper, arguments)
         return split if split.milliseconds < kind.milliseconds else None
 
     def _find_there(self, twin: Twin) -> frozenset[int]:
@@ -282,11 +282,11 @@ class Graphs:
             self._layers[module] = version, layers
         return _addresses(layers)
 
-    def _try_to_split(self, kind: _Kind, split: _Split, help: Help, arguments: Arguments) -> None:
+    def _try_to_split(self, kind: _Kind, split: _Split, helper: Helper, arguments: Arguments) -> None:
         """Have a graph on both devices, if it can be had."""
         name = f"{kind.work.name} of {_first_shape(arguments.tensors)}"
         try:
-            graph, milliseconds = self._capture_halves(kind.work.forward, split.twin.forward, help, arguments)
+            graph, milliseconds = self._capture_halves(kind.work.forward, split.twin.forward, helper, arguments)
         except Exception as error:
             self._device.clock(lambda: None)  # raises, if it is the device that is broken
             log.warning("%s: on one device, %s: %s", name, type(error).__name__, str(error).partition("\n")[0])
@@ -320,9 +320,9 @@ class Graphs:
         if better := self._find_better(kind.work, "", present, kind.milliseconds, capture):
             self._keep(kind, *better, "compile")
 
-    def _adopt_halves(self, kind: _Kind, split: _Split, help: Help) -> None:
+    def _adopt_halves(self, kind: _Kind, split: _Split, helper: Helper) -> None:
         """Take what was compiled for each device in place of the present graph on both, if it is there and worth it."""
-        twin, compiled = help.twins.get(kind.work), [kind.halves.get(work) for work in (kind.work, split.twin)]
+        twin, compiled = helper.twins.get(kind.work), [kind.halves.get(work) for work in (kind.work, split.twin)]
         ready = [one for one in compiled if one is not None and one.done()]
         if split.graph is None or len(ready) < len(compiled):
             return
@@ -334,7 +334,7 @@ class Graphs:
 
         def capture() -> tuple[SplitPass, float]:
             forward, other = (one.result() for one in ready)
-            return self._capture_halves(forward, other, help, arguments)
+            return self._capture_halves(forward, other, helper, arguments)
 
         if better := self._find_better(kind.work, " on two devices", split.graph, split.milliseconds, capture):
             split.graph, split.milliseconds = better
@@ -378,10 +378,10 @@ class Graphs:
 
     @torch.no_grad()
     def _capture_halves(
-        self, forward: Callable[..., Any], twin: Callable[..., Any], help: Help, arguments: Arguments
+        self, forward: Callable[..., Any], twin: Callable[..., Any], helper: Helper, arguments: Arguments
     ) -> tuple[SplitPass, float]:
         """A graph on both devices, and the milliseconds that it takes."""
-        graph = SplitPass(self._device, help.device, forward, twin, arguments)
+        graph = SplitPass(self._device, helper.device, forward, twin, arguments)
         return graph, self._clock(graph, arguments)
 
     def _clock(self, graph: Graph, arguments: Arguments) -> float:

@@ -36,7 +36,7 @@ class Twin(Protocol):
 
 
 @dataclass(frozen=True)
-class Help:
+class Helper:
     """Another engine's device, which has nothing else to do.
 
     Attributes:
