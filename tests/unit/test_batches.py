@@ -70,18 +70,19 @@ def _drawing(prompt: str, **fields: Any) -> Drawing:
 def _draw_all(batcher: Batcher, engine: Engine, jobs: Sequence[Drawing]) -> list[Any]:
     """What becomes of each, all of them waiting before the first is drawn."""
 
-    def caught(job: Drawing) -> Any:
+    def caught(job: Drawing, came: threading.Event) -> Any:
         try:
-            return batcher.draw(job).error
+            return batcher.draw(job, on_arrival=came.set).error
         except Exception as error:
             return error
 
     with ThreadPoolExecutor(len(jobs) + 1) as threads:
-        first = threads.submit(batcher.draw, _drawing("nobody's", steps=99))
+        first = threads.submit(batcher.draw, _drawing("nobody's", steps=99), (came := threading.Event()).set)
+        came.wait(10.0)
         waiting = []
         for job in jobs:
-            waiting.append(threads.submit(caught, job))
-            time.sleep(0.02)  # so that they come in this order
+            waiting.append(threads.submit(caught, job, came := threading.Event()))
+            came.wait(10.0)  # so that they come in this order
         engine.go.set()
         first.result()
         return [one.result() for one in waiting]
