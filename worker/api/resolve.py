@@ -3,14 +3,14 @@
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from PIL.Image import Image
 
 from worker.api.lora_tags import list_tag_notes, merge_loras, uses_default_scale
 from worker.api.schema import Fields, RefinerField
-from worker.api.sources import choose_sources
-from worker.api.start_pictures import fill_transparency, read_references, read_start
+from worker.api.sources import Sources, choose_sources
+from worker.api.start_pictures import Start, fill_transparency, read_references, read_start
 from worker.api.validators import choose_scheduler
 from worker.errors import InvalidInputError
 from worker.images.load import PictureRules, read_picture
@@ -46,21 +46,8 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
     """
     family = capabilities.family
     sources = choose_sources(fields, capabilities)
-    start = read_start(sources, fields, capabilities, rules, warnings)
-    image, mask = start.image, start.mask
-    references = read_references(sources, capabilities, rules, warnings)
-    followed = [
-        None if one.image is None else read_picture(f"controlnet.{i}.image", one.image, rules)
-        for i, one in enumerate(fields.controlnet or [])
-    ]
-    limits = SizeLimits(capabilities.width, capabilities.height, capabilities.max_pixels, family.size_step)
-    if sources.edits:
-        size = choose_edit_size(fields.width, fields.height, references[0], limits, warnings)
-        if capabilities.editing is not None and capabilities.editing.drawn_over:
-            named = zip(sources.references, references, strict=True)
-            references = tuple(fit_image(source.field, one, size, warnings) for source, one in named)
-    else:
-        size = choose_size(fields.width, fields.height, image or next(filter(None, followed), None), limits, warnings)
+    brought = _read_pictures(sources, fields, capabilities, rules, warnings)
+    image, mask, followed, size = brought.start.image, brought.start.mask, brought.followed, brought.size
     scheduler = choose_scheduler(fields.scheduler, capabilities)
     steps = fields.num_inference_steps or capabilities.default_steps(scheduler)
     task = task_name(image is not None, mask is not None, bool(followed), sources.edits)
@@ -79,7 +66,7 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         guidance_scale=capabilities.guidance_scale if fields.guidance_scale is None else fields.guidance_scale,
         scheduler=scheduler,
         init_image=init_image,
-        references=references,
+        references=brought.references,
         layers=capabilities.choose_layers(fields.layers),
         controls=_make_controls(fields, followed, init_image, size, capabilities, warnings),
         image_prompt=_read_image_prompt(fields, rules, warnings),
@@ -92,11 +79,47 @@ def resolve(fields: Fields, capabilities: Capabilities, rules: PictureRules, war
         hires=_resolve_hires(fields, size, steps, family.size_step, warnings),
         refinement=_resolve_refinement(fields, task, steps, capabilities, warnings),
         preview=fields.preview,
-        outpaint=start.outpaint,
-        cut=start.cut,
+        outpaint=brought.start.outpaint,
+        cut=brought.start.cut,
     )
     ignored = _list_ignored(fields, make_plan(request), capabilities)
     return replace(request, warnings=(*warnings, *ignored, *filter(None, [scheduler.caveat])))
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """The pictures of a job, and the size of what is drawn.
+
+    Attributes:
+        followed: by a ControlNet each; None for one that follows the picture which is started from.
+    """
+
+    start: Start
+    references: tuple[Image, ...]
+    followed: Sequence[Image | None]
+    size: Size
+
+
+def _read_pictures(
+    sources: Sources, fields: Fields, capabilities: Capabilities, rules: PictureRules, warnings: list[str]
+) -> _Brought:
+    start = read_start(sources, fields, capabilities, rules, warnings)
+    references = read_references(sources, capabilities, rules, warnings)
+    followed = [
+        None if one.image is None else read_picture(f"controlnet.{i}.image", one.image, rules)
+        for i, one in enumerate(fields.controlnet or [])
+    ]
+    step = capabilities.family.size_step
+    limits = SizeLimits(capabilities.width, capabilities.height, capabilities.max_pixels, step)
+    if not sources.edits:
+        first = start.image or next(filter(None, followed), None)
+        size = choose_size(fields.width, fields.height, first, limits, warnings)
+        return _Brought(start, references, followed, size)
+    size = choose_edit_size(fields.width, fields.height, references[0], limits, warnings)
+    if capabilities.editing is not None and capabilities.editing.drawn_over:
+        named = zip(sources.references, references, strict=True)
+        references = tuple(fit_image(source.field, one, size, warnings) for source, one in named)
+    return _Brought(start, references, followed, size)
 
 
 def _resolve_strength(given: float | None, arguments: Mapping[str, object], steps: int) -> float:

@@ -48,6 +48,7 @@ from worker.engine.load.refiner import load_refiner
 from worker.engine.load.single_file import load_single_file
 from worker.engine.load.vae import replace_vae
 from worker.engine.memory import place_weights, plan_memory
+from worker.engine.memory_plan import MemoryPlan
 from worker.engine.pipelines import find_denoiser, stay_on, turn_to_inpainting
 from worker.engine.preview import Previewer
 from worker.engine.recovery import Snapshot, unique_modules
@@ -181,17 +182,7 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
     if ip_adapter is not None:
         check_complete({"the image encoder": pipeline.image_encoder}, "IP_ADAPTER_ENCODER: it is not complete")
     nets = read.parts.nets
-    wanted = None if settings.offload == "auto" else settings.offload
-    plan = plan_memory(model, pipelines, nets, wanted, devices, settings.quantize, wants_graphs(settings))
-    if device.type != "cpu":  # where there is nothing to choose
-        log.info("memory: %s", plan.reason)
-    release = place_weights(pipelines, nets, plan, devices)
-    copy_mapped_weights(unique_modules(pipelines, nets))
-    if plan.offload == "none":
-        for one in pipelines:
-            stay_on(one, device)
-    for part in unique_modules(pipelines, nets):  # a LoRA would set it so, and what is compiled by then would not fit
-        part.requires_grad_(False)
+    plan, release = _place(read, settings, devices)
     graphs = choose_graphs(settings, plan, device, read.open_compiler)
     lay_out(graphs, unique_modules(pipelines, nets))
     if graphs is not None:
@@ -225,6 +216,24 @@ def _assemble(read: _Model, settings: Settings, catalogue: AdapterCatalogue, dev
         decoder_guard=guard,
         refusals=read.refusals,
     )
+
+
+def _place(read: _Model, settings: Settings, devices: Sequence[torch.device]) -> tuple[MemoryPlan, Callable[[], None]]:
+    """Have the weights where the memory plan wants them; it, and what frees the devices of those that travel."""
+    pipelines, nets = read.parts.pipelines, read.parts.nets
+    wanted = None if settings.offload == "auto" else settings.offload
+    graphs = wants_graphs(settings)
+    plan = plan_memory(read.capabilities, pipelines, nets, wanted, devices, settings.quantize, graphs)
+    if devices[0].type != "cpu":  # where there is nothing to choose
+        log.info("memory: %s", plan.reason)
+    release = place_weights(pipelines, nets, plan, devices)
+    copy_mapped_weights(unique_modules(pipelines, nets))
+    if plan.offload == "none":
+        for one in pipelines:
+            stay_on(one, devices[0])
+    for part in unique_modules(pipelines, nets):  # a LoRA would set it so, and what is compiled by then would not fit
+        part.requires_grad_(False)
+    return plan, release
 
 
 def _read(source: ModelSource, settings: Settings, device: torch.device) -> Any:

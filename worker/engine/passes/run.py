@@ -61,16 +61,8 @@ def run_pass(
     pipeline.scheduler = build_scheduler(request.scheduler, engine.scheduler_config, engine.schedulers)
     changer = PhaseChanger(phases, list_pass_steps(plan.passes)[number].start, one.num_inference_steps)
     arguments = {**arguments, **phases[0].embeddings, **changer.arguments(pipeline)}
-    arguments |= {
-        "generator": list(generators) if len(generators) > 1 else generators[0],
-        "guidance_rescale": request.guidance_rescale,
-        "true_cfg_scale": request.true_cfg_scale,
-        "image_guidance_scale": request.image_guidance_scale,
-        "max_sequence_length": request.max_sequence_length,
-    }
-    arguments |= _guide(engine.capabilities.family, request, one.num_inference_steps)
-    if request.image_prompt is not None and one.kind != "refine":  # the refiner has no IP-Adapter
-        arguments["ip_adapter_image"] = request.image_prompt.image
+    arguments["generator"] = list(generators) if len(generators) > 1 else generators[0]
+    arguments |= _list_arguments(engine.capabilities.family, request, one)
     for runner in engine.runners:
         runner.begin()
     prediction, lookahead = Prediction(), Lookahead(engine.device)
@@ -97,6 +89,20 @@ def run_pass(
     if isinstance(images[0], list):
         return PassResult([one[0] for one in images], _flags(result, len(images)), layers=images)
     return PassResult(list(images), _flags(result, len(images)))
+
+
+def _list_arguments(family: Family, request: Request, one: Pass) -> dict[str, Any]:
+    """Those that the request says by itself, whatever the pass starts from; None for what it leaves to the pipeline."""
+    arguments = {
+        "guidance_rescale": request.guidance_rescale,
+        "true_cfg_scale": request.true_cfg_scale,
+        "image_guidance_scale": request.image_guidance_scale,
+        "max_sequence_length": request.max_sequence_length,
+        **_guide(family, request, one.num_inference_steps),
+    }
+    if request.image_prompt is not None and one.kind != "refine":  # the refiner has no IP-Adapter
+        arguments["ip_adapter_image"] = request.image_prompt.image
+    return arguments
 
 
 def _guide(family: Family, request: Request, steps: int) -> dict[str, Any]:
