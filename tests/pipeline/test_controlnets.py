@@ -177,7 +177,7 @@ def test_the_picture_is_as_large_as_the_one_it_follows(equipped: dict[str, Engin
 
 def test_an_unknown_name_is_refused_with_those_there_are(equipped: dict[str, Engine]) -> None:
     for name in ("scribble", "../edges", "Edges"):
-        with pytest.raises(InvalidInputError, match=r"controlnet: .*there are edges, depth"):
+        with pytest.raises(InvalidInputError, match=r"controlnet: .*it has edges, depth"):
             draw(equipped["sd1"], controlnet={"name": name, "image": uri(LINES)})
 
 

@@ -63,7 +63,7 @@ def test_a_wrong_field_and_a_wrong_route_are_told_in_openais_shape(worker: Worke
 
 
 def test_a_worker_without_a_model_says_so_in_openais_shape(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "failure", ModelError("there is none"))
+    monkeypatch.setattr(worker, "_loaded", ModelError("there is none"))
     told = ask(worker)
     assert json.loads(told.pop("error")) == {"error": told}
     assert told == {"message": "there is none", "type": "server_error", "param": None, "code": "MODEL_ERROR"}

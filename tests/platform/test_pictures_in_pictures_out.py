@@ -59,7 +59,7 @@ def test_a_picture_started_from_is_fitted_and_the_caller_is_told(platform: Any) 
     output = platform.ask({**SMALL, "image_url": data_uri(photo().resize((99, 70))), "strength": 0.5})["output"]
 
     assert opened(output["images"][0]).size == (output["width"], output["height"]) == (96, 64)
-    assert output["warnings"] == ["image: 99x70 was scaled and its edges cut to 96x64"]
+    assert output["warnings"] == ["image_url: 99x70 was scaled and its edges cut to 96x64"]
 
 
 def test_a_picture_given_back_is_drawn_again(platform: Any) -> None:
