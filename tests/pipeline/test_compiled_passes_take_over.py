@@ -19,6 +19,7 @@ import pytest
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 from torch._dynamo import eval_frame
+from torch.overrides import TorchFunctionMode
 
 from tests.helpers import tiny_models, tiny_transformers
 from tests.helpers.baked_graphs import BakedDevice
@@ -99,8 +100,9 @@ def test_with_an_adapter_passes_are_as_written_and_without_compiled_again(accele
     assert modes(engine, jobs=1) == ["compile"], "a compile takes minutes; an adapter leaves the weights where they are"
 
 
-@pytest.mark.parametrize("family", ["sd1", "flux"])
-@pytest.mark.parametrize("comes", ["while it compiles", "afterwards"])
+@pytest.mark.parametrize(
+    ("family", "comes"), [("sd1", "while it compiles"), ("sd1", "afterwards"), ("flux", "while it compiles")]
+)
 def test_the_first_lora_leaves_what_is_compiled_in_use(family: str, comes: str, kits: Kits) -> None:
     begun, go_on, calls = threading.Event(), threading.Event(), 0
 
@@ -123,6 +125,7 @@ def test_the_first_lora_leaves_what_is_compiled_in_use(family: str, comes: str, 
 
     compiler, loaded = TorchCompiler(None, backend=backend), load_engine(**kits[family].settings("loras"))
     graphs = Graphs(BakedDevice([1.0, 1.0, 0.5]), measure=False, compiler=compiler)  # as written, by a graph, compiled
+    lay_out(graphs, [denoiser(loaded.pipeline)])
     engine = replace(loaded, graphs=graphs)
     engine.runners[0].graphs = graphs
     try:
@@ -187,43 +190,49 @@ def test_any_model_is_laid_out_for_compiled_passes(make: Callable[[], Any]) -> N
     assert layers and all(one.weight.is_contiguous(memory_format=torch.channels_last) for one in layers)
 
 
-def _compile_unet(unet: Any, given: Arguments) -> tuple[torch.Tensor, int]:
-    """What a compiled pass gives, and how many products it has."""
-    products = 0
+class _Products(TorchFunctionMode):
+    """Counts the products of layers that are computed inside the `with`."""
 
-    def count(graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
-        nonlocal products
-        products += sum(node.target is torch.nn.functional.linear for node in graph.graph.nodes)
-        return graph.forward
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
 
-    compiler = TorchCompiler(None, backend=count)
-    try:
-        run = compiler.submit(Work("denoiser", unet, unet.forward), given).result(WAIT_S)
-        with torch.no_grad():
-            return run(*given.given, **given.named)[0], products
-    finally:
-        compiler.close()
+    def __torch_function__(self, function: Any, types: Any, given: Any = (), named: Any = None) -> Any:
+        self.count += function is torch.nn.functional.linear
+        return function(*given, **(named or {}))
 
 
 @pytest.mark.parametrize("make", [tiny_models.sd1, tiny_models.sdxl])
-def test_queries_keys_and_values_come_from_one_product_of_the_same_weights(make: Callable[[], Any]) -> None:
+def test_queries_keys_and_values_come_from_one_product_of_the_same_weights(
+    make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     unet = make().unet
-    blocks = sum(isinstance(layer, BasicTransformerBlock) for layer in unet.modules())
+    blocks = [layer for layer in unet.modules() if isinstance(layer, BasicTransformerBlock)]
     given = _unet_arguments(unet)
     weights, memory = copy.deepcopy(unet.state_dict()), _memory(unet)
-    expected, plain = _compile_unet(unet, given)
 
+    def run() -> tuple[torch.Tensor, int]:
+        """What a compiled pass gives, and how many products it has."""
+        compiler = TorchCompiler(None)
+        forward = compiler._prepare_forward(Work("denoiser", unet, unet.forward))
+        compiler.close()
+        with torch.no_grad(), _Products() as products:
+            return forward(*given.given, **given.named)[0], products.count
+
+    expected, plain = run()
     lay_out(Graphs(BakedDevice(), measure=False, compiler=KnownCompiler(None)), [unet])
-    found, laid_out = _compile_unet(unet, given)
+    found, laid_out = run()
 
-    assert laid_out == plain - 3 * blocks, "three of what is drawn, two of what is read, in each block"
+    assert laid_out == plain - 3 * len(blocks), "two less of what is drawn, one less of what is read, in each block"
     assert torch.allclose(found, expected, atol=1e-5)
     assert all(torch.equal(weight, weights[name]) for name, weight in unet.state_dict().items())
     assert _memory(unet) == memory
 
-    attention = next(layer for layer in unet.modules() if isinstance(layer, BasicTransformerBlock)).attn1
-    attention.to_k.weight.data = attention.to_k.weight.data.clone()  # as a repair moves some
-    assert _compile_unet(unet, given)[1] == laid_out + 2
+    weight = blocks[0].attn1.to_k.weight
+    weight.data = weight.data.clone()  # as a repair moves some
+    found, moved = run()
+    assert moved == laid_out + 2 and torch.allclose(found, expected, atol=1e-5)
 
 
 def _unet_arguments(unet: Any) -> Arguments:

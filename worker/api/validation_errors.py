@@ -107,8 +107,10 @@ def _find_place(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
     name = _find_name(detail)
     place, value = [name[:80]], given.get(name, detail["input"])
     for part in detail["loc"][1:]:
-        if isinstance(part, int) and isinstance(value, (dict, list)):
-            value = value[part] if isinstance(value, list) else value  # which stands alone where several may stand
+        if isinstance(part, int) and isinstance(value, list) and part < len(value):
+            value = value[part]
+        elif isinstance(part, int) and isinstance(value, dict):
+            pass  # it stands alone where several may stand
         elif isinstance(value, dict) and (part in value or detail["type"] == "missing"):
             value = value.get(part)
         else:
