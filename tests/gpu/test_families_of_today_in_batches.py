@@ -14,14 +14,14 @@ from PIL.Image import Image
 from tests.helpers import tiny_editors, tiny_models
 from tests.helpers.drawing import decibels, scene, uri
 from tests.helpers.faults import a_worker, engine_of
+from tests.helpers.passes_on_a_gpu import ASK_THE_CPU
 from tests.helpers.through_handler import ask, open_picture
 from tests.pipeline.test_editing_equals_diffusers import CALL, EDITORS
 from tests.pipeline.test_families_of_today import CASES, SIZE
 from worker.runtime.worker import Worker
 
 LEAST = {"float16": 50.0, "bfloat16": 35.0}  # decibels
-# In each of their passes the CPU decides what is computed next, or brings numbers.
-WITHOUT_GRAPHS = ("glm-image", "hidream", "hunyuan", "joyimage", "qwen-2.1", "qwen-image-2.1", "z-image-omni")
+WITHOUT_GRAPHS = (*ASK_THE_CPU, "z-image-omni")  # the latter lists tokens of pictures of several sizes
 ALONE = {"MAX_BATCH": "1"}
 TOGETHER = {"MAX_BATCH": "4", "ACCELERATION": "off"}
 

@@ -1,86 +1,26 @@
-"""A second pass brings nothing from the CPU, for then it could not become a graph; and it gives what it gave."""
-
-from typing import Any
+"""What a model's constants are kept for: its passes become graphs, and give what they gave."""
 
 import pytest
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
+from tests.helpers import tiny_viewers
 from tests.helpers.baked_graphs import BakedDevice
 from tests.pipeline.test_families_of_today import CASES
 from worker.engine.denoiser.cuda_graphs import Work
 from worker.engine.denoiser.graphs import Graphs
+from worker.engine.load import constants
 from worker.engine.load.constants import keep_constants
 from worker.engine.pipelines import find_denoiser
 
-META = torch.device("meta")  # here it stands for a GPU
-
-
-class Passes:
-    """A denoiser, and what it is given in the first step of a job."""
-
-    def __init__(self, family: str) -> None:
-        pipeline = CASES[family].make()
-        pipeline.set_progress_bar_config(disable=True)
-        self.denoiser: Any = find_denoiser(pipeline)
-        self.inputs: list[Any] = []
-        hook = self.denoiser.register_forward_pre_hook(lambda _, *given: self.inputs.append(given), with_kwargs=True)
-        pipeline(prompt="a star", width=64, height=96, num_inference_steps=1)
-        hook.remove()
-
-    def move(self, device: torch.device) -> None:
-        """All of it to this device."""
-        self.denoiser.to(device)
-        self.inputs = tree_map(lambda one: one.to(device) if isinstance(one, Tensor) else one, self.inputs)
-
-    @torch.no_grad()
-    def run(self) -> Any:
-        """The pass."""
-        given, named = self.inputs[0]
-        return self.denoiser(*given, **named)
-
-
-class Brought(TorchDispatchMode):
-    """Counts the operations that make of what is on the CPU something that is not."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        before, after = (
-            {one.device for one in tree_leaves(tree) if isinstance(one, Tensor)} for tree in ((args, kwargs), result)
-        )
-        self.count += torch.device("cpu") in before and META in after
-        return result
-
-
-@pytest.mark.parametrize("family", ["chroma", "kandinsky-5"])
-def test_what_a_pass_needs_is_where_it_is_computed(family: str) -> None:
-    passes = Passes(family)
-    expected = tree_leaves(passes.run())
-    keep_constants(passes.denoiser, torch.device("cpu"))
-    for _ in range(2):
-        assert all(torch.equal(*pair) for pair in zip(tree_leaves(passes.run()), expected, strict=True))
-
-    passes = Passes(family)
-    passes.move(META)
-    passes.run()
-    with Brought() as seen:
-        passes.run()
-    assert seen.count > 0, "else there is nothing to keep"
-    keep_constants(passes.denoiser, META)
-    passes.run()
-    with Brought() as seen:
-        passes.run()
-    assert seen.count == 0
-
 
 def test_a_pass_that_gives_more_than_tensors_becomes_a_graph() -> None:
-    passes = Passes("kandinsky-5")
-    given, named = passes.inputs[0]
-    work, graphs = Work("denoiser", passes.denoiser, passes.denoiser.forward), Graphs(BakedDevice(), measure=False)
+    pipeline = CASES["kandinsky-5"].make()
+    pipeline.set_progress_bar_config(disable=True)
+    denoiser, inputs = find_denoiser(pipeline), []
+    denoiser.register_forward_pre_hook(lambda _, *given: inputs.append(given), with_kwargs=True)
+    pipeline(prompt="a star", width=64, height=96, num_inference_steps=1)
+    given, named = inputs[0]
+    work, graphs = Work("denoiser", denoiser, denoiser.forward), Graphs(BakedDevice(), measure=False)
     with graphs.drawing():
         expected, *_, found = [graphs.run(work, None, *given, **named) for _ in range(3)]
     assert graphs.mode == "graphs"
@@ -94,3 +34,23 @@ def test_of_chroma_they_are_those_of_the_rows_that_are_drawn() -> None:
     expected = [embedder.guidance_proj(one) for one in rows]
     keep_constants(embedder, torch.device("cpu"))
     assert all(torch.equal(embedder.guidance_proj(one), known) for one, known in zip(rows, expected, strict=True))
+
+
+def test_of_joyimage_they_are_those_of_the_sizes_that_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more of them than there is room for; those that go are no longer where a graph would look for them."""
+    monkeypatch.setattr(constants, "MAX_TABLES", 2)
+    transformer = tiny_viewers.joyimage_edit().transformer
+    sizes = [[1, rows, 4] for rows in (2, 3, 2, 4, 3)]
+    expected = [transformer.get_rotary_pos_embed(vis_rope_size=size)[0] for size in sizes]
+    keep_constants(transformer, torch.device("cpu"))
+    addresses = []
+    for size, known in zip(sizes, expected, strict=True):
+        found, text = transformer.get_rotary_pos_embed(vis_rope_size=size)
+        assert text is None and all(torch.equal(*pair) for pair in zip(found, known, strict=True))
+        held = {one.data_ptr() for one in transformer.buffers()}
+        assert {one.data_ptr() for one in found} <= held
+        addresses.append(found[0].data_ptr())
+        assert len(held) <= 2 * 2
+    assert addresses[0] == addresses[2]
+    assert addresses[0] not in {one.data_ptr() for one in transformer.buffers()}
+    assert not [name for name in transformer.state_dict() if "rotary" in name]

@@ -14,6 +14,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 from tests.helpers import tiny_editors, tiny_glm, tiny_models, tiny_viewers
 from tests.helpers.drawing import assert_same, scene, uri
 from tests.helpers.faults import a_worker, engine_of
+from tests.helpers.passes_on_a_gpu import ASK_THE_CPU, check_passes
 from tests.helpers.through_handler import ask, drawn, pixels
 from worker.api.parse import parse
 from worker.engine.generate import generate
@@ -138,6 +139,12 @@ def test_several_pictures_and_their_order(
     split = drawn(workers[name], JOB, job, image=uri(sources[0]), images=[uri(one) for one in sources[1:]])
     assert split.tobytes() == ours.tobytes()
     assert drawn(workers[name], JOB, job, images=[uri(one) for one in sources[::-1]]).tobytes() != ours.tobytes()
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_on_a_gpu_its_passes_need_nothing_of_the_cpu(name: str, workers: dict[str, Worker]) -> None:
+    source = uri(scene(80, 112))
+    check_passes(workers[name], lambda: drawn(workers[name], JOB, image=source), name.startswith(ASK_THE_CPU))
 
 
 @pytest.mark.parametrize("name", EDITORS)

@@ -21,6 +21,7 @@ from tests.helpers import tiny_flows, tiny_glm, tiny_models, tiny_readers, tiny_
 from tests.helpers.asking import ask, model_of
 from tests.helpers.drawing import assert_same, hole, scene, uri
 from tests.helpers.faults import a_worker, engine_of, run
+from tests.helpers.passes_on_a_gpu import ASK_THE_CPU, check_passes
 from tests.helpers.plain_diffusers import around, scheduler_of
 from worker.engine.load.acceleration import choose_batch_size
 from worker.engine.memory import MemoryPlan
@@ -242,6 +243,10 @@ def test_our_picture_is_plain_diffusers_picture(model: Model) -> None:
     drawn = model.draw(**case.asked)
     assert_same(drawn, plainly(model.plain, **model.call))
     assert drawn != model.draw(**case.asked, prompt="hills"), "else nothing is shown of how the prompt is read"
+
+
+def test_on_a_gpu_its_passes_need_nothing_of_the_cpu(model: Model) -> None:
+    check_passes(model.worker, lambda: model.draw(**model.case.asked), model.family.startswith(ASK_THE_CPU))
 
 
 def test_a_job_that_names_neither_steps_nor_guidance_gets_those_that_the_model_is_published_with(model: Model) -> None:
