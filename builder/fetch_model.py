@@ -8,12 +8,12 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
-from worker.errors import ModelError
 from worker.models.addresses import check_suffix, read_hub
 from worker.models.variants import choose_variants, choose_weights, is_data, is_weights
 from worker.text import hide_credentials
@@ -21,6 +21,7 @@ from worker.text import hide_credentials
 SECRET = Path("/run/secrets/HF_TOKEN")
 DENOISER, DENOISER_SETTING = "transformer", "TRANSFORMER_NAME"
 INDEX, CONFIG = "model_index.json", "config.json"
+OPTIONAL = ("feature_extractor", "image_encoder", "safety_checker")  # parts that the worker can do without
 CAN_RUN_CODE = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".py"}
 
 
@@ -32,7 +33,7 @@ def fetch(name: str, revision: str | None, cache: Path, setting: str) -> None:
     Raises:
         ValueError: what is named cannot be baked, or there are no such weights.
     """
-    token, place = SECRET.read_text().strip() if SECRET.is_file() else None, read_hub(name)
+    token, place = read_token(), read_hub(name)
     hub: dict[str, Any] = {"revision": place.revision or revision, "token": token}
     if place.kind == "file":
         check_suffix(place.location, (".gguf",) if setting == DENOISER_SETTING else ())
@@ -48,7 +49,19 @@ def fetch(name: str, revision: str | None, cache: Path, setting: str) -> None:
         index = Path(hf_hub_download(place.repository, INDEX, cache_dir=cache, **hub))
         without = setting == "MODEL_NAME" and os.environ.get(DENOISER_SETTING)
         wanted = choose_model_files(files, json.loads(index.read_text()), DENOISER if without else None)
-    snapshot_download(place.repository, cache_dir=cache, allow_patterns=wanted, **hub)
+    snapshot_download(place.repository, cache_dir=cache, allow_patterns=[escape(one) for one in wanted], **hub)
+
+
+def read_token() -> str | None:
+    """The token in the build's secret, if it has one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    token = SECRET.read_text().strip() if SECRET.is_file() else ""
+    if not all("!" <= letter <= "~" for letter in token):
+        raise ValueError("the secret HF_TOKEN should hold a token and nothing else")
+    return token or None
 
 
 def choose_model_files(files: Sequence[str], index: Mapping[str, Any], without: str | None) -> list[str]:
@@ -62,11 +75,14 @@ def choose_model_files(files: Sequence[str], index: Mapping[str, Any], without: 
         ValueError: there are no weights that the worker would load.
     """
     variant = os.environ.get("MODEL_VARIANT") or None
-    parts = [name for name, entry in index.items() if isinstance(entry, list) and isinstance(entry[0], str)]
+    parts = [name for name, entry in index.items() if isinstance(entry, list) and entry and isinstance(entry[0], str)]
     weights = choose_variants(files, parts, variant)
-    for part, found in weights.items():
-        if not found.names and any(is_weights(file) for file in files if file.startswith(f"{part}/")):
-            raise ValueError(f"{part} has no .safetensors weights")
+    for part in (part for part in parts if part not in OPTIONAL):
+        inside = [file for file in files if file.startswith(f"{part}/")]
+        if not inside:
+            raise ValueError(f"there is no folder {part} in it")
+        if not weights[part].names and any(is_weights(file) for file in inside):
+            raise ValueError(f"{part} has no .safetensors weights of a name that is known")
     if variant and not any(found.variant == variant for found in weights.values()):
         raise ValueError(f"it has no weights of MODEL_VARIANT {variant!r}")
     data = [file for file in files if file.partition("/")[0] in parts and is_data(file.partition("/")[2])]
@@ -80,7 +96,7 @@ def choose_vae_files(files: Sequence[str], path: str) -> list[str]:
     names = [file.removeprefix(folder) for file in files if file.startswith(folder)]
     weights = choose_weights(names, os.environ.get("MODEL_VARIANT") or None)
     if CONFIG not in names or not weights.names:
-        raise ValueError(f"{folder or 'it'} has no {CONFIG} and .safetensors weights beside it")
+        raise ValueError(f"{folder or 'it'} should hold {CONFIG} and .safetensors weights beside it")
     return [f"{folder}{name}" for name in (CONFIG, *weights.names)]
 
 
@@ -108,7 +124,7 @@ def main(cache: Path) -> str | None:
         try:
             fetch(name, revision, cache, variable)
             print(f"{variable}: baked {hide_credentials(name)}; {check(cache) / 1e9:.2f} GB in all")
-        except (OSError, ValueError, ModelError) as error:
+        except Exception as error:  # of the hub, its library, its HTTP library, a disk; or an index of another form
             reason = " ".join(str(error).split()) or type(error).__name__
             return hide_credentials(f"{variable}: {name} cannot be baked: {reason}")
     return None

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import pytest
+from huggingface_hub import HfApi
 
+from builder import fetch_model
 from tests.helpers.drawing import assert_same, load_engine, picture
 from tests.helpers.local_hub import REPOSITORY, TOKEN, serve
 from tests.helpers.tiny_addons import Kits
@@ -36,11 +39,11 @@ def bake(published: Path, baked: Path, tmp_path: Path) -> Bake:
 
     def run(token: str = TOKEN, **settings: str) -> "subprocess.CompletedProcess[str]":
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "MODEL_"))}
-        own = {"HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": token, "PYTHONPATH": str(ROOT)}
         with serve(published) as hub:
+            own = {"HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": token, "PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.url}
             return subprocess.run(
                 [sys.executable, "builder/fetch_model.py", str(baked)],
-                env={**kept, **own, **settings, "HF_ENDPOINT": hub.url},
+                env={**kept, **own, **settings},
                 cwd=ROOT,
                 capture_output=True,
                 text=True,
@@ -106,7 +109,7 @@ def test_a_vae_without_the_rest_of_its_model(baked: Path, bake: Bake) -> None:
         ({"MODEL_NAME": REPOSITORY, "MODEL_VARIANT": "fp16"}, "it has no weights of MODEL_VARIANT 'fp16'"),
         ({"MODEL_NAME": f"https://huggingface.co/{REPOSITORY}/tree/main/vae"}, "it names no file"),
         ({"TRANSFORMER_NAME": REPOSITORY}, "it names no file; one file can be baked"),
-        ({"VAE_NAME": f"{REPOSITORY}/tokenizer"}, "tokenizer/vae/ has no config.json"),
+        ({"VAE_NAME": f"{REPOSITORY}/tokenizer"}, "tokenizer/vae/ should hold config.json"),
         ({"MODEL_NAME": "nobody/nothing"}, "Repository Not Found"),
         ({"MODEL_NAME": REPOSITORY, "token": "hf_wrong"}, "gated"),
     ],
@@ -117,6 +120,32 @@ def test_what_cannot_be_baked_fails_the_build_in_one_line(settings: dict[str, st
     (line,) = done.stderr.splitlines()[-1:]
     assert " cannot be baked: " in line and reason in line, done.stderr
     assert TOKEN not in done.stderr and "hf_wrong" not in done.stderr
+
+
+def test_a_hub_that_cannot_be_reached_fails_it_in_one_line_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise httpx2.ConnectError("[Errno 111] Connection\nrefused")  # after several tries
+
+    monkeypatch.setattr(HfApi, "list_repo_files", fail)
+    monkeypatch.setenv("MODEL_NAME", REPOSITORY)
+    told = fetch_model.main(tmp_path / "baked")
+    assert told == f"MODEL_NAME: {REPOSITORY} cannot be baked: [Errno 111] Connection refused"
+
+
+def test_a_part_that_is_not_there_fails_it(published: Path, bake: Bake) -> None:
+    shutil.rmtree(published / "transformer")
+    assert "there is no folder transformer in it" in bake(MODEL_NAME=REPOSITORY).stderr
+
+
+def test_a_secret_that_is_more_than_a_token_is_not_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fetch_model, "SECRET", tmp_path / "secret")
+    fetch_model.SECRET.write_text("HF_TOKEN=hf_canary\nOTHER=1")
+    monkeypatch.setenv("MODEL_NAME", REPOSITORY)
+    told = fetch_model.main(tmp_path / "baked")
+    assert told is not None and "should hold a token and nothing else" in told
+    assert "canary" not in told + "".join(capsys.readouterr())
 
 
 def test_weights_that_can_run_code_are_not_fetched(published: Path, baked: Path, bake: Bake) -> None:

@@ -13,6 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.helpers.baked_graphs import BakedDevice
+from worker.engine.denoiser.graphs import Graphs
+from worker.engine.engine import Engine
+from worker.errors import ModelError
+from worker.runtime import loaded_model
 from worker.runtime.gate import report_load_failure
 from worker.runtime.worker import Worker
 from worker.settings import Settings
@@ -133,3 +138,23 @@ def test_a_setting_that_does_not_fit_is_named(
 
     assert f": {name}: " in line
     assert words in line
+
+
+def test_what_is_compiled_when_a_start_fails_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process would wait for it at its end."""
+    told = []
+
+    def fail(engine: Engine, _: Settings) -> None:
+        monkeypatch.setattr(graphs, "stop_compiling", lambda: told.append(graphs))
+        for runner in engine.runners:
+            runner.graphs = graphs
+        object.__setattr__(engine, "graphs", graphs)
+        raise ModelError("an add-on does not work")
+
+    graphs = Graphs(BakedDevice(), measure=False)
+    monkeypatch.setattr(loaded_model, "try_addons", fail)
+    monkeypatch.delenv("MODEL_NAME", raising=False)
+    worker = Worker()
+    worker.close()
+    assert isinstance(worker.failure, ModelError)
+    assert told == [graphs]

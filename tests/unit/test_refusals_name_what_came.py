@@ -46,6 +46,14 @@ FULL = model_of("sd1", loras=("style",), controlnets=("edges",), ip_adapter=True
         ({"ip_adapter": {"scale": 1}}, "ip_adapter.image: required, but missing"),
         ({"controlnet": {"image": picture(), "weight": 1}}, "controlnet.0.weight: got 1; unknown field; known there: "),
         ({"controlnet": "edges"}, "controlnet: got 'edges'; should be an object with a name and an image, or a list "),
+        ({"loras": [["style"]]}, "loras.0: got a list of 1; should be a name, or an object with a name and a scale"),
+        ({"controlnet": ["edges"]}, "controlnet.0: got 'edges'; should be an object with a name and an image"),
+        ({"loras": [{"a\nb: c": 1, "name": "style"}]}, "loras.0: got 1; unknown field; known there: name, scale"),
+        (
+            {"override_settings": {"clip_stop_at_last_layer": 1}},
+            "override_settings.clip_stop_at_last_layer: got 1; unk",
+        ),
+        ({"output_compression": "x"}, "output_compression: got 'x'; should be an integer"),
         ({"hires": True}, "hires: got True; should be an object"),
         ({"image": ""}, "image: got ''; should not be empty"),
         ({"quality": "high"}, "quality: got 'high'; should be an integer, of jpeg and webp; `num_inference_steps` "),
@@ -69,12 +77,20 @@ def test_what_asks_for_nothing_is_as_good_as_left_out(fields: dict[str, Any]) ->
     ("fields", "named"),
     [
         ({"denoising_strength": 0.7}, "denoising_strength"),
-        ({"size": "513x513"}, "size"),
+        ({"prompt_strength": 0.8}, "prompt_strength"),
+        ({"guidance_scale": None, "cfg_scale": 3}, "guidance_scale"),
+        ({"width": None, "size": "256x256"}, "width"),
+        ({"hires": None, "enable_hr": True}, "hires"),
         ({"input_fidelity": "high", "image": picture()}, "input_fidelity"),
     ],
 )
 def test_a_warning_is_told_under_the_name_that_came(fields: dict[str, Any], named: str) -> None:
     assert {warning.partition(":")[0] for warning in ask(FULL, **fields).warnings} == {named}
+
+
+def test_a_warning_of_a_side_says_which() -> None:
+    told = ask(FULL, size="513x257").warnings
+    assert [warning.partition(":")[0] for warning in told] == ["width", "height"]
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://example.com/a.png", "s3://bucket/a.png"])

@@ -274,6 +274,12 @@ def test_what_stands_beside_it_overrides_under_any_spelling(beside: dict[str, An
     assert _same(_again(_made(ask(GIFTED, **fields), GIFTED), GIFTED, **beside), ask(GIFTED, **{**fields, **changed}))
 
 
+@pytest.mark.parametrize("beside", [{"scheduler": "Automatic"}, {"loras": []}, {"lora_weights": ""}])
+def test_what_asks_for_nothing_beside_it_leaves_it_as_it_was(beside: dict[str, Any]) -> None:
+    made = _made(ask(GIFTED, seed=7, scheduler="DDIM", loras=["style"]), GIFTED)
+    assert _again(made, GIFTED, **beside) == _again(made, GIFTED)
+
+
 @pytest.mark.parametrize("name", ["negative_prompt", "loras", "clip_skip", "hires"])
 def test_null_beside_it_takes_a_field_out(name: str) -> None:
     fields = {"negative_prompt": "blurry", "seed": 7, "clip_skip": 1, "loras": ["style"], "hires": {"scale": 1.5}}

@@ -23,6 +23,7 @@ from worker.api.validation_errors import (
     describe_problem,
     locate,
     name_as_written,
+    spell_as_written,
     summarize,
 )
 from worker.api.validators import RULES
@@ -59,11 +60,13 @@ def parse(
     given, unjoined = _join_sampler(given)
     bucket, problems = _read_bucket(job.get("s3Config"), output_rules)
     fields = _check(given, capabilities, bucket, unjoined + problems, warnings)
+    said = len(warnings)  # of these each bears the name that came
     try:
         request, output = resolve(fields, capabilities, picture_rules, warnings), resolve_output(fields, bucket)
     except InvalidInputError as error:
         raise InvalidInputError([name_as_written(problem, given) for problem in error.problems]) from None
-    return replace(request, warnings=tuple(name_as_written(one, given) for one in request.warnings)), output
+    told = (*request.warnings[:said], *(spell_as_written(one, given) for one in request.warnings[said:]))
+    return replace(request, warnings=told), output
 
 
 def _read_input(
@@ -143,11 +146,9 @@ def _join_refiner(made: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str
 def _join_sampler(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The fields with one name for a sampler and its schedule type, which some clients send apart; what is wrong."""
     sampler, schedule = given.get("sampler_name"), given.get("scheduler")
-    rest = {name: value for name, value in given.items() if name != "scheduler"}
-    if sampler is None and isinstance(schedule, str) and schedule.casefold() == "automatic":
-        return rest, []
     if not (isinstance(sampler, str) and isinstance(schedule, str)):
         return given, []
+    rest = {name: value for name, value in given.items() if name != "scheduler"}
     joined = schedulers.join_names(sampler, schedule)
     if joined is not None:
         return {**rest, "sampler_name": joined}, []

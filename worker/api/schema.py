@@ -129,7 +129,6 @@ Loras = Annotated[
     list[LoraField], Field(min_length=1, max_length=MAX_JOB_LORAS), BeforeValidator(_wrap_names), BeforeValidator(_wrap)
 ]
 Controls = Annotated[list[ControlField], Field(min_length=1, max_length=4), BeforeValidator(_wrap)]
-_NONE_IN_IT = BeforeValidator(lambda value: None if value == [] else value)  # as good as left out, as some write it
 
 
 def _take_one(value: object) -> object:
@@ -148,10 +147,7 @@ def _rename(**names: str) -> BeforeValidator:
 
 _ONE = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 1}, {"type": "null"}]}
 Picture = Annotated[Reference | None, BeforeValidator(_take_one), WithJsonSchema(_ONE)]
-Pictures = Annotated[
-    Annotated[list[Reference], Field(min_length=1, max_length=MAX_REFERENCES), BeforeValidator(_wrap)] | None,
-    _NONE_IN_IT,
-]
+Pictures = Annotated[list[Reference], Field(min_length=1, max_length=MAX_REFERENCES), BeforeValidator(_wrap)]
 Format = Annotated[Literal["png", "jpeg", "webp"], _rename(jpg="jpeg", png="png", jpeg="jpeg", webp="webp")]
 Delivery = Annotated[Literal["auto", "base64", "s3"], _rename(b64_json="base64", url="auto")]
 
@@ -236,7 +232,7 @@ class Fields(ElsewhereFields):
         validation_alias=AliasChoices("image", "image_url", "init_image", "init_images", "input_image"),
         description="a picture to start from, or to edit: URL, data URI, base64 or a path on the network volume",
     )
-    images: Pictures = Field(
+    images: Pictures | None = Field(
         None,
         validation_alias=AliasChoices("images", "image_urls", "input_images"),
         description="the pictures that the prompt, an instruction, speaks of; one alone may stand in `image`",
@@ -260,19 +256,17 @@ class Fields(ElsewhereFields):
     outpaint: OutpaintField | None = Field(
         None, description="draws on beyond the edges of `image`, in pixels: left, right, top, bottom"
     )
-    controlnet: Annotated[Controls | None, _NONE_IN_IT] = Field(
+    controlnet: Controls | None = Field(
         None,
         description="what the picture follows: name, image, mode (of a union), scale, start, end (shares of the steps)",
     )
     ip_adapter: ImagePromptField | None = Field(
         None, description="a picture that speaks beside the prompt: image, scale"
     )
-    loras: Annotated[Loras | None, Unasked(("",), ("lora_weights", "hf_lora", "replicate_weights")), _NONE_IN_IT] = (
-        Field(
-            None,
-            validation_alias=AliasChoices("loras", "lora", "lora_weights", "hf_lora", "replicate_weights"),
-            description="LoRAs for this job: names, or name and scale each",
-        )
+    loras: Annotated[Loras | None, Unasked(("",), ("lora_weights", "hf_lora", "replicate_weights"))] = Field(
+        None,
+        validation_alias=AliasChoices("loras", "lora", "lora_weights", "hf_lora", "replicate_weights"),
+        description="LoRAs for this job: names, or name and scale each",
     )
     lora_scale: float | None = Field(
         None,

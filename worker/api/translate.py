@@ -21,6 +21,7 @@ from worker.models.capabilities import Capabilities
 _CANONICAL = spellings()
 # AUTOMATIC1111 and the like repeat for the second pass what the first one has.
 _REPEATED = {"hr_prompt": "prompt", "hr_negative_prompt": "negative_prompt", "hr_sampler_name": "sampler_name"}
+_LISTS = ("loras", "controlnet", "images")  # of which none is as good as left out
 _UPSCALERS = {"lanczos": "lanczos", "none": "lanczos"}
 
 
@@ -52,7 +53,11 @@ def drop_unasked(given: Mapping[str, Any]) -> dict[str, Any]:
         if not (_asks_nothing(name, value, given) or any(_is_equal(one, value) for one in same)):
             kept[name] = value
             same.append(value)
-    return _read_older_name(kept)
+    kept = _read_older_name(kept)
+    schedule = kept.get("scheduler")
+    if "sampler_name" not in kept and isinstance(schedule, str) and schedule.casefold() == "automatic":
+        del kept["scheduler"]  # a type of schedule, of no sampler
+    return kept
 
 
 def _read_older_name(given: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +79,8 @@ def _asks_nothing(name: str, value: object, given: Mapping[str, Any]) -> bool:
             return True
         if isinstance(rule, Neutral) and rule.beside and not _is_given(rule.beside, given):
             return True
+    if value == [] and _CANONICAL.get(name) in _LISTS:
+        return True
     return (value is None and name in ElsewhereFields.model_fields) or _repeats(name, value, given)
 
 

@@ -17,8 +17,12 @@ _FORMS = {
     "prompt": "should be a string or a list of strings",
     "seed": "should be an integer or a list of integers",
     "controlnet": "should be an object with a name and an image, or a list of them",
-    "quality": "should be an integer, of jpeg and webp; `num_inference_steps` says how long is drawn",
     "loras": "should be a name, an object with a name and a scale, or a list of them",
+}
+# Each in a list of them.
+_EACH = {
+    "controlnet": "should be an object with a name and an image",
+    "loras": "should be a name, or an object with a name and a scale",
 }
 _WORDS = {
     "bool_type": "should be true or false",
@@ -30,6 +34,7 @@ _WORDS = {
     "string_type": "should be a string",
     "too_short": "should not be empty",
 }
+MAX_KNOWN_TOLD = 6  # names of an object's fields
 MAX_PROBLEMS = 100  # in one answer; a request has fewer fields than that
 _CANONICAL = spellings()
 
@@ -61,6 +66,14 @@ def name_as_written(told: str, given: Mapping[str, Any]) -> str:
     if field == "hires" and "hires" not in given and "enable_hr" in given:  # whose parts are fields of their own
         field, dot, part = part or "enable_hr", "", ""
     return f"{_find_written(field, given)}{dot}{part}{colon}{rest}"
+
+
+def spell_as_written(told: str, given: Mapping[str, Any]) -> str:
+    """The sentence of a field of our own, or of a part of one, in the caller's spelling of it."""
+    place, colon, rest = told.partition(": ")
+    field, dot, part = place.partition(".")
+    written = next((name for name, meant in _CANONICAL.items() if meant == field and name in given), field)
+    return f"{written}{dot}{part}{colon}{rest}"
 
 
 def _find_written(field: str, given: Mapping[str, Any]) -> str:
@@ -103,20 +116,25 @@ def _is_in_a_list(detail: ErrorDetails) -> bool:
 
 
 def _find_place(detail: ErrorDetails, given: Mapping[str, Any]) -> str:
-    """Where in what came it is, with dots between: no variants that were tried, nothing inside what should be more."""
+    """Where in what came it is, with dots between; 0 for one that stands alone where several may stand.
+
+    Variants that were tried are no place, nor are names that are none.
+    """
     name = _find_name(detail)
     place, value = [name[:80]], given.get(name, detail["input"])
     for part in detail["loc"][1:]:
         if isinstance(part, int) and isinstance(value, list) and part < len(value):
             value = value[part]
-        elif isinstance(part, int) and isinstance(value, dict):
-            pass  # it stands alone where several may stand
-        elif isinstance(value, dict) and (part in value or detail["type"] == "missing"):
+        elif isinstance(value, dict) and not isinstance(part, int) and _is_key(part, value, detail):
             value = value.get(part)
-        else:
+        elif not (isinstance(part, int) and isinstance(value, dict)):
             continue
         place.append(str(part)[:80])
     return ".".join(place)
+
+
+def _is_key(part: str, value: Mapping[str, Any], detail: ErrorDetails) -> bool:
+    return part.isidentifier() and (part in value or detail["type"] == "missing")
 
 
 def _say_allowed(detail: ErrorDetails, place: str, given: Mapping[str, Any]) -> str:
@@ -127,10 +145,15 @@ def _say_allowed(detail: ErrorDetails, place: str, given: Mapping[str, Any]) -> 
     if _is_unknown(detail):
         return _say_unknown(name, given)
     if kind == "extra_forbidden":
-        return f"unknown field; known there: {', '.join(_list_inner_names(own))}"
-    if own in _FORMS and kind.endswith("_type") and (place == name or kind == "model_type"):
+        known = _list_inner_names(own)
+        few = len(known) <= MAX_KNOWN_TOLD
+        near = suggest(place.rpartition(".")[2], known)
+        return f"unknown field; known there: {', '.join(known)}" if few else f"unknown field{near}"
+    if name == "quality" and kind == "int_type":
+        return "should be an integer, of jpeg and webp; `num_inference_steps` says how long is drawn"
+    if own in _FORMS and kind.endswith("_type") and place == name:
         return _FORMS[own]
-    return say_wrong(detail)
+    return _EACH.get(own, say_wrong(detail)) if kind == "model_type" else say_wrong(detail)
 
 
 def say_wrong(detail: ErrorDetails) -> str:

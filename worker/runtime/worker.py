@@ -52,6 +52,7 @@ class Worker:
             model.try_out()
         except Exception as error:
             if model is not None:
+                model.stop_compiling()
                 model.close()
             return classify(error, "loading the model")
         return model
