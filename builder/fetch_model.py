@@ -81,7 +81,7 @@ def choose_model_files(files: Sequence[str], index: Mapping[str, Any], without: 
         inside = [file for file in files if file.startswith(f"{part}/")]
         if not inside:
             raise ValueError(f"there is no folder {part} in it")
-        if not weights[part].names and any(is_weights(file) for file in inside):
+        if part != without and not weights[part].names and any(is_weights(file) for file in inside):
             raise ValueError(f"{part} has no .safetensors weights of a name that is known")
     if variant and not any(found.variant == variant for found in weights.values()):
         raise ValueError(f"it has no weights of MODEL_VARIANT {variant!r}")

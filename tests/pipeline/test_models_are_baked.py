@@ -87,7 +87,9 @@ def test_of_several_variants_the_wanted_one_alone(published: Path, baked: Path, 
 
 
 def test_a_base_without_its_own_denoiser(published: Path, baked: Path, bake: Bake) -> None:
-    shutil.copy(next((published / "transformer").glob("*.safetensors")), published / "tuned.safetensors")
+    (weights,) = (published / "transformer").glob("*.safetensors")
+    shutil.copy(weights, published / "tuned.safetensors")
+    weights.rename(weights.with_suffix(".bin"))  # which nobody would load
     done = bake(MODEL_NAME=REPOSITORY, TRANSFORMER_NAME=f"{REPOSITORY}/tuned.safetensors")
     assert done.returncode == 0, done.stderr
     found = Path(find_base(REPOSITORY, caches={"the image": baked}).location)
