@@ -72,15 +72,18 @@ def spell_as_written(told: str, given: Mapping[str, Any]) -> str:
     """The sentence of a field of our own, or of a part of one, in the caller's spelling of it."""
     place, colon, rest = told.partition(": ")
     field, dot, part = place.partition(".")
-    written = next((name for name, meant in _CANONICAL.items() if meant == field and name in given), field)
-    return f"{written}{dot}{part}{colon}{rest}"
+    return f"{_find_spelling(field, given) or field}{dot}{part}{colon}{rest}"
 
 
 def _find_written(field: str, given: Mapping[str, Any]) -> str:
     """How the caller wrote this field, or what stands for it; its own name, if the caller wrote neither."""
-    written = [name for name, meant in _CANONICAL.items() if meant == field and name in given]
-    written += [name for name in given if field in STANDS_FOR.get(_CANONICAL.get(name, ""), ())]
-    return written[0] if written else field
+    standing = (name for name in given if field in STANDS_FOR.get(_CANONICAL.get(name, ""), ()))
+    return _find_spelling(field, given) or next(standing, field)
+
+
+def _find_spelling(field: str, given: Mapping[str, Any]) -> str | None:
+    """That which the caller chose of this field's; None, if the caller wrote none."""
+    return next((name for name, meant in _CANONICAL.items() if meant == field and name in given), None)
 
 
 def describe_errors(error: ValidationError, given: Mapping[str, Any]) -> list[str]:

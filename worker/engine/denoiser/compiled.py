@@ -167,15 +167,15 @@ class TorchCompiler:
 
     def _prepare_forward(self, work: Work) -> Callable[..., Any]:
         """What is compiled when it is called: the whole of a UNet, of a transformer the blocks that it repeats."""
-        is_unet, repeats = hasattr(work.module, "down_blocks"), getattr(work.module, "_repeated_blocks", None)
-        if not (is_unet or repeats):
-            return torch.compile(work.forward, backend=self._backend, dynamic=False)
-        twin: Any = share_weights(work.module)
-        if is_unet:
-            join_projections(twin)
-            return torch.compile(twin.forward, backend=self._backend, dynamic=False)
-        twin.compile_repeated_blocks(backend=self._backend, dynamic=False)
-        return twin.forward  # type: ignore[no-any-return]
+        if hasattr(work.module, "down_blocks"):  # of a ControlNet, too, which is half a UNet
+            unet = share_weights(work.module)  # adapters that come meanwhile change the other one's layers
+            join_projections(unet)
+            return torch.compile(unet.forward, backend=self._backend, dynamic=False)
+        if getattr(work.module, "_repeated_blocks", None):
+            twin: Any = share_weights(work.module)
+            twin.compile_repeated_blocks(backend=self._backend, dynamic=False)
+            return twin.forward  # type: ignore[no-any-return]
+        return torch.compile(work.forward, backend=self._backend, dynamic=False)
 
     def _prepare(self) -> None:
         """In the thread that compiles: what torch is told, and where it can be left."""
